@@ -1,0 +1,101 @@
+/* Counted host memory: a header of one cache line in front of each block holds its size. */
+#include "base/mem.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEADER_BYTES = 64 };
+
+struct mem {
+  _Atomic int64_t alloc_count, live_bytes, peak_bytes, fail_at;
+};
+
+typedef struct header {
+  size_t bytes;
+} header_t;
+
+sbag_code_t mem_create(mem_t **mem, sbag_status_t *status) {
+  mem_t *made = calloc(1, sizeof *made);
+  if (made == NULL) return status_set(status, SBAG_ERR_MEMORY, "out of memory: the allocator's own record");
+  *mem = made;
+  return SBAG_OK;
+}
+
+void mem_destroy(mem_t **mem) {
+  if (mem == NULL) return;
+  free(*mem);
+  *mem = NULL;
+}
+
+static void count_block(mem_t *mem, size_t bytes) {
+  int64_t live = atomic_fetch_add(&mem->live_bytes, (int64_t)bytes) + (int64_t)bytes;
+  int64_t peak = atomic_load(&mem->peak_bytes);
+  while (live > peak && !atomic_compare_exchange_weak(&mem->peak_bytes, &peak, live)) {
+  }
+}
+
+static int planned_failure(mem_t *mem) {
+  int64_t left = atomic_load(&mem->fail_at);
+  return left > 0 && atomic_fetch_sub(&mem->fail_at, 1) == 1;
+}
+
+sbag_code_t mem_alloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
+  atomic_fetch_add(&mem->alloc_count, 1);
+  char *raw = NULL;
+  if (!planned_failure(mem) && bytes <= SIZE_MAX / 2) {
+    size_t whole = (bytes + HEADER_BYTES + 63) / 64 * 64;
+    raw = aligned_alloc(64, whole);
+  }
+  if (raw == NULL) return status_set(status, SBAG_ERR_MEMORY, "%s: cannot allocate %zu bytes", what, bytes);
+  ((header_t *)(void *)raw)->bytes = bytes;
+  count_block(mem, bytes);
+  *block = raw + HEADER_BYTES;
+  return SBAG_OK;
+}
+
+sbag_code_t mem_calloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
+  SBAG_TRY(mem_alloc(mem, bytes, what, block, status));
+  memset(*block, 0, bytes);
+  return SBAG_OK;
+}
+
+static header_t *header_of(void *block) {
+  return (header_t *)(void *)((char *)block - HEADER_BYTES);
+}
+
+sbag_code_t mem_realloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
+  void *grown = NULL;
+  SBAG_TRY(mem_alloc(mem, bytes, what, &grown, status));
+  if (*block != NULL) {
+    size_t old = header_of(*block)->bytes;
+    memcpy(grown, *block, old < bytes ? old : bytes);
+    mem_free(mem, *block);
+  }
+  *block = grown;
+  return SBAG_OK;
+}
+
+void mem_free(mem_t *mem, void *block) {
+  if (block == NULL) return;
+  header_t *header = header_of(block);
+  atomic_fetch_sub(&mem->live_bytes, (int64_t)header->bytes);
+  free(header);
+}
+
+mem_stats_t mem_stats(const mem_t *mem) {
+  mem_t *m = (mem_t *)(uintptr_t)mem; /* atomic_load wants a non-const object in C11 */
+  return (mem_stats_t){.alloc_count = atomic_load(&m->alloc_count),
+                       .live_bytes = atomic_load(&m->live_bytes),
+                       .peak_bytes = atomic_load(&m->peak_bytes)};
+}
+
+void mem_fail_at(mem_t *mem, int64_t n) {
+  atomic_store(&mem->fail_at, n);
+}
+
+size_t mem_array_bytes(int64_t count, size_t size) {
+  size_t bytes;
+  if (count < 0 || __builtin_mul_overflow((size_t)count, size, &bytes)) return SIZE_MAX;
+  return bytes;
+}

@@ -1,0 +1,101 @@
+/* Communication behind a table of functions: self (one process), MPI, and NCCL when there are GPUs.
+ *
+ * What comes in: pointers and int64 byte counts per peer. What goes out: the same bytes at the peers. One
+ * thread calls into a comm. Every wait progresses all of the comm's operations, has a deadline, and notices a
+ * peer that gave up: it then returns an error on every rank instead of hanging. After such an error
+ * (SBAG_ERR_COMM, SBAG_ERR_TIMEOUT, or a peer's own code) the comm is broken for good: every later call
+ * returns the same status.
+ *
+ * All calls but comm_fail, comm_rank and comm_size are collective, in the same order on all ranks. Operations
+ * may be in flight together; each request must be ended by comm_wait. */
+#ifndef COMM_COMM_H
+#define COMM_COMM_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include <stdint.h>
+
+typedef struct comm comm_t;
+typedef struct comm_request comm_request_t; /* owned by the comm and recycled; valid until comm_wait */
+
+typedef enum comm_type { COMM_U8, COMM_I32, COMM_I64, COMM_F32, COMM_F64 } comm_type_t;
+typedef enum comm_reduce { COMM_SUM, COMM_MAX, COMM_MIN } comm_reduce_t;
+
+/* One side of an exchange: what goes to or comes from each peer. */
+typedef struct comm_part {
+  void *data; /* may be NULL if bytes is 0 */
+  int64_t bytes;
+} comm_part_t;
+
+typedef struct comm_ops {
+  const char *name;
+  /* All-to-all: send[p] goes to rank p, where it arrives in its recv[this rank]. Byte counts must agree.
+   * The arrays are read during the call only; the buffers belong to the comm until comm_wait. */
+  sbag_code_t (*exchange_begin)(comm_t *comm, const comm_part_t *send, const comm_part_t *recv,
+                                comm_request_t **request, sbag_status_t *status);
+  /* Element-wise reduction in place over all ranks; the order of the sum is the implementation's. */
+  sbag_code_t (*allreduce_begin)(comm_t *comm, void *data, int64_t count, comm_type_t type, comm_reduce_t op,
+                                 comm_request_t **request, sbag_status_t *status);
+  sbag_code_t (*broadcast_begin)(comm_t *comm, void *data, int64_t bytes, int root, comm_request_t **request,
+                                 sbag_status_t *status);
+  /* Makes progress; *done says whether the request has completed (it must still be waited for). */
+  sbag_code_t (*test)(comm_t *comm, comm_request_t *request, int *done, sbag_status_t *status);
+  sbag_code_t (*wait)(comm_t *comm, comm_request_t **request, sbag_status_t *status);
+  void (*fail)(comm_t *comm, const sbag_status_t *cause);
+  void (*destroy)(comm_t **comm);
+} comm_ops_t;
+
+typedef struct comm_options {
+  int64_t chunk_bytes; /* largest single message; at most 2^30, at least 1; 0 = default (64 MiB) */
+  double timeout_s;    /* deadline of one wait; 0 = none */
+} comm_options_t;
+
+/* The part that all implementations share; each puts it first in its own struct. */
+struct comm {
+  const comm_ops_t *ops;
+  int rank, size;
+  mem_t *mem;
+  comm_options_t options;
+  sbag_status_t broken; /* code SBAG_OK while the comm works */
+};
+
+/* A comm of one rank; needs no MPI. */
+sbag_code_t comm_self_create(mem_t *mem, const comm_options_t *options, comm_t **comm, sbag_status_t *status);
+
+static inline int comm_rank(const comm_t *comm) {
+  return comm->rank;
+}
+static inline int comm_size(const comm_t *comm) {
+  return comm->size;
+}
+
+/* `what` names the phase for the deadline's message: "forward: ids". */
+sbag_code_t comm_exchange(comm_t *comm, const comm_part_t *send, const comm_part_t *recv, const char *what,
+                          sbag_status_t *status);
+sbag_code_t comm_allreduce(comm_t *comm, void *data, int64_t count, comm_type_t type, comm_reduce_t op,
+                           const char *what, sbag_status_t *status);
+sbag_code_t comm_broadcast(comm_t *comm, void *data, int64_t bytes, int root, const char *what,
+                           sbag_status_t *status);
+sbag_code_t comm_barrier(comm_t *comm, const char *what, sbag_status_t *status);
+/* Every rank gives `bytes` at `mine`; all receive them in rank order at `all` (size * bytes). */
+sbag_code_t comm_allgather(comm_t *comm, const void *mine, int64_t bytes, void *all, const char *what,
+                           sbag_status_t *status);
+/* Rank r gives counts[r] bytes; all receive them one behind the other in rank order at `all`. counts is known
+ * to all. */
+sbag_code_t comm_allgatherv(comm_t *comm, const void *mine, const int64_t *counts, void *all,
+                            const char *what, sbag_status_t *status);
+/* Waits; the phase's name goes into a deadline's message. Nulls *request. */
+sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status);
+
+/* Makes all ranks agree on an outcome: if any rank comes with an error, every rank returns that of the lowest
+ * such rank, with its message (prefixed by "rank N: " where size > 1). Collective also for ranks that come
+ * with an error. The comm stays usable. */
+sbag_code_t comm_agree(comm_t *comm, sbag_code_t mine, sbag_status_t *status);
+
+/* Not collective: tells every peer that this rank gave up with `cause`; their current or next wait returns
+ * it. Breaks the comm. */
+void comm_fail(comm_t *comm, const sbag_status_t *cause);
+/* NULL is allowed. Not collective for self; collective for MPI unless the comm is broken. */
+void comm_destroy(comm_t **comm);
+
+#endif
