@@ -1,0 +1,71 @@
+/* A context: the communicator, the device and the options that everything else hangs from. No global state.
+ */
+#ifndef SHARDBAG_CONTEXT_H
+#define SHARDBAG_CONTEXT_H
+
+#include <shardbag/status.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sbag_context *sbag_context_h;
+
+typedef enum sbag_device { SBAG_DEVICE_CPU = 0, SBAG_DEVICE_CUDA = 1 } sbag_device_t;
+
+/* What the owner of a row sends to the rank that asked, and gets back. */
+typedef enum sbag_exchange {
+  SBAG_EXCHANGE_AUTO = 0, /* per pair of ranks, batch and direction: the kind that takes fewer bytes */
+  SBAG_EXCHANGE_POOLS, /* forward: one partial pool a bag that touches the owner; backward: the bag's gradient
+                        */
+  SBAG_EXCHANGE_ROWS   /* forward: each distinct row once; backward: each distinct row's merged gradient */
+} sbag_exchange_t;
+
+typedef enum sbag_log_level { SBAG_LOG_DEBUG, SBAG_LOG_INFO, SBAG_LOG_WARNING } sbag_log_level_t;
+
+/* Receives one line without a line end. Called on the thread that called the library. */
+typedef void (*sbag_log_fn)(void *user, sbag_log_level_t level, const char *line);
+
+typedef struct sbag_context_options {
+  sbag_device_t device;     /* SBAG_DEVICE_CPU */
+  sbag_exchange_t exchange; /* SBAG_EXCHANGE_AUTO */
+  int reproducible; /* 1: the same bits for any number of ranks; forward by rows, backward by bag gradients */
+  int64_t chunk_bytes; /* largest single message; 0 = 64 MiB */
+  double timeout_s;    /* deadline of any wait for a peer, in seconds; 0 = none; default 60 */
+  sbag_log_fn log;     /* NULL: warnings are dropped */
+  void *log_user;
+} sbag_context_options_t;
+
+/* The defaults named above. */
+SBAG_API sbag_context_options_t sbag_context_options_default(void);
+
+/* A context of one rank, without MPI. `options` may be NULL. Not collective. */
+SBAG_API sbag_code_t sbag_context_create(const sbag_context_options_t *options, sbag_context_h *context,
+                                         sbag_status_t *status);
+
+/* Destroys the context and nulls *context; NULL is allowed. Everything made from it must be destroyed before.
+ * Collective for an MPI context, unless a call on it failed with SBAG_ERR_COMM or SBAG_ERR_TIMEOUT. */
+SBAG_API void sbag_context_destroy(sbag_context_h *context);
+
+SBAG_API int sbag_context_rank(sbag_context_h context);
+SBAG_API int sbag_context_size(sbag_context_h context);
+
+/* Makes all ranks agree on an outcome: every rank passes its own code, with the message in *status where it
+ * is not SBAG_OK; all return the code and message of the lowest rank that failed. Collective. */
+SBAG_API sbag_code_t sbag_context_agree(sbag_context_h context, sbag_code_t mine, sbag_status_t *status);
+
+/* Allocations made by this context and its objects since its creation (flat in a warm step), bytes alive,
+ * peak. */
+typedef struct sbag_memory_stats {
+  int64_t alloc_count, live_bytes, peak_bytes;
+} sbag_memory_stats_t;
+SBAG_API sbag_memory_stats_t sbag_context_memory(sbag_context_h context);
+
+/* The library's version, "0.1.0". */
+SBAG_API const char *sbag_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
