@@ -3,8 +3,12 @@
  * What comes in: pointers and int64 byte counts per peer. What goes out: the same bytes at the peers. One
  * thread calls into a comm. Every wait progresses all of the comm's operations, has a deadline, and notices a
  * peer that gave up: it then returns an error on every rank instead of hanging. After such an error
- * (SBAG_ERR_COMM, SBAG_ERR_TIMEOUT, or a peer's own code) the comm is broken for good: every later call
- * returns the same status.
+ * (SBAG_ERR_COMM, SBAG_ERR_TIMEOUT, a begin that failed, or a peer's own code) the comm is broken for good:
+ * the peers are told and every later call returns the same status. Buffers of operations that were in flight
+ * then may still be touched: they must live until comm_destroy, best until the process ends.
+ *
+ * A status that names its rank (rank >= 0) has "rank N: " in its message already where size > 1; it is never
+ * prefixed again.
  *
  * All calls but comm_fail, comm_rank and comm_size are collective, in the same order on all ranks. Operations
  * may be in flight together; each request must be ended by comm_wait. */
@@ -40,15 +44,23 @@ typedef struct comm_ops {
                                  sbag_status_t *status);
   /* Makes progress; *done says whether the request has completed (it must still be waited for). */
   sbag_code_t (*test)(comm_t *comm, comm_request_t *request, int *done, sbag_status_t *status);
-  sbag_code_t (*wait)(comm_t *comm, comm_request_t **request, sbag_status_t *status);
+  /* what: see comm_wait. */
+  sbag_code_t (*wait)(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status);
   void (*fail)(comm_t *comm, const sbag_status_t *cause);
   void (*destroy)(comm_t **comm);
 } comm_ops_t;
 
 typedef struct comm_options {
   int64_t chunk_bytes; /* largest single message; at most 2^30, at least 1; 0 = default (64 MiB) */
-  double timeout_s;    /* deadline of one wait; 0 = none */
+  double timeout_s;    /* a wait in which nothing moves for so long fails; 0 = no deadline */
 } comm_options_t;
+
+/* Small buffers of comm_barrier and comm_agree. They are a block of their own because MPI may hold them
+ * longer than a broken comm lives. */
+typedef struct comm_wire {
+  int32_t vote;
+  sbag_status_t cause;
+} comm_wire_t;
 
 /* The part that all implementations share; each puts it first in its own struct. */
 struct comm {
@@ -57,7 +69,19 @@ struct comm {
   mem_t *mem;
   comm_options_t options;
   sbag_status_t broken; /* code SBAG_OK while the comm works */
+  comm_part_t *parts;   /* [2 * size], scratch of comm_allgatherv */
+  comm_wire_t *wire;
 };
+
+/* For implementations: fills the shared part (checks the options, sets the default chunk) and clears it. */
+sbag_code_t comm_init(comm_t *comm, const comm_ops_t *ops, int rank, int size, mem_t *mem,
+                      const comm_options_t *options, sbag_status_t *status);
+void comm_clear(comm_t *comm);
+/* SBAG_OK, or the status that broke the comm. */
+sbag_code_t comm_check(const comm_t *comm, sbag_status_t *status);
+/* The status by which a comm breaks: `cause` (NULL or SBAG_OK become SBAG_ERR_COMM) with this rank's name. */
+sbag_status_t comm_cause(const comm_t *comm, const sbag_status_t *cause);
+int64_t comm_type_bytes(comm_type_t type);
 
 /* A comm of one rank; needs no MPI. */
 sbag_code_t comm_self_create(mem_t *mem, const comm_options_t *options, comm_t **comm, sbag_status_t *status);

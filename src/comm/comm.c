@@ -1,0 +1,161 @@
+/* What every comm can do on top of its table of operations: blocking forms, gathers, and the agreement of all
+ * ranks on an outcome. Knows no transport. */
+#include "comm/comm.h"
+
+#include <string.h>
+
+static const int64_t default_chunk_bytes = (int64_t)64 << 20;
+static const int64_t largest_chunk_bytes = (int64_t)1 << 30;
+
+static sbag_code_t take_options(comm_t *comm, const comm_options_t *options, sbag_status_t *status) {
+  if (options != NULL) comm->options = *options;
+  int64_t chunk = comm->options.chunk_bytes;
+  if (chunk < 0 || chunk > largest_chunk_bytes)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "comm: chunk_bytes is %lld; it must be 1 to 2^30, or 0 for the default",
+                      (long long)chunk);
+  if (!(comm->options.timeout_s >= 0.0))
+    return status_set(status, SBAG_ERR_ARGUMENT, "comm: timeout_s is %g; it must be 0 (none) or more seconds",
+                      comm->options.timeout_s);
+  if (chunk == 0) comm->options.chunk_bytes = default_chunk_bytes;
+  return SBAG_OK;
+}
+
+sbag_code_t comm_init(comm_t *comm, const comm_ops_t *ops, int rank, int size, mem_t *mem,
+                      const comm_options_t *options, sbag_status_t *status) {
+  comm->ops = ops;
+  comm->rank = rank;
+  comm->size = size;
+  comm->mem = mem;
+  SBAG_TRY(take_options(comm, options, status));
+  status_clear(&comm->broken);
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(mem, mem_array_bytes(2 * (int64_t)size, sizeof(comm_part_t)), "comm: parts", &block,
+                      status));
+  comm->parts = block;
+  SBAG_TRY(mem_calloc(mem, sizeof(comm_wire_t), "comm: wire", &block, status));
+  comm->wire = block;
+  return SBAG_OK;
+}
+
+void comm_clear(comm_t *comm) {
+  mem_free(comm->mem, comm->parts);
+  mem_free(comm->mem, comm->wire);
+  comm->parts = NULL;
+  comm->wire = NULL;
+}
+
+sbag_code_t comm_check(const comm_t *comm, sbag_status_t *status) {
+  if (comm->broken.code != SBAG_OK && status != NULL) *status = comm->broken;
+  return comm->broken.code;
+}
+
+sbag_status_t comm_cause(const comm_t *comm, const sbag_status_t *cause) {
+  sbag_status_t named;
+  status_clear(&named);
+  if (cause == NULL || cause->code == SBAG_OK)
+    status_set(&named, SBAG_ERR_COMM, "gave up without a reason");
+  else
+    named = *cause;
+  if (named.rank < 0) {
+    if (comm->size > 1) status_prefix(&named, "rank %d", comm->rank);
+    named.rank = comm->rank;
+  }
+  return named;
+}
+
+int64_t comm_type_bytes(comm_type_t type) {
+  switch (type) {
+  case COMM_U8:
+    return 1;
+  case COMM_I32:
+  case COMM_F32:
+    return 4;
+  case COMM_I64:
+  case COMM_F64:
+    break;
+  }
+  return 8;
+}
+
+sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status) {
+  return comm->ops->wait(comm, request, what, status);
+}
+
+sbag_code_t comm_exchange(comm_t *comm, const comm_part_t *send, const comm_part_t *recv, const char *what,
+                          sbag_status_t *status) {
+  comm_request_t *request = NULL;
+  SBAG_TRY(comm->ops->exchange_begin(comm, send, recv, &request, status));
+  return comm_wait(comm, &request, what, status);
+}
+
+sbag_code_t comm_allreduce(comm_t *comm, void *data, int64_t count, comm_type_t type, comm_reduce_t op,
+                           const char *what, sbag_status_t *status) {
+  comm_request_t *request = NULL;
+  SBAG_TRY(comm->ops->allreduce_begin(comm, data, count, type, op, &request, status));
+  return comm_wait(comm, &request, what, status);
+}
+
+sbag_code_t comm_broadcast(comm_t *comm, void *data, int64_t bytes, int root, const char *what,
+                           sbag_status_t *status) {
+  comm_request_t *request = NULL;
+  SBAG_TRY(comm->ops->broadcast_begin(comm, data, bytes, root, &request, status));
+  return comm_wait(comm, &request, what, status);
+}
+
+sbag_code_t comm_barrier(comm_t *comm, const char *what, sbag_status_t *status) {
+  comm->wire->vote = 0;
+  return comm_allreduce(comm, &comm->wire->vote, 1, COMM_I32, COMM_MAX, what, status);
+}
+
+sbag_code_t comm_allgather(comm_t *comm, const void *mine, int64_t bytes, void *all, const char *what,
+                           sbag_status_t *status) {
+  comm_part_t *send = comm->parts, *recv = comm->parts + comm->size;
+  for (int p = 0; p < comm->size; p++) {
+    send[p] = (comm_part_t){.data = (void *)(uintptr_t)mine, .bytes = bytes}; /* only read */
+    recv[p] = (comm_part_t){.data = (char *)all + p * bytes, .bytes = bytes};
+  }
+  return comm_exchange(comm, send, recv, what, status);
+}
+
+sbag_code_t comm_allgatherv(comm_t *comm, const void *mine, const int64_t *counts, void *all,
+                            const char *what, sbag_status_t *status) {
+  comm_part_t *send = comm->parts, *recv = comm->parts + comm->size;
+  int64_t first = 0;
+  for (int p = 0; p < comm->size; p++) {
+    send[p] = (comm_part_t){.data = (void *)(uintptr_t)mine, .bytes = counts[comm->rank]};
+    recv[p] = (comm_part_t){.data = counts[p] > 0 ? (char *)all + first : NULL, .bytes = counts[p]};
+    first += counts[p];
+  }
+  return comm_exchange(comm, send, recv, what, status);
+}
+
+sbag_code_t comm_agree(comm_t *comm, sbag_code_t mine, sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  if (mine != SBAG_OK) {
+    if (status != NULL && status->code == mine)
+      cause = *status;
+    else
+      status_set(&cause, mine, "error: %s", sbag_code_name(mine));
+    cause = comm_cause(comm, &cause);
+  }
+  comm_wire_t *wire = comm->wire;
+  wire->vote = mine == SBAG_OK ? comm->size : comm->rank;
+  SBAG_TRY(comm_allreduce(comm, &wire->vote, 1, COMM_I32, COMM_MIN, "agreement", status));
+  int lowest = wire->vote;
+  if (lowest == comm->size) return SBAG_OK;
+  wire->cause = cause;
+  SBAG_TRY(comm_broadcast(comm, &wire->cause, (int64_t)sizeof wire->cause, lowest, "agreement", status));
+  if (status != NULL) *status = wire->cause;
+  return wire->cause.code;
+}
+
+void comm_fail(comm_t *comm, const sbag_status_t *cause) {
+  comm->ops->fail(comm, cause);
+}
+
+void comm_destroy(comm_t **comm) {
+  if (comm == NULL || *comm == NULL) return;
+  (*comm)->ops->destroy(comm);
+}
