@@ -1,0 +1,91 @@
+/* Recommendation models on a collection. Today DLRM (Naumov et al. 2019, arXiv:1906.00091): bottom MLP over
+ * the dense values, one pooled vector a feature (projected where its dim differs), pairwise dot interaction,
+ * top MLP, and binary cross entropy with logits.
+ *
+ * Embedding tables are cut by rows (collection); dense layers are data-parallel: every rank holds all of
+ * them, gradients are summed in buckets while the embedding backward runs. Loss and gradients are divided by
+ * the number of samples of the global batch, so the result does not depend on how that is dealt to ranks.
+ *
+ * All calls are collective unless said otherwise. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include <shardbag/collection.h>
+#include <stdint.h>
+
+typedef struct model model_t;
+
+enum { MODEL_LAYERS_MAX = 16 };
+
+typedef struct model_config {
+  uint64_t seed;   /* dense layers' initial values; tables have their own seeds */
+  int dense_count; /* dense values a sample; 0 leaves the bottom MLP out */
+  int64_t
+      interaction_dim; /* D: dim of every vector in the interaction; features of another dim are projected */
+  int bottom_count;    /* hidden layers of the bottom MLP; the last layer to D is added */
+  int64_t bottom[MODEL_LAYERS_MAX];
+  int top_count; /* hidden layers of the top MLP; the last layer to 1 is added */
+  int64_t top[MODEL_LAYERS_MAX];
+  sbag_optimizer_options_t
+      dense_optimizer; /* SBAG_OPT_SGD, SBAG_OPT_ADAGRAD or SBAG_OPT_ADAM, as torch defines them */
+  double clip_norm;    /* of all gradients together, dense and sparse; 0 = off */
+  double clip_value;   /* dense gradients clamped; tables have their own; 0 = off */
+  double dropout; /* on the top MLP's hidden layers, training only; keyed by (seed, step, sample): independent
+                     of ranks */
+  int64_t bucket_bytes; /* of one dense all-reduce; 0 = 1 MiB */
+  int reproducible; /* dense math in slices of MODEL_SLICE samples of the global batch, combined in a fixed
+                       order */
+  const sbag_table_options_t *tables;
+  int table_count;
+  const sbag_feature_options_t *features;
+  int feature_count;
+} model_config_t;
+
+enum { MODEL_SLICE = 64 };
+
+/* This rank's share of a global batch. */
+typedef struct model_batch {
+  int64_t samples, first_sample, global_samples;
+  const float *labels;         /* [samples]; unused by predict */
+  const float *dense;          /* [samples][dense_count] */
+  const sbag_bags_t *features; /* [feature_count] */
+} model_batch_t;
+
+/* Copies the config. `mem` must be the mem_t that counts this rank's allocations. */
+sbag_code_t model_create(sbag_context_h context, const model_config_t *config, mem_t *mem, model_t **model,
+                         sbag_status_t *status);
+void model_destroy(model_t **model);
+
+sbag_collection_h model_collection(const model_t *model);
+
+/* One training step: forward, backward, update of tables and dense layers; `step` counts them from 1
+ * (optimizers, dropout). loss: mean over the global batch, the same on all ranks. A batch with global_samples
+ * 0 is refused. If the loss is not finite nothing is updated and SBAG_ERR_ARGUMENT is returned on all ranks
+ * with a message that the caller prefixes with the step. */
+sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
+                             double *loss, sbag_status_t *status);
+
+/* logits: [samples]. Tables are not written. */
+sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status);
+
+/* The dense parameters and their optimizer state as named arrays ("bottom/0/weight" [out][in], "top/1/bias",
+ * "state/top/1/bias/sum"), for checkpoints: the same on every rank. data is the model's own memory: write it
+ * to load. Not collective. */
+typedef struct model_array {
+  char name[96];
+  int rank; /* 1 or 2 */
+  int64_t shape[2];
+  float *data;
+} model_array_t;
+int model_array_count(const model_t *model);
+const model_array_t *model_array(const model_t *model, int array);
+
+/* Seconds this rank spent in each phase since creation. Not collective. */
+typedef struct model_phases {
+  double embedding_forward_s, dense_s, embedding_backward_s, update_s, reduce_wait_s;
+} model_phases_t;
+model_phases_t model_phases(const model_t *model);
+
+#endif
