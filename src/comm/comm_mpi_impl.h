@@ -1,0 +1,98 @@
+/* What the files of the MPI comm share. Nobody else includes this. */
+#ifndef COMM_COMM_MPI_IMPL_H
+#define COMM_COMM_MPI_IMPL_H
+
+#include "comm/comm_mpi.h"
+
+/* Chunks posted at a time, per flow of an exchange or per collective operation: enough to keep a wire busy,
+ * and few enough that a tiny chunk size does not flood MPI with requests. */
+enum { COMM_MPI_WINDOW = 8 };
+
+typedef enum comm_mpi_kind { COMM_MPI_EXCHANGE, COMM_MPI_ALLREDUCE, COMM_MPI_BROADCAST } comm_mpi_kind_t;
+
+/* One direction of an exchange with one peer. */
+typedef struct comm_mpi_flow {
+  char *data;
+  int64_t bytes, posted, moved;
+  int peer, receives;
+} comm_mpi_flow_t;
+
+/* What is under way in the MPI request of the same number. */
+typedef struct comm_mpi_slot {
+  int flow, bytes;
+} comm_mpi_slot_t;
+
+/* The slots hold the posted chunks; slots [0, slot_count) may be in use, `pending` of them are. */
+struct comm_request {
+  comm_request_t *next;        /* in the comm's active or idle list */
+  comm_request_t *next_queued; /* in the queue of collective operations */
+  comm_mpi_kind_t kind;
+  int done, pending, slot_count;
+
+  MPI_Request *requests; /* [slot capacity], as the next three */
+  comm_mpi_slot_t *slots;
+  int *finished;
+  MPI_Status *statuses;
+
+  comm_mpi_flow_t *flows; /* exchange: [2 * (size - 1)]; receives first */
+  int flow_count, tag;
+
+  char *data; /* collective operation, in elements of `type` */
+  int64_t element_bytes, total, posted;
+  MPI_Datatype type;
+  MPI_Op op;
+  int root;
+};
+
+typedef struct comm_mpi {
+  comm_t base;
+  MPI_Comm data, control; /* duplicates of the parent */
+  int64_t sequence;       /* of exchanges: gives their tags */
+  int64_t tag_count;
+  comm_request_t *active, *idle;
+  comm_request_t *queue_first, *queue_last; /* collective operations with chunks to post */
+  sbag_status_t *told;                      /* what the control sends read */
+  MPI_Request *telling;                     /* [size] */
+  int quiet_tests;
+} comm_mpi_t;
+
+static inline comm_mpi_t *comm_mpi_of(comm_t *comm) {
+  return (comm_mpi_t *)(void *)comm;
+}
+
+/* SBAG_OK, or SBAG_ERR_COMM with the call's name and MPI's text. */
+sbag_code_t comm_mpi_check(int mpi_code, const char *call, sbag_status_t *status);
+
+/* Requests (comm_mpi_request.c). A taken request is in the active list until it is given back. */
+sbag_code_t comm_mpi_request_take(comm_mpi_t *c, comm_request_t **request, sbag_status_t *status);
+void comm_mpi_request_give(comm_mpi_t *c, comm_request_t *request);
+void comm_mpi_requests_free(comm_mpi_t *c);
+/* MPI_Testsome over the request's slots: finished[0 .. count) are the slots that completed. */
+sbag_code_t comm_mpi_request_poll(comm_request_t *request, int *count, sbag_status_t *status);
+
+/* Each makes what progress there is; *moved is set if there was any. */
+sbag_code_t comm_mpi_exchange_progress(comm_mpi_t *c, comm_request_t *request, int *moved,
+                                       sbag_status_t *status);
+sbag_code_t comm_mpi_collective_progress(comm_mpi_t *c, comm_request_t *request, int *moved,
+                                         sbag_status_t *status);
+/* Posts chunks of the queued collective operations while there are free slots. */
+sbag_code_t comm_mpi_collective_post(comm_mpi_t *c, sbag_status_t *status);
+
+/* The operations of the table. A begin leaves the breaking of the comm to its caller in comm_mpi.c. */
+sbag_code_t comm_mpi_exchange_begin(comm_mpi_t *c, const comm_part_t *send, const comm_part_t *recv,
+                                    comm_request_t **request, sbag_status_t *status);
+sbag_code_t comm_mpi_allreduce_begin(comm_mpi_t *c, void *data, int64_t count, comm_type_t type,
+                                     comm_reduce_t op, comm_request_t **request, sbag_status_t *status);
+sbag_code_t comm_mpi_broadcast_begin(comm_mpi_t *c, void *data, int64_t bytes, int root,
+                                     comm_request_t **request, sbag_status_t *status);
+sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *request, const char *what, sbag_status_t *status);
+sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *request, int *done, sbag_status_t *status);
+
+/* The control channel (comm_mpi_control.c). */
+void comm_mpi_fail(comm_t *comm, const sbag_status_t *cause);
+/* Breaks the comm and returns the peer's code if a peer has given up. */
+sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status);
+/* Withdraws the posted receives of a broken comm. Returns whether MPI still holds any of its buffers. */
+int comm_mpi_withdraw(comm_mpi_t *c);
+
+#endif
