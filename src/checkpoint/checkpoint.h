@@ -1,0 +1,130 @@
+/* Named arrays and blobs in one HDF5 file, written by all ranks of a comm and read by any number of ranks.
+ *
+ * What comes in: names ("tables/user/weight"; the part before the last '/' becomes HDF5 groups), shapes, and
+ * callbacks that give or take rows. What goes out: a plain HDF5 file that h5py opens. This layer knows
+ * nothing of tables, models or readers.
+ *
+ * Writing has two phases, because the space on disk is reserved before any data is written (parallel HDF5
+ * hangs on a full disk): first everything is declared, then checkpoint_commit writes it all under a temporary
+ * name in the same folder, syncs it and renames it. A file under the final name is complete.
+ *
+ *   checkpoint_writer_create(comm, mem, "runs/a/ckpt-100.h5", &writer, status);
+ *   checkpoint_add_array(writer, "tables/user/weight", CHECKPOINT_F32, 2, shape, fill, user, status);
+ *   checkpoint_add_blob(writer, "vocabulary/user", data, bytes, status);
+ *   checkpoint_add_int(writer, "", "step", 100, status);      "" is the file itself
+ *   checkpoint_commit(&writer, status);
+ *
+ * Arrays are walked in contiguous blocks of rows, one block a rank, each in chunks of at most 16 MiB (or one
+ * row). Every rank makes the same number of callback calls for an array, at the end with 0 rows where its
+ * block is shorter, so a callback may be collective itself. If a callback fails on one rank the others finish
+ * their call of that chunk; then all ranks return that one message. */
+#ifndef CHECKPOINT_CHECKPOINT_H
+#define CHECKPOINT_CHECKPOINT_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "comm/comm.h"
+#include <stdint.h>
+
+typedef struct checkpoint_writer checkpoint_writer_t;
+typedef struct checkpoint_reader checkpoint_reader_t;
+
+/* CHECKPOINT_OTHER: a foreign dataset that this layer lists but does not read. */
+typedef enum checkpoint_type {
+  CHECKPOINT_F32,
+  CHECKPOINT_F64,
+  CHECKPOINT_I64,
+  CHECKPOINT_I32,
+  CHECKPOINT_U8,
+  CHECKPOINT_OTHER
+} checkpoint_type_t;
+
+typedef struct checkpoint_array {
+  checkpoint_type_t type;
+  int rank;         /* 1 or 2 */
+  int64_t shape[2]; /* rows, columns; columns is 1 where rank is 1 */
+} checkpoint_array_t;
+
+/* Writes rows [first_row, first_row + rows) to out [rows][columns]. rows may be 0, out is then unusable. */
+typedef sbag_code_t (*checkpoint_fill_t)(void *user, int64_t first_row, int64_t rows, void *out,
+                                         sbag_status_t *status);
+/* Takes rows [first_row, first_row + rows) from data [rows][columns], which is valid during the call. */
+typedef sbag_code_t (*checkpoint_take_t)(void *user, int64_t first_row, int64_t rows, const void *data,
+                                         sbag_status_t *status);
+
+/* ---- Writing. All ranks declare the same things in the same order; commit checks it. ---- */
+
+/* Not collective; nothing is touched on disk before commit. comm and mem must outlive the writer. */
+sbag_code_t checkpoint_writer_create(comm_t *comm, mem_t *mem, const char *path, checkpoint_writer_t **writer,
+                                     sbag_status_t *status);
+
+/* Not collective. rank is 1 or 2, shape [rank], rows may be 0. `user` is borrowed until commit. */
+sbag_code_t checkpoint_add_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
+                                 int rank, const int64_t *shape, checkpoint_fill_t fill, void *user,
+                                 sbag_status_t *status);
+/* Not collective. A u8 array; rank 0's data and bytes count, the other ranks may pass NULL and 0. data is
+ * borrowed until commit. */
+sbag_code_t checkpoint_add_blob(checkpoint_writer_t *writer, const char *name, const void *data,
+                                int64_t bytes, sbag_status_t *status);
+/* Attributes of an array, blob or group ("tables/user"; "" is the file). Not collective; values are copied,
+ * must be equal on all ranks, text has at most CHECKPOINT_TEXT_BYTES. */
+enum { CHECKPOINT_TEXT_BYTES = 32768 };
+sbag_code_t checkpoint_add_text(checkpoint_writer_t *writer, const char *object, const char *key,
+                                const char *value, sbag_status_t *status);
+sbag_code_t checkpoint_add_int(checkpoint_writer_t *writer, const char *object, const char *key,
+                               int64_t value, sbag_status_t *status);
+sbag_code_t checkpoint_add_real(checkpoint_writer_t *writer, const char *object, const char *key,
+                                double value, sbag_status_t *status);
+
+/* Collective. Writes, syncs and renames the file, replacing one of that name; frees the writer and nulls
+ * *writer in any case. On an error, which all ranks return alike, the temporary file is gone and an older
+ * file of that name untouched. */
+sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *status);
+/* Frees a writer that is not to be committed; nulls *writer. NULL is allowed. Not collective. */
+void checkpoint_abort(checkpoint_writer_t **writer);
+
+/* ---- Reading, on any number of ranks, whatever number wrote. ---- */
+
+/* Collective. A file that is missing or no HDF5 is refused on all ranks. comm and mem must outlive it. */
+sbag_code_t checkpoint_open(comm_t *comm, mem_t *mem, const char *path, checkpoint_reader_t **reader,
+                            sbag_status_t *status);
+/* Nulls *reader. NULL is allowed. Not collective. */
+void checkpoint_close(checkpoint_reader_t **reader);
+
+/* The datasets in the order of their names. Not collective. */
+int64_t checkpoint_count(const checkpoint_reader_t *reader);
+const char *checkpoint_name(const checkpoint_reader_t *reader, int64_t i);
+int checkpoint_exists(const checkpoint_reader_t *reader, const char *name);
+/* Shape and type; SBAG_ERR_FORMAT with the file's and the dataset's name if there is none. Not collective. */
+sbag_code_t checkpoint_array_info(const checkpoint_reader_t *reader, const char *name,
+                                  checkpoint_array_t *array, sbag_status_t *status);
+/* As checkpoint_array_info, and refuses another type, rank or shape than expected, naming both. A negative
+ * number in shape matches anything. Not collective. */
+sbag_code_t checkpoint_expect(const checkpoint_reader_t *reader, const char *name, checkpoint_type_t type,
+                              int rank, const int64_t *shape, sbag_status_t *status);
+
+/* Collective: hands the array's rows to `take`, block by block as described above. */
+sbag_code_t checkpoint_read_array(checkpoint_reader_t *reader, const char *name, checkpoint_take_t take,
+                                  void *user, sbag_status_t *status);
+/* Rows [first_row, first_row + rows) into out [rows][columns]; each rank may ask for its own. Not
+ * collective. */
+sbag_code_t checkpoint_read_rows(checkpoint_reader_t *reader, const char *name, int64_t first_row,
+                                 int64_t rows, void *out, sbag_status_t *status);
+/* A whole u8 array of one dimension into a block from the reader's mem (caller frees by mem_free), with a
+ * zero byte behind it that `bytes` does not count. Not collective. */
+sbag_code_t checkpoint_read_blob(checkpoint_reader_t *reader, const char *name, void **data, int64_t *bytes,
+                                 sbag_status_t *status);
+/* Attributes; missing or of another kind: SBAG_ERR_FORMAT. text receives a zero-terminated block from the
+ * reader's mem. Not collective. */
+sbag_code_t checkpoint_read_text(checkpoint_reader_t *reader, const char *object, const char *key,
+                                 char **value, sbag_status_t *status);
+sbag_code_t checkpoint_read_int(checkpoint_reader_t *reader, const char *object, const char *key,
+                                int64_t *value, sbag_status_t *status);
+sbag_code_t checkpoint_read_real(checkpoint_reader_t *reader, const char *object, const char *key,
+                                 double *value, sbag_status_t *status);
+
+/* "f32", "i64" ...; never NULL. */
+const char *checkpoint_type_name(checkpoint_type_t type);
+int64_t checkpoint_type_bytes(checkpoint_type_t type);
+
+#endif

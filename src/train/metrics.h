@@ -1,0 +1,42 @@
+/* Evaluation metrics of a binary classifier over all ranks, exact: the printed digits depend on the set of
+ * (label, logit) pairs alone, not on the number of ranks or the order of samples.
+ *
+ * What comes in: each rank's pairs, batch by batch. What goes out: one struct, the same on all ranks. */
+#ifndef TRAIN_METRICS_H
+#define TRAIN_METRICS_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "comm/comm.h"
+#include <stdint.h>
+
+typedef struct metrics metrics_t;
+
+/* A value that is not defined (no positives, say) is NaN. */
+typedef struct metrics_result {
+  int64_t samples, positives;
+  double auc;                /* Mann-Whitney, ties count half; NaN without positives or without negatives */
+  double logloss;            /* mean of -log p(label), natural logarithm */
+  double normalized_entropy; /* logloss / entropy of the base rate (He et al. 2014) */
+  double calibration;        /* sum of predictions / positives */
+  double accuracy;           /* share of samples with (logit >= 0) == label */
+} metrics_result_t;
+
+/* Not collective. comm and mem must outlive it. */
+sbag_code_t metrics_create(comm_t *comm, mem_t *mem, metrics_t **metrics, sbag_status_t *status);
+/* NULL is allowed; nulls *metrics. */
+void metrics_destroy(metrics_t **metrics);
+/* Forgets all pairs (keeps the memory) and a remembered error. Not collective. */
+void metrics_reset(metrics_t *metrics);
+
+/* Adds this rank's pairs: labels [n] of 0 or 1, logits [n] (before the sigmoid). Any other label and a NaN
+ * logit are refused; the error is also remembered, so that a rank may go on to metrics_compute, which then
+ * returns it on all ranks. Not collective. */
+sbag_code_t metrics_add(metrics_t *metrics, const float *labels, const float *logits, int64_t n,
+                        sbag_status_t *status);
+
+/* Collective. Pairs stay: more may be added. Memory beyond the pairs themselves (8 bytes each): at most 72
+ * bytes for each distinct logit of this rank's share. */
+sbag_code_t metrics_compute(metrics_t *metrics, metrics_result_t *result, sbag_status_t *status);
+
+#endif
