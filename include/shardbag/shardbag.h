@@ -9,5 +9,6 @@
 #include <shardbag/optimizer.h>
 #include <shardbag/status.h>
 #include <shardbag/table.h>
+#include <shardbag/version.h>
 
 #endif

@@ -1,0 +1,115 @@
+/* Contexts: what everything else hangs from. */
+#include "collection/context.h"
+#include <shardbag/version.h>
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *sbag_version(void) {
+  return SBAG_VERSION;
+}
+
+sbag_context_options_t sbag_context_options_default(void) {
+  return (sbag_context_options_t){.device = SBAG_DEVICE_CPU, .exchange = SBAG_EXCHANGE_AUTO, .timeout_s = 60};
+}
+
+sbag_code_t context_options_check(const sbag_context_options_t *options, sbag_context_options_t *checked,
+                                  sbag_status_t *status) {
+  sbag_context_options_t o = options != NULL ? *options : sbag_context_options_default();
+  if (o.device != SBAG_DEVICE_CPU)
+    return status_set(status, SBAG_ERR_UNSUPPORTED, "context: device %d: this build has the CPU (0) only",
+                      (int)o.device);
+  if (o.exchange < SBAG_EXCHANGE_AUTO || o.exchange > SBAG_EXCHANGE_ROWS)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "context: exchange %d is none of auto (0), pools (1), rows (2)", (int)o.exchange);
+  if (o.chunk_bytes < 0)
+    return status_set(status, SBAG_ERR_ARGUMENT, "context: chunk_bytes %lld is below 0",
+                      (long long)o.chunk_bytes);
+  if (!(o.timeout_s >= 0) || isinf(o.timeout_s))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "context: timeout_s %g is not a number of seconds from 0 (no deadline)", o.timeout_s);
+  *checked = o;
+  return SBAG_OK;
+}
+
+sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_options_t *options,
+                              sbag_context_h *context, sbag_status_t *status) {
+  void *made = NULL;
+  kernel_t *kernel = NULL;
+  sbag_code_t code = mem_calloc(mem, sizeof(struct sbag_context), "context", &made, status);
+  if (code == SBAG_OK) code = kernel_cpu_create(mem, &kernel, status);
+  if (code != SBAG_OK) {
+    mem_free(mem, made);
+    comm_destroy(&comm);
+    mem_destroy(&mem);
+    return code;
+  }
+  sbag_context_h c = made;
+  *c = (struct sbag_context){.mem = mem, .comm = comm, .kernel = kernel, .options = *options};
+  *context = c;
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_context_create(const sbag_context_options_t *options, sbag_context_h *context,
+                                sbag_status_t *status) {
+  sbag_context_options_t checked;
+  SBAG_TRY(context_options_check(options, &checked, status));
+  mem_t *mem = NULL;
+  comm_t *comm = NULL;
+  SBAG_TRY(mem_create(&mem, status));
+  comm_options_t comm_options = {.chunk_bytes = checked.chunk_bytes, .timeout_s = checked.timeout_s};
+  sbag_code_t code = comm_self_create(mem, &comm_options, &comm, status);
+  if (code != SBAG_OK) {
+    mem_destroy(&mem);
+    return code;
+  }
+  return context_create_on(mem, comm, &checked, context, status);
+}
+
+void sbag_context_destroy(sbag_context_h *context) {
+  if (context == NULL || *context == NULL) return;
+  sbag_context_h c = *context;
+  mem_t *mem = c->mem;
+  comm_destroy(&c->comm);
+  kernel_destroy(&c->kernel);
+  mem_free(mem, c);
+  mem_destroy(&mem);
+  *context = NULL;
+}
+
+int sbag_context_rank(sbag_context_h context) {
+  return comm_rank(context->comm);
+}
+
+int sbag_context_size(sbag_context_h context) {
+  return comm_size(context->comm);
+}
+
+sbag_code_t sbag_context_agree(sbag_context_h context, sbag_code_t mine, sbag_status_t *status) {
+  return comm_agree(context->comm, mine, status);
+}
+
+sbag_memory_stats_t sbag_context_memory(sbag_context_h context) {
+  mem_stats_t stats = mem_stats(context->mem);
+  return (sbag_memory_stats_t){stats.alloc_count, stats.live_bytes, stats.peak_bytes};
+}
+
+mem_t *context_mem(sbag_context_h context) {
+  return context->mem;
+}
+
+comm_t *context_comm(sbag_context_h context) {
+  return context->comm;
+}
+
+void context_log(sbag_context_h context, sbag_log_level_t level, const char *format, ...) {
+  if (context->options.log == NULL) return;
+  char line[SBAG_MESSAGE_BYTES];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(line, sizeof line, format, args);
+  va_end(args);
+  context->options.log(context->options.log_user, level, line);
+}

@@ -1,0 +1,288 @@
+/* Per-element work behind a table of functions: the scalar reference today; AVX and CUDA beside it.
+ *
+ * Above this layer no C loop touches an element. Ops take a stream and may return before the work is done; on
+ * the CPU a stream is eager, but callers still say what waits for what. Index arrays are int64_t. All
+ * pointers are device memory of the kernel unless a comment says host. Results that the host must see
+ * ("host:") are valid after stream_sync.
+ *
+ * Words: an *entry* is one index of a batch; an *edge* is an entry that counts (in range, not padding); edges
+ * are in (feature, bag, position) order; a *slot* is one bag of one feature, numbered feature * bags + bag. A
+ * *key* is a row's number over all ranks and tables (plan.h). A *vector offset* counts elements from a base
+ * pointer. */
+#ifndef KERNEL_KERNEL_H
+#define KERNEL_KERNEL_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "kernel/optimizer.h"
+#include "plan/plan.h"
+#include <shardbag/batch.h>
+#include <shardbag/table.h>
+#include <stdint.h>
+
+typedef enum kernel_memory { MEMORY_HOST, MEMORY_PINNED, MEMORY_DEVICE, MEMORY_KINDS } kernel_memory_t;
+
+typedef struct kernel kernel_t;
+typedef struct kernel_stream kernel_stream_t;
+
+/* ---- edges: from bags to rows ---- */
+
+typedef struct edges_feature {
+  sbag_bags_t bags; /* the caller's memory */
+  int64_t num_embeddings;
+  int64_t padding_idx; /* resolved; -1 = none */
+  int touch_padding;   /* 1: padding entries are listed as touched rows (max_norm renormalises them too) */
+  const plan_table_t *plan;
+} edges_feature_t;
+
+typedef enum edges_fault {
+  EDGES_FINE = 0,
+  EDGES_OUT_OF_RANGE,   /* position: entry; value: index */
+  EDGES_FIRST_OFFSET,   /* value: offsets[0], which is not 0 */
+  EDGES_OFFSET_FALLS,   /* position: bag; value: its offset, below the one before */
+  EDGES_OFFSET_TOO_BIG, /* position: bag; value: its offset, beyond index_count */
+  EDGES_LAST_OFFSET     /* include_last_offset: value: the last offset, which is not index_count */
+} edges_fault_t;
+
+/* host: what edges_build found. */
+typedef struct edges_info {
+  int64_t edge_count, touch_count, dropped;
+  edges_fault_t fault; /* the first one, by feature and position; then the counts are 0 */
+  int fault_feature;
+  int64_t fault_position, fault_value;
+} edges_info_t;
+
+typedef struct edges_request {
+  const edges_feature_t *features; /* host array */
+  int feature_count;
+  int64_t bag_count;   /* of each feature */
+  int drop;            /* 1: out-of-range entries are dropped and counted; 0: they are a fault */
+  int64_t *slot_begin; /* out: [slots + 1] first edge of each slot */
+  int64_t *key;        /* out: [entries] an edge's key */
+  int64_t *row;        /* out or NULL: [entries] an edge's row in its table */
+  int64_t *slot;       /* out: [entries] */
+  int64_t *entry;      /* out: [entries] an edge's entry, counted over all features */
+  int64_t *touch;      /* out: [entries] keys of padding rows to be touched */
+} edges_request_t;
+
+/* ---- reduce: pool, combine, gather, merge ---- */
+
+enum { REDUCE_SUM, REDUCE_MAX };
+
+/* out[segment] = op over the segment's terms of scale * vector. A REDUCE_SUM of an empty segment is zeros.
+ * REDUCE_MAX carries (value, position in the bag) as torch needs it: the term at position 0 starts and wins
+ * for good if it is NaN; a later NaN is passed over; the first of equals wins; the positions of an empty
+ * segment are -1 and its values 0. */
+typedef struct reduce_task {
+  int op;
+  int64_t dim;
+  int64_t segment_begin, segment_end; /* segments of `begin` to do */
+  const int64_t *begin; /* [segment_end + 1] first term of a segment; NULL: segment s is the one term s */
+  const int64_t *term;  /* [terms] vector index; its vector is at src + term * stride */
+  int64_t stride;       /* elements: the dim where terms are rows, 1 where they are vector offsets */
+  const void *src;
+  const void *scale; /* NULL, or [terms] of the dtype */
+  const int64_t *
+      count_begin; /* NULL, or a mean: the sum is divided by count_begin[s + 1] - count_begin[s] (unless 0) */
+  /* REDUCE_MAX: where a term stands in its bag. NULL: term - begin[segment]. Else p >= 0 is the position; p <
+   * 0: the term is a partial maximum whose positions are at partial + (-1 - p), one a column (-1: no
+   * candidate). */
+  const int64_t *position;
+  const int64_t *partial;
+  /* REDUCE_SUM: a term with select[term] >= 0 gives only the columns whose winner[select_at[term] + column]
+   * == select[term]. */
+  const int64_t *select;    /* NULL: all columns */
+  const int64_t *select_at; /* [terms] */
+  const int64_t *winner;
+  void *out; /* segment s goes to out + (s - segment_begin) * out_stride */
+  int64_t out_stride;
+  int64_t *out_position; /* REDUCE_MAX: beside out, with the same stride; may be NULL */
+} reduce_task_t;
+
+/* ---- distinct keys ---- */
+
+typedef struct unique_request {
+  int64_t count;
+  const int64_t *key; /* [count] not negative */
+  int64_t key_limit;  /* keys are below it */
+  int64_t *distinct;  /* out: [count] distinct keys, ascending */
+  int64_t *begin;     /* out: [count + 1] first member of each distinct key in `member` */
+  int64_t *member;    /* out: [count] positions in `key`, grouped by distinct key, in order within one */
+  int64_t *which;     /* out: [count] which distinct key a position has */
+  int64_t *scratch;   /* [3 * count] */
+} unique_request_t;
+
+/* ---- init ---- */
+
+typedef struct init_task {
+  const plan_table_t *plan;
+  int shard;
+  int64_t rows, dim;
+  sbag_init_t kind;
+  double a, b;
+  uint64_t key;             /* random_key(seed, table name) */
+  const int64_t *zero_rows; /* host: [zero_count] global rows that start as zero */
+  int zero_count;
+  void *weight; /* out: [rows][dim] */
+} init_task_t;
+
+typedef struct copy_part {
+  void *to;
+  const void *from;
+  int64_t bytes;
+} copy_part_t;
+
+/* Where a slot's columns are in [bags][columns], and how its feature pools. Host arrays. */
+typedef struct slot_map {
+  int64_t bag_count, columns;
+  int feature_count;
+  const int64_t *column; /* [feature_count] */
+  const sbag_mode_t *mode;
+} slot_map_t;
+
+/* What the backward needs of edges or runs: see grad_terms. */
+typedef struct grad_terms {
+  int64_t count;
+  const int64_t *slot;       /* [edges or runs] */
+  const int64_t *order;      /* NULL, or [count]: item i is slot[order[i]] */
+  const int64_t *slot_begin; /* [slots + 1] */
+  const void *weight;        /* NULL, or per edge, of the dtype */
+  int64_t *at;               /* out: [count] vector offset of the slot's columns in [bags][columns] */
+  void *scale; /* out: [count] weight, divided by the bag's length where its feature is a mean */
+  int64_t
+      *select; /* out or NULL: [count] the edge's position in its bag where its feature is a max, else -1 */
+} grad_terms_t;
+
+struct kernel_ops {
+  const char *name;
+  void (*destroy)(kernel_t *k);
+
+  /* Memory, and the stream that orders ops. stream NULL is the kernel's own. */
+  sbag_code_t (*alloc)(kernel_t *k, kernel_memory_t kind, size_t bytes, const char *what, void **block,
+                       sbag_status_t *status);
+  void (*release)(kernel_t *k, kernel_memory_t kind, void *block);
+  sbag_code_t (*stream_sync)(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status);
+  /* Many copies as one op: pack and unpack. Parts do not overlap. `parts` (host) is read during the call. */
+  void (*copy)(kernel_t *k, kernel_stream_t *stream, const copy_part_t *parts, int64_t count);
+
+  /* --- integers --- */
+  void (*edges_build)(kernel_t *k, kernel_stream_t *stream, const edges_request_t *request,
+                      edges_info_t *info);
+  /* *distinct_count: host. */
+  void (*unique)(kernel_t *k, kernel_stream_t *stream, const unique_request_t *request,
+                 int64_t *distinct_count);
+  /* Stable counting sort of bucket[count], values in [0, buckets): begin [buckets + 1], member [count]. */
+  void (*bucket)(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count, int64_t buckets,
+                 int64_t *begin, int64_t *member);
+  /* place[i] (host) = number of values in the ascending sorted[count] below bound[i] (host). */
+  void (*lower_bounds)(kernel_t *k, kernel_stream_t *stream, const int64_t *sorted, int64_t count,
+                       const int64_t *bound, int64_t bounds, int64_t *place);
+  /* which[i] = j with bound[j] <= value[i] < bound[j + 1]; bound [intervals + 1] ascending (host). */
+  void (*interval)(kernel_t *k, kernel_stream_t *stream, const int64_t *value, int64_t count,
+                   const int64_t *bound, int intervals, int64_t *which);
+  /* Runs of equal slot[order[i]] within each group; groups are ranges of i: group_begin [groups + 1] (host).
+   * run_begin: [runs + 1] positions i; run_slot: [runs]; group_run: [groups + 1] (host) first run of each
+   * group. */
+  void (*runs)(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
+               const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
+               int64_t *group_run);
+  /* begin[0] = 0, begin[i + 1] = begin[i] + length[i]. */
+  void (*scan)(kernel_t *k, kernel_stream_t *stream, const int64_t *length, int64_t count, int64_t *begin);
+  /* length[i] = begin[i + 1] - begin[i]. */
+  void (*lengths)(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count, int64_t *length);
+  /* to[i] = from[index[i]] + add; index NULL: from[i] + add. */
+  void (*gather_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *index,
+                     int64_t count, int64_t add, int64_t *to);
+  /* to[i] = first + i * step. */
+  void (*fill_i64)(kernel_t *k, kernel_stream_t *stream, int64_t *to, int64_t count, int64_t first,
+                   int64_t step);
+  /* to[i] = value[j] for begin[j] <= i + begin[0] < begin[j + 1]: a run's value to its members. */
+  void (*expand)(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, const int64_t *value,
+                 int64_t runs, int64_t *to);
+  /* position[i] = order[i] - slot_begin[slot[order[i]]]: where an edge stands in its bag. */
+  void (*edge_positions)(kernel_t *k, kernel_stream_t *stream, const int64_t *order, const int64_t *slot,
+                         const int64_t *slot_begin, int64_t count, int64_t *position);
+  /* to[i][0..dim) = from[at[i]..at[i] + dim). */
+  void (*gather_vectors_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *at,
+                             int64_t count, int64_t dim, int64_t *to);
+  /* The values of the winning entries: to[b][c] = the feature's index at the entry of edge slot_begin[b] +
+   * position[b * stride + c], or 0 where the position is -1. slot_begin: of the feature's slots. */
+  void (*winner_rows)(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *bags, int64_t first_entry,
+                      const int64_t *slot_begin, int64_t bag_count, int64_t dim, const int64_t *entry,
+                      const int64_t *position, int64_t stride, int64_t *to);
+  /* rows[i] = global row of local row local[i] of a shard. */
+  void (*global_rows)(kernel_t *k, kernel_stream_t *stream, const plan_table_t *plan, int shard,
+                      const int64_t *local, int64_t count, int64_t *rows);
+
+  /* --- values --- */
+  /* to[i] = from[index[i]]. */
+  void (*gather_real)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *from,
+                      const int64_t *index, int64_t count, void *to);
+  /* to[index[i]] = from[i]; indices are distinct. */
+  void (*scatter_real)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *from,
+                       const int64_t *index, int64_t count, void *to);
+  void (*fill_real)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *to, int64_t count,
+                    double value);
+  /* weight[e] = per_sample_weights of entry[e] (1 where its feature has none); first_entry: [features + 1]
+   * (host). */
+  void (*edge_weights)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
+                       const edges_feature_t *features, int feature_count, const int64_t *first_entry,
+                       const int64_t *entry, int64_t edge_count, void *weight);
+  void (*grad_terms)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const slot_map_t *map,
+                     const grad_terms_t *terms);
+  void (*reduce)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const reduce_task_t *tasks,
+                 int64_t count);
+  /* dot[i] = <left + left_at[i], right + right_at[i] * right_stride> over dim columns. */
+  void (*dot)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, int64_t dim, int64_t count,
+              const void *left, const int64_t *left_at, const void *right, const int64_t *right_at,
+              int64_t right_stride, void *dot);
+  /* scale[i] /= the number of terms of i's feature in i's segment, where by_freq[feature] (host) is set.
+   * Terms of one feature are neighbours within a segment. */
+  void (*frequency_scale)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const int64_t *begin,
+                          int64_t segments, const int64_t *feature, const int *by_freq, void *scale);
+  /* Sum of squares in double; *sum: host. */
+  void (*norm_squared)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
+                       int64_t count, double *sum);
+
+  /* --- rows of a shard --- */
+  void (*init)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task);
+  /* weight[rows[i]] = values[i]. */
+  void (*scatter_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
+                       int64_t dim, const int64_t *rows, int64_t count, void *weight);
+  /* Scales distinct rows whose norm is above max_norm by max_norm / (norm + 1e-7), as torch. to NULL: in
+   * place; else to[i] is the row's value after that and the table is not written. A row with NaN is left
+   * alone. */
+  void (*renorm)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *weight, int64_t dim,
+                 const int64_t *rows, int64_t count, double max_norm, double norm_type, void *to);
+  void (*update)(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update);
+  void (*catch_up)(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,
+                   int64_t count, const int64_t *rows);
+};
+typedef struct kernel_ops kernel_ops_t;
+
+struct kernel {
+  const kernel_ops_t *ops;
+  mem_t *mem;
+};
+
+/* The scalar kernel of the CPU. */
+sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *status);
+void kernel_destroy(kernel_t **kernel);
+
+static inline size_t kernel_dtype_bytes(sbag_dtype_t dtype) {
+  return dtype == SBAG_F64 ? 8 : 4;
+}
+
+/* A block of a memory kind that grows and stays: reserve keeps no content and leaves headroom, so that a warm
+ * step allocates nothing. */
+typedef struct kernel_buffer {
+  void *data;
+  size_t bytes;
+  kernel_memory_t kind;
+} kernel_buffer_t;
+
+sbag_code_t kernel_buffer_reserve(kernel_t *kernel, kernel_buffer_t *buffer, size_t bytes, const char *what,
+                                  sbag_status_t *status);
+void kernel_buffer_free(kernel_t *kernel, kernel_buffer_t *buffer);
+
+#endif
