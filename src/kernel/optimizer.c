@@ -1,0 +1,117 @@
+/* The scalar reference of the sparse optimizers: coefficients of a step, and the two entry points.
+ *
+ * The formulas stand in optimizer_rows.inc, once for float and once for double; their sources:
+ *  - torch.optim (sgd.py, adagrad.py, adam.py, sparse_adam.py, rmsprop.py, the single-tensor forms);
+ *  - FBGEMM codegen/genscript/optimizers.py.
+ * What depends on the step alone is computed here in double and rounded once to the table's type, as both do.
+ *
+ * Rows that a batch leaves untouched but torch would move are replayed when they are next read. Every step is
+ * the same code on the same numbers as if it had been made at its time, so that the bits are the same too. */
+#include "kernel/optimizer.h"
+#include <math.h>
+#include <stddef.h>
+
+enum {
+  CHUNK = 128,  /* elements of a row that are handled at a time: a multiple of LANES */
+  LANES = 8,    /* of a sum over a row: element i goes to lane i mod 8 */
+  REPLAY = 1024 /* steps whose coefficients a call keeps; longer lags compute theirs anew */
+};
+
+/* What one step multiplies with. */
+typedef struct step_values {
+  int64_t step;
+  double lr;           /* as scheduled */
+  double rate;         /* what the direction is multiplied with: lr after decay or bias correction */
+  double shrink;       /* adamw: 1 - lr weight_decay */
+  double bias1, bias2; /* 1 - beta^step */
+} step_values_t;
+
+static step_values_t step_values(const sbag_optimizer_options_t *options, int64_t step, double lr) {
+  step_values_t at = {.step = step, .lr = lr, .rate = lr, .shrink = 1, .bias1 = 1, .bias2 = 1};
+  switch (options->kind) {
+  case SBAG_OPT_ADAGRAD:
+    at.rate = lr / (1 + (double)(step - 1) * options->lr_decay);
+    return at;
+  case SBAG_OPT_ADAM:
+  case SBAG_OPT_ADAMW:
+  case SBAG_OPT_SPARSE_ADAM:
+  case SBAG_OPT_FBGEMM_ADAM:
+  case SBAG_OPT_PARTIAL_ROWWISE_ADAM:
+  case SBAG_OPT_LAMB:
+  case SBAG_OPT_PARTIAL_ROWWISE_LAMB:
+    at.bias1 = 1 - pow(options->beta1, (double)step);
+    at.bias2 = 1 - pow(options->beta2, (double)step);
+    break;
+  default:
+    return at;
+  }
+  if (options->kind == SBAG_OPT_ADAM || options->kind == SBAG_OPT_ADAMW) at.rate = lr / at.bias1;
+  if (options->kind == SBAG_OPT_ADAMW) at.shrink = 1 - lr * options->weight_decay;
+  if (options->kind == SBAG_OPT_SPARSE_ADAM) at.rate = lr * sqrt(at.bias2) / at.bias1;
+  return at;
+}
+
+/* The coefficients of the steps up to `last`, filled downwards as far as some row has lagged: pow is dearer
+ * than a short row's whole step. */
+typedef struct replay {
+  const optimizer_rows_t *rows;
+  int64_t last;
+  int64_t filled; /* of[0 .. filled - 1] belong to steps last, last - 1, ... */
+  step_values_t of[REPLAY];
+} replay_t;
+
+static void replay_start(replay_t *replay, const optimizer_rows_t *rows, int64_t last) {
+  replay->rows = rows;
+  replay->last = last;
+  replay->filled = 0;
+}
+
+static step_values_t replay_compute(const replay_t *replay, int64_t step) {
+  const optimizer_rows_t *rows = replay->rows;
+  return step_values(rows->options, step, rows->lr_log[step - rows->epoch_step - 1]);
+}
+
+static step_values_t replay_at(replay_t *replay, int64_t step) {
+  int64_t back = replay->last - step;
+  if (back >= REPLAY) return replay_compute(replay, step);
+  for (; replay->filled <= back; replay->filled++)
+    replay->of[replay->filled] = replay_compute(replay, replay->last - replay->filled);
+  return replay->of[back];
+}
+
+#define REAL      float
+#define FN(name)  name##_f32
+#define REAL_SQRT sqrtf
+#include "kernel/optimizer_rows.inc"
+#undef REAL
+#undef FN
+#undef REAL_SQRT
+
+#define REAL      double
+#define FN(name)  name##_f64
+#define REAL_SQRT sqrt
+#include "kernel/optimizer_rows.inc"
+#undef REAL
+#undef FN
+#undef REAL_SQRT
+
+void optimizer_update_scalar(const optimizer_update_t *update) {
+  if (update->at.dtype == SBAG_F32) {
+    update_f32(update);
+  } else {
+    update_f64(update);
+  }
+}
+
+void optimizer_catch_up_scalar(const optimizer_rows_t *at, int64_t step, int64_t count, const int64_t *rows) {
+  replay_t replay;
+  replay_start(&replay, at, step);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t row = rows != NULL ? rows[i] : i;
+    if (at->dtype == SBAG_F32) {
+      row_catch_up_f32(&replay, row);
+    } else {
+      row_catch_up_f64(&replay, row);
+    }
+  }
+}
