@@ -1,0 +1,339 @@
+/* A delimited file: what the configuration may say, the passes that open it, and its saved state.
+ *
+ * Opening reads the file once to find bad rows and to count, and once more over its training rows if there
+ * are vocabularies or deviations to fit. The file itself is never in memory; vocabularies, the list of bad
+ * lines and one window are. */
+#include "reader/delimited.h"
+#include "base/random.h"
+#include "reader/grow.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char ZSCORE_MAGIC[] = "SBZSCOR1", HASH_MAGIC[] = "SBHASHK1";
+
+static sbag_code_t check_column(const reader_delimited_config_t *config, const reader_column_t *c,
+                                sbag_status_t *status) {
+  const char *name = c->name;
+  if (memchr(name, '\0', sizeof c->name) == NULL || name[0] == '\0')
+    return status_set(status, SBAG_ERR_ARGUMENT, "column %d: its name must have 1 to 63 bytes", c->index);
+  if (c->index < 0 || c->index > 65535)
+    return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': index %d; it must be 0 to 65535", name,
+                      c->index);
+  if (c->kind == COLUMN_DENSE && !isfinite(c->missing))
+    return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': the value for missing must be finite", name);
+  if (c->kind != COLUMN_ONE_HOT && c->kind != COLUMN_MULTI_HOT) return SBAG_OK;
+  int64_t least = c->mapping == MAPPING_VOCABULARY ? 0 : 1;
+  if (c->rows < least || c->rows > (int64_t)1 << 48)
+    return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': %lld rows; it must be %lld to 2^48", name,
+                      (long long)c->rows, (long long)least);
+  if (c->min_count < 0 || c->max_length < 0)
+    return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': min_count and max_length cannot be negative",
+                      name);
+  if (c->kind == COLUMN_MULTI_HOT && (c->separator == config->delimiter || c->separator == '\0'))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "column '%s': its separator must be a character other than the delimiter", name);
+  return SBAG_OK;
+}
+
+static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_status_t *status) {
+  double sum = 0.0;
+  int labels = 0;
+  if (config->delimiter == '\0' || config->delimiter == '\n' || config->delimiter == '\r')
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: the delimiter cannot be NUL or a line end",
+                      config->path);
+  if (config->header_lines < 0 || config->shuffle_window < 0 || config->shuffle_window > 1 << 30)
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "%s: header lines %d, shuffle window %lld; they must be 0 or more, the window up to 2^30",
+        config->path, config->header_lines, (long long)config->shuffle_window);
+  for (int s = 0; s < READER_SPLITS; s++) {
+    if (!(config->split[s] >= 0.0)) sum = NAN;
+    sum += config->split[s];
+  }
+  if (!(fabs(sum - 1.0) < 1e-6))
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: the split is %g, %g, %g; it should add up to 1",
+                      config->path, config->split[0], config->split[1], config->split[2]);
+  for (int i = 0; i < config->column_count; i++) {
+    SBAG_TRY(check_column(config, &config->columns[i], status));
+    labels += config->columns[i].kind == COLUMN_LABEL;
+    for (int j = 0; j < i; j++)
+      if (strcmp(config->columns[i].name, config->columns[j].name) == 0)
+        return status_set(status, SBAG_ERR_ARGUMENT, "%s: two columns are named '%s'", config->path,
+                          config->columns[i].name);
+  }
+  if (labels != 1)
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: %d label columns; exactly one would be right",
+                      config->path, labels);
+  return SBAG_OK;
+}
+
+static int is_bag(const reader_column_t *c) {
+  return c->kind == COLUMN_ONE_HOT || c->kind == COLUMN_MULTI_HOT;
+}
+
+static int has_zscore(const reader_column_t *c) {
+  return c->kind == COLUMN_DENSE &&
+         (c->transform == TRANSFORM_ZSCORE || c->transform == TRANSFORM_LOG1P_ZSCORE);
+}
+
+static int has_vocabulary(const reader_column_t *c) {
+  return is_bag(c) && c->mapping == MAPPING_VOCABULARY;
+}
+
+static sbag_code_t make_columns(source_t *source, sbag_status_t *status) {
+  const reader_delimited_config_t *config = &source->config->source.delimited;
+  delimited_t *d = source->state;
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(config->column_count, sizeof *d->columns),
+                      "reader: columns", (void **)&d->columns, status));
+  d->column_count = config->column_count;
+  int features = 0;
+  for (int i = 0; i < d->column_count; i++) {
+    delimited_column_t *column = &d->columns[i];
+    *column = (delimited_column_t){.c = config->columns[i], .dense = -1, .feature = -1, .deviation = 1.0};
+    if (column->c.kind == COLUMN_DENSE) column->dense = source->dense_count++;
+    if (is_bag(&column->c)) column->feature = features++;
+    if (column->c.kind != COLUMN_SKIP && column->c.index >= d->field_count)
+      d->field_count = column->c.index + 1;
+  }
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(d->field_count, sizeof *d->fields), "reader: fields",
+                      (void **)&d->fields, status));
+  return source_set_features(source, features, status);
+}
+
+static sbag_code_t note_bad(source_t *source, int64_t line, sbag_status_t *status) {
+  delimited_t *d = source->state;
+  SBAG_TRY(grow_to(source->mem, (void **)&d->bad_lines, &d->bad_capacity, source->bad_rows + 1,
+                   sizeof *d->bad_lines, "reader: list of bad rows", status));
+  d->bad_lines[source->bad_rows++] = line;
+  return SBAG_OK;
+}
+
+/* By order: the first floor(n f0) good rows train, those up to floor(n (f0 + f1)) validate, the rest test. A
+ * millionth of a row is added so that 0.8 + 0.1 is not taken for less than 0.9. */
+static void cut_by_order(source_t *source, int64_t rows) {
+  const double *split = source->config->source.delimited.split;
+  delimited_t *d = source->state;
+  double sum = 0.0;
+  int64_t before = 0;
+  for (int s = 0; s < READER_SPLITS; s++) {
+    sum += split[s];
+    int64_t cut = (int64_t)floor((double)rows * sum + 1e-6);
+    d->cut[s] = s == READER_SPLITS - 1 || cut > rows ? rows : cut;
+    source->samples[s] = d->cut[s] - before;
+    before = d->cut[s];
+  }
+}
+
+/* The first pass: which rows are bad, how many good ones each split has. */
+static sbag_code_t scan(source_t *source, sbag_status_t *status) {
+  const reader_delimited_config_t *config = &source->config->source.delimited;
+  delimited_t *d = source->state;
+  SBAG_TRY(delimited_rewind(source, status));
+  for (;;) {
+    text_t row;
+    SBAG_TRY(lines_next(d->lines, &row, status));
+    if (row.bytes == NULL) break;
+    sbag_code_t code =
+        delimited_row_check(source, row, lines_number(d->lines), config->skip_bad_rows ? NULL : status);
+    if (code != SBAG_OK && !config->skip_bad_rows) return code;
+    if (code != SBAG_OK)
+      SBAG_TRY(note_bad(source, d->line_count, status));
+    else if (!config->split_by_order)
+      source->samples[delimited_split_of(source, d->line_count, 0)]++;
+    d->line_count++;
+  }
+  if (d->line_count == source->bad_rows)
+    return status_set(status, SBAG_ERR_FORMAT, "%s: no usable row after %d header lines (%lld bad ones)",
+                      config->path, config->header_lines, (long long)source->bad_rows);
+  if (config->split_by_order) cut_by_order(source, d->line_count - source->bad_rows);
+  return SBAG_OK;
+}
+
+/* What a column has seen of the training rows. */
+typedef struct fit {
+  vocabulary_t *all;
+  int64_t count;
+  double mean, squares; /* Welford's running sums */
+} fit_t;
+
+static sbag_code_t fit_column(source_t *source, const delimited_column_t *column, int64_t line, fit_t *fit,
+                              sbag_status_t *status) {
+  const reader_column_t *c = &column->c;
+  text_t field = ((const delimited_t *)source->state)->fields[c->index], token = field;
+  int64_t index;
+  if (has_zscore(c)) {
+    double value;
+    SBAG_TRY(delimited_row_dense(source, column, line, &value, status));
+    double off = value - fit->mean;
+    fit->mean += off / (double)++fit->count;
+    fit->squares += off * (value - fit->mean);
+  }
+  if (!has_vocabulary(c)) return SBAG_OK;
+  if (c->kind == COLUMN_ONE_HOT) return vocabulary_add(fit->all, token, &index, status);
+  for (int64_t n = 0; (c->max_length == 0 || n < c->max_length) && text_token(&field, c->separator, &token);
+       n++)
+    SBAG_TRY(vocabulary_add(fit->all, token, &index, status));
+  return SBAG_OK;
+}
+
+/* A constant column has deviation 1: its values become 0. */
+static sbag_code_t fit_result(source_t *source, delimited_column_t *column, const fit_t *fit,
+                              sbag_status_t *status) {
+  const reader_column_t *c = &column->c;
+  if (has_zscore(c) && fit->count > 0) {
+    double deviation = sqrt(fit->squares / (double)fit->count);
+    column->mean = fit->mean;
+    column->deviation = deviation > 1e-12 * (1.0 + fabs(fit->mean)) && isfinite(deviation) ? deviation : 1.0;
+  }
+  if (!has_vocabulary(c)) return SBAG_OK;
+  return vocabulary_select(fit->all, c->min_count, c->rows > 0 ? c->rows - 1 : -1, source->mem,
+                           &column->vocabulary, status);
+}
+
+static sbag_code_t fit_all(source_t *source, fit_t *fits, sbag_status_t *status) {
+  delimited_t *d = source->state;
+  for (int i = 0; i < d->column_count; i++)
+    if (has_vocabulary(&d->columns[i].c)) SBAG_TRY(vocabulary_create(source->mem, &fits[i].all, status));
+  SBAG_TRY(delimited_rewind(source, status));
+  for (int64_t n = 0; n < source->samples[READER_TRAIN]; n++) {
+    text_t row;
+    int64_t line;
+    SBAG_TRY(delimited_next_row(source, READER_TRAIN, &row, &line, status));
+    SBAG_TRY(delimited_row_check(source, row, line, status));
+    for (int i = 0; i < d->column_count; i++)
+      SBAG_TRY(fit_column(source, &d->columns[i], line, &fits[i], status));
+  }
+  for (int i = 0; i < d->column_count; i++) SBAG_TRY(fit_result(source, &d->columns[i], &fits[i], status));
+  return SBAG_OK;
+}
+
+static sbag_code_t fit(source_t *source, sbag_status_t *status) {
+  delimited_t *d = source->state;
+  fit_t *fits = NULL;
+  int needed = 0;
+  for (int i = 0; i < d->column_count; i++)
+    needed |= has_zscore(&d->columns[i].c) || has_vocabulary(&d->columns[i].c);
+  if (!needed) return SBAG_OK;
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(d->column_count, sizeof *fits), "reader: fit",
+                      (void **)&fits, status));
+  sbag_code_t code = fit_all(source, fits, status);
+  for (int i = 0; i < d->column_count; i++) vocabulary_destroy(&fits[i].all);
+  mem_free(source->mem, fits);
+  return code;
+}
+
+/* A blob of three words: "zscore/NAME" is SBZSCOR1, u64 transform (reader_transform_t), f64 mean,
+ * f64 deviation; "hash/NAME" is SBHASHK1, u64 rows, u64 key, u64 0. */
+enum { WORDS_BYTES = 32 };
+
+static sbag_code_t load_words(const source_t *source, const char *kind, const char *name, const char *magic,
+                              uint64_t setting, const unsigned char **data, sbag_status_t *status) {
+  const reader_blob_t *blob = NULL;
+  SBAG_TRY(blobs_find(source->given, kind, name, &blob, status));
+  *data = blob->data;
+  if (blob->bytes != WORDS_BYTES || memcmp(*data, magic, 8) != 0)
+    return status_set(status, SBAG_ERR_FORMAT,
+                      "the saved '%s/%s' is damaged: it should be %d bytes from %s on", kind, name,
+                      WORDS_BYTES, magic);
+  if (blob_get_u64(*data + 8) != setting)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "the saved '%s/%s' was made with %s %lld, the configuration says %lld", kind, name,
+                      magic == HASH_MAGIC ? "rows" : "transform", (long long)blob_get_u64(*data + 8),
+                      (long long)setting);
+  return SBAG_OK;
+}
+
+/* The state of one column from the blobs given. */
+static sbag_code_t load_column(const source_t *source, delimited_column_t *column, sbag_status_t *status) {
+  const reader_column_t *c = &column->c;
+  const unsigned char *data = NULL;
+  if (has_zscore(c)) {
+    SBAG_TRY(load_words(source, "zscore", c->name, ZSCORE_MAGIC, (uint64_t)c->transform, &data, status));
+    column->mean = blob_get_f64(data + 16);
+    column->deviation = blob_get_f64(data + 24);
+    if (!isfinite(column->mean) || !isfinite(column->deviation) || !(column->deviation > 0.0))
+      return status_set(status, SBAG_ERR_FORMAT, "the saved 'zscore/%s' is damaged: mean %g, deviation %g",
+                        c->name, column->mean, column->deviation);
+  } else if (has_vocabulary(c)) {
+    return vocabulary_load(source->given, c->name, c->min_count, c->rows, source->mem, &column->vocabulary,
+                           status);
+  } else if (is_bag(c) && c->mapping == MAPPING_HASH) {
+    SBAG_TRY(load_words(source, "hash", c->name, HASH_MAGIC, (uint64_t)c->rows, &data, status));
+    column->hash_key = blob_get_u64(data + 16);
+  }
+  return SBAG_OK;
+}
+
+static void make_hash_key(const source_t *source, delimited_column_t *column) {
+  char name[96];
+  snprintf(name, sizeof name, "hash of column %s", column->c.name);
+  column->hash_key = random_key(source->config->seed, name);
+}
+
+static sbag_code_t save_column(source_t *source, const delimited_column_t *column, sbag_status_t *status) {
+  const reader_column_t *c = &column->c;
+  unsigned char *data = NULL;
+  if (has_vocabulary(c))
+    return vocabulary_save(column->vocabulary, c->name, c->min_count, c->rows, &source->blobs, source->mem,
+                           status);
+  int hash = is_bag(c) && c->mapping == MAPPING_HASH;
+  if (!hash && !has_zscore(c)) return SBAG_OK;
+  SBAG_TRY(
+      blobs_add(&source->blobs, source->mem, hash ? "hash" : "zscore", c->name, WORDS_BYTES, &data, status));
+  memcpy(data, hash ? HASH_MAGIC : ZSCORE_MAGIC, 8);
+  blob_put_u64(data + 8, hash ? (uint64_t)c->rows : (uint64_t)c->transform);
+  if (hash) {
+    blob_put_u64(data + 16, column->hash_key);
+  } else {
+    blob_put_f64(data + 16, column->mean);
+    blob_put_f64(data + 24, column->deviation);
+  }
+  return SBAG_OK;
+}
+
+static void describe(source_t *source, const delimited_column_t *column) {
+  if (column->feature < 0) return;
+  reader_feature_t *f = &source->features[column->feature];
+  memcpy(f->name, column->c.name, sizeof f->name);
+  f->multi_hot = column->c.kind == COLUMN_MULTI_HOT;
+  f->rows = has_vocabulary(&column->c) ? vocabulary_count(column->vocabulary) + 1 : column->c.rows;
+  source->bag_max[column->feature] = !f->multi_hot;
+}
+
+static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {
+  const reader_delimited_config_t *config = &source->config->source.delimited;
+  SBAG_TRY(check_config(config, status));
+  SBAG_TRY(mem_calloc(source->mem, sizeof(delimited_t), "reader: delimited file", &source->state, status));
+  delimited_t *d = source->state;
+  SBAG_TRY(make_columns(source, status));
+  for (int i = 0; i < d->column_count; i++) {
+    make_hash_key(source, &d->columns[i]);
+    if (source->given != NULL) SBAG_TRY(load_column(source, &d->columns[i], status));
+  }
+  SBAG_TRY(lines_open(config->path, source->mem, &d->lines, status));
+  SBAG_TRY(scan(source, status));
+  if (source->given == NULL) SBAG_TRY(fit(source, status));
+  for (int i = 0; i < d->column_count; i++) {
+    describe(source, &d->columns[i]);
+    SBAG_TRY(save_column(source, &d->columns[i], status));
+  }
+  return SBAG_OK;
+}
+
+static void delimited_close(source_t *source) {
+  delimited_t *d = source->state;
+  if (d == NULL) return;
+  lines_close(&d->lines);
+  for (int i = 0; i < d->column_count; i++) vocabulary_destroy(&d->columns[i].vocabulary);
+  mem_free(source->mem, d->columns);
+  mem_free(source->mem, d->fields);
+  mem_free(source->mem, d->bad_lines);
+  mem_free(source->mem, d->window.rows);
+  mem_free(source->mem, d->window.text);
+  mem_free(source->mem, d);
+  source->state = NULL;
+}
+
+const source_ops_t source_delimited = {delimited_open, delimited_close, delimited_seek, delimited_fill};

@@ -1,0 +1,71 @@
+/* The state of a delimited file, shared by the files that fit it (delimited.c), parse its rows
+ * (delimited_row.c) and stream it in windows (delimited_window.c). */
+#ifndef READER_DELIMITED_H
+#define READER_DELIMITED_H
+
+#include "reader/lines.h"
+#include "reader/source.h"
+#include "reader/vocabulary.h"
+
+typedef struct delimited_column {
+  reader_column_t c;
+  int dense, feature; /* which dense value or feature it is; -1 */
+  double mean, deviation;
+  vocabulary_t *vocabulary;
+  uint64_t hash_key;
+} delimited_column_t;
+
+/* One row of the window, as text: where it lies and which line it was. */
+typedef struct delimited_row {
+  int64_t begin, length, line;
+} delimited_row_t;
+
+/* The rows of this rank among a window of the split's rows, at their places in the epoch's order. */
+typedef struct delimited_window {
+  int64_t first, count; /* positions of the epoch [first, first + count) */
+  int64_t size;         /* of all windows but the last */
+  delimited_row_t *rows;
+  char *text;
+  int64_t row_capacity, text_bytes, text_capacity;
+} delimited_window_t;
+
+typedef struct delimited {
+  lines_t *lines;
+  delimited_column_t *columns;
+  int column_count, field_count; /* field_count: the highest used column + 1 */
+  text_t *fields;
+  int64_t *bad_lines; /* ascending */
+  int64_t bad_capacity;
+  int64_t line_count;         /* all data lines */
+  int64_t cut[READER_SPLITS]; /* by order: good rows before cut[s] belong to splits up to s */
+  /* Where the stream is: */
+  int64_t line, bad_passed;
+  reader_split_t split;
+  int shuffled;
+  int64_t epoch, position;
+  delimited_window_t window;
+} delimited_t;
+
+/* Splits a line into d->fields; refuses rows with too few fields, NUL bytes or values that their columns do
+ * not allow. `line` is the line's 1-based number in the file. */
+sbag_code_t delimited_row_check(const source_t *source, text_t row, int64_t line, sbag_status_t *status);
+/* Parses a row into the slot's current sample. */
+sbag_code_t delimited_row_parse(const source_t *source, text_t row, int64_t line, slot_t *slot,
+                                sbag_status_t *status);
+/* A dense column's value before the z-score, of a row that has been split. */
+sbag_code_t delimited_row_dense(const source_t *source, const delimited_column_t *column, int64_t line,
+                                double *value, sbag_status_t *status);
+
+/* The split of a data line (counted from 0 without the header) that is the good_row-th good one. */
+reader_split_t delimited_split_of(const source_t *source, int64_t line, int64_t good_row);
+/* Back to the first data line. */
+sbag_code_t delimited_rewind(source_t *source, sbag_status_t *status);
+/* The next good row of a split; an error if the file ends before it. `number` is the line's in the file. */
+sbag_code_t delimited_next_row(source_t *source, reader_split_t split, text_t *row, int64_t *number,
+                               sbag_status_t *status);
+
+sbag_code_t delimited_seek(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
+                           sbag_status_t *status);
+sbag_code_t delimited_fill(source_t *source, int64_t begin, int64_t end, slot_t *slot, sbag_status_t *status);
+
+#endif

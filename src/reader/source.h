@@ -1,0 +1,51 @@
+/* What a kind of data source gives the common part: how many samples a split has, and the samples at given
+ * positions of an epoch's order. Slicing, the background thread and recycling are not its business. */
+#ifndef READER_SOURCE_H
+#define READER_SOURCE_H
+
+#include "reader/blobs.h"
+#include "reader/reader.h"
+#include "reader/slot.h"
+
+typedef struct source source_t;
+
+typedef struct source_ops {
+  /* Reads what is needed to know samples, features and blobs; allocates state. On failure close is called. */
+  sbag_code_t (*open)(source_t *source, sbag_status_t *status);
+  /* Frees the state; it may be half made, or NULL. */
+  void (*close)(source_t *source);
+  /* Prepares to read the split in the order of the epoch, from a position on. */
+  sbag_code_t (*seek)(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
+                      sbag_status_t *status);
+  /* Writes the samples at positions [begin, end) into a slot that has been begun. Positions ascend from call
+   * to call. */
+  sbag_code_t (*fill)(source_t *source, int64_t begin, int64_t end, slot_t *slot, sbag_status_t *status);
+} source_ops_t;
+
+struct source {
+  const source_ops_t *ops;
+  const reader_config_t *config; /* the reader's own copy */
+  mem_t *mem;
+  const blobs_t *given; /* NULL: fit */
+  /* Set by open: */
+  int dense_count, feature_count;
+  reader_feature_t *features;
+  int64_t *bag_max; /* [feature_count] indices a bag has at most; 0 = not known */
+  int64_t samples[READER_SPLITS];
+  int64_t bad_rows;
+  blobs_t blobs;
+  void *state;
+};
+
+extern const source_ops_t source_movielens, source_delimited, source_synthetic;
+
+/* Room for the features' descriptions, zero-filled. */
+sbag_code_t source_set_features(source_t *source, int count, sbag_status_t *status);
+
+/* The key of an epoch's shuffling. */
+uint64_t source_epoch_key(const source_t *source, int64_t epoch);
+
+/* A rank's share of n samples: it begins and ends at multiples of `slice` (or at n). */
+void source_share(int64_t n, int64_t slice, int rank, int rank_count, int64_t *begin, int64_t *end);
+
+#endif
