@@ -1,0 +1,113 @@
+/* Runs the MPI suites on however many ranks there are: all, or those named on the command line. A failure on
+ * any rank is printed by that rank and ends the job, so that nobody waits for it. Each suite has a deadline
+ * (--deadline SECONDS). Rank 0 ends with `N passed, N failed`. */
+#include "mpi_test.h"
+
+#include <mpi.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+Suite *comm_suite(void);
+
+typedef struct entry {
+  const char *name;
+  Suite *(*make)(void);
+} entry_t;
+
+static const entry_t entries[] = {
+    {"comm", comm_suite},
+};
+
+enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };
+
+static const char *volatile current_suite = "";
+
+static int world_rank(void) {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+static void end_job(void) {
+  fflush(stdout);
+  fflush(stderr);
+  MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+  _exit(EXIT_FAILURE);
+}
+
+void mpi_test_failed(const char *file, int line, const char *expression, const char *message, ...) {
+  char text[1024] = "";
+  if (message != NULL) {
+    va_list args;
+    va_start(args, message);
+    vsnprintf(text, sizeof text, message, args);
+    va_end(args);
+  }
+  fprintf(stderr, "rank %d: %s: %s: %s:%d: %s %s\n", world_rank(), current_suite, tcase_name(), file, line,
+          expression, text);
+  end_job();
+  abort();
+}
+
+/* MPI_Abort is not made for signal handlers: should it block, the second alarm kills this rank, and mpirun
+ * then ends the others. */
+static void on_alarm(int number) {
+  (void)number;
+  signal(SIGALRM, SIG_DFL);
+  alarm(LAST_GRACE_S);
+  char text[256];
+  int length = snprintf(text, sizeof text, "rank %d: %s: %s: not done by its deadline\n", world_rank(),
+                        current_suite, tcase_name());
+  if (write(STDERR_FILENO, text, (size_t)length) < 0) _exit(EXIT_FAILURE);
+  end_job();
+}
+
+/* Returns the number of tests that passed; does not return if one failed. */
+static int run(const entry_t *entry, unsigned deadline_s) {
+  current_suite = entry->name;
+  SRunner *runner = srunner_create(entry->make());
+  srunner_set_fork_status(runner, CK_NOFORK);
+  alarm(deadline_s);
+  srunner_run_all(runner, CK_SILENT);
+  alarm(0);
+  int bad = srunner_ntests_failed(runner), passed = srunner_ntests_run(runner) - bad;
+  TestResult **failures = srunner_failures(runner);
+  for (int i = 0; i < bad; i++)
+    fprintf(stderr, "rank %d: %s: %s: %s:%d: %s\n", world_rank(), entry->name, tr_tcname(failures[i]),
+            tr_lfile(failures[i]), tr_lno(failures[i]), tr_msg(failures[i]));
+  free(failures);
+  srunner_free(runner);
+  if (bad > 0) end_job();
+  return passed;
+}
+
+static const entry_t *find(const char *name) {
+  for (int i = 0; i < ENTRY_COUNT; i++)
+    if (strcmp(entries[i].name, name) == 0) return &entries[i];
+  fprintf(stderr, "no suite is called '%s'\n", name);
+  end_job();
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  int granted = 0, size = 0, passed = 0, first = 1;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &granted);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  signal(SIGALRM, on_alarm);
+  unsigned deadline_s = DEFAULT_DEADLINE_S;
+  if (argc > 2 && strcmp(argv[1], "--deadline") == 0) {
+    deadline_s = (unsigned)strtoul(argv[2], NULL, 10);
+    first = 3;
+  }
+  for (int i = 0; first == argc && i < ENTRY_COUNT; i++) passed += run(&entries[i], deadline_s);
+  for (int i = first; i < argc; i++) passed += run(find(argv[i]), deadline_s);
+  MPI_Barrier(MPI_COMM_WORLD); /* nobody has failed if all come here */
+  if (world_rank() == 0) printf("%d ranks: %d passed, 0 failed\n", size, passed);
+  fflush(stdout);
+  MPI_Finalize();
+  return EXIT_SUCCESS;
+}
