@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# From a fresh Debian 12 to a tested build: launch/check.sh [--full]. As root or a user with sudo; no questions, no
+# network where all packages are there, safe to run twice. Builds with gcc (build/), clang (build-clang/) and
+# sanitizers (build-asan/), runs every test, and ends with `N passed, N failed` over all of them, with a non-zero
+# exit if any failed. --full has more seeds, rank counts and builds. Logs: build/check/.
+set -uo pipefail
+# shellcheck source=launch/common.sh
+. "$(dirname "$0")/common.sh"
+
+full=0
+case "${1-}" in
+"") ;;
+--full) full=1 ;;
+*) fail "usage: check.sh [--full]" ;;
+esac
+
+passed=0 failed=0 failures=()
+logs=$root/build/check
+
+# Open MPI leaves files behind when its job is killed: in folders of ours, they end with us.
+scratch=$(mktemp -d)
+shared_memory=$(mktemp -d -p /dev/shm 2>/dev/null) || shared_memory=$scratch
+trap 'rm -rf "$scratch" "$shared_memory"' EXIT
+export TMPDIR=$scratch OMPI_MCA_btl_vader_backing_directory=$shared_memory
+
+# step NAME LIMIT_S COMMAND...: runs it with a deadline. It counts by the last `N passed, N failed` that it prints,
+# and as one without such a line; an exit code that does not fit the line is one more failure.
+step() {
+  local name=$1 limit_s=$2 start=$SECONDS code line good=0 bad=0 log
+  shift 2
+  log=$logs/$(tr -c 'a-z0-9\n' '-' <<<"${name,,}").log
+  timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null
+  code=$?
+  line=$(grep -aE '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+  if [ -n "$line" ]; then
+    good=${line%% *} bad=$(sed -E 's/^[0-9]+ passed, ([0-9]+) failed.*/\1/' <<<"$line")
+    if [ $code != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+  elif [ $code = 0 ]; then
+    good=1
+  else
+    bad=1
+  fi
+  passed=$((passed + good)) failed=$((failed + bad))
+  if [ "$bad" = 0 ] && [ $code = 0 ]; then
+    printf 'ok    %-44s %4d s  %6d passed\n' "$name" $((SECONDS - start)) "$good"
+    return 0
+  fi
+  printf 'FAIL  %-44s %4d s  %6d passed, %d failed' "$name" $((SECONDS - start)) "$good" "$bad"
+  [ $code = 124 ] || [ $code = 137 ] && printf ' (over %d s)' "$limit_s"
+  printf ', exit %d\n' $code
+  tail -n 30 "$log" | sed 's/^/      | /'
+  failures+=("$name: $log")
+  return 1
+}
+
+# ranks_step NAME LIMIT_S N PROGRAM ARGUMENT...: the same on N ranks.
+ranks_step() {
+  local name=$1 limit_s=$2 count=$3
+  shift 3
+  step "$name, $count ranks" "$limit_s" mpirun --oversubscribe --bind-to none -n "$count" "$@"
+}
+
+skipped() {
+  printf 'skip  %s\n' "$*"
+}
+
+build_step() {
+  # shellcheck disable=SC2016  # the inner shell's own arguments
+  step "build $1" 900 bash -c '. "$1/launch/common.sh" && build "$2" "$3"' build "$root" "$1" "$2"
+}
+
+# golden_steps FOLDER LAYOUTS RANKS: every golden file at each rank count and layout.
+golden_steps() {
+  local folder=$1 layout count file
+  for count in $3; do
+    for layout in $2; do
+      for file in "$root"/tests/golden/*.h5; do
+        ranks_step "golden $folder $(basename "$file" .h5) $layout" 240 "$count" \
+          "$root/$folder/tests/golden" "$file" --layout "$layout"
+      done
+    done
+  done
+}
+
+# suites FOLDER RANKS: the Check suites of one build.
+suites() {
+  local folder=$1 count
+  step "unit $folder" 300 "$root/$folder/tests/unit"
+  for count in $2; do
+    ranks_step "mpi $folder" 400 "$count" "$root/$folder/tests/mpi"
+  done
+}
+
+check_release() {
+  build_step release build || return
+  suites build "1 2 3 4 8"
+  golden_steps build "block cyclic scramble subset replicated" "1 2 3 4 8"
+  step "installation" 300 "$root/tests/install/run.sh" "$root/build"
+}
+
+check_clang() {
+  build_step clang build-clang || return
+  local counts="2"
+  [ $full = 0 ] || counts="1 2 3 4 5 8"
+  SHARDBAG_PROPERTY_CASES=100 suites build-clang "$counts"
+  golden_steps build-clang "block" "2"
+}
+
+# Without the first option the suppressions do not match, because libmpi keeps no frame pointers.
+check_asan() {
+  build_step asan build-asan || return
+  export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_leaks=1
+  export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
+  export UBSAN_OPTIONS=print_stacktrace=1
+  SHARDBAG_PROPERTY_CASES=$([ $full = 0 ] && echo 25 || echo 250) suites build-asan "1 2 4"
+  golden_steps build-asan "$([ $full = 0 ] && echo cyclic || echo "cyclic scramble replicated")" "2"
+  unset ASAN_OPTIONS LSAN_OPTIONS UBSAN_OPTIONS
+}
+
+check_scripts() {
+  local script
+  for script in "$root"/tests/app/*.sh; do
+    [ -x "$script" ] || continue
+    step "app $(basename "$script" .sh)" 300 "$script" "$root/build"
+  done
+  if ! /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
+    skipped "tests/python: /usr/bin/python3 has no h5py"
+    return
+  fi
+  for script in "$root"/tests/python/*.py; do
+    [ -f "$script" ] || continue
+    step "python $(basename "$script" .py)" 300 /usr/bin/python3 "$script" "$root/build"
+  done
+}
+
+check_full() {
+  local seed count
+  build_step tsan build-tsan && TSAN_OPTIONS=ignore_noninstrumented_modules=1 \
+    SHARDBAG_PROPERTY_CASES=25 suites build-tsan "1 2"
+  build_step debug build-debug && suites build-debug "2 4"
+  for count in 5 6 7 12; do
+    ranks_step "mpi build" 900 "$count" "$root/build/tests/mpi"
+    golden_steps build "block scramble" "$count"
+  done
+  for seed in 11 12 13 14; do
+    for count in 1 2 3 4 8; do
+      SHARDBAG_PROPERTY_SEED=$seed SHARDBAG_PROPERTY_CASES=2000 \
+        ranks_step "properties, seed $seed" 900 "$count" "$root/build/tests/mpi" property
+    done
+  done
+}
+
+cd "$root" || exit 1
+install_packages "${build_packages[@]}" clang-14 python3 python3-numpy python3-h5py
+mkdir -p "$logs"
+check_release
+check_clang
+check_asan
+check_scripts
+[ $full = 0 ] || check_full
+
+for failure in "${failures[@]}"; do echo "failed: $failure"; done
+echo "total: $SECONDS s"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
