@@ -1,0 +1,73 @@
+/* Matrix products: OpenBLAS for speed, plain loops for equal bits everywhere. */
+#include "model/gemm.h"
+
+#include "model/lanes.h"
+#include <cblas.h>
+#include <string.h>
+
+static void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k, const float *a,
+                 int64_t a_stride, const float *b, int64_t b_stride, float *c, int64_t c_stride) {
+  cblas_sgemm(CblasRowMajor, ta, tb, (blasint)m, (blasint)n, (blasint)k, 1.0f, a, (blasint)a_stride, b,
+              (blasint)b_stride, 0.0f, c, (blasint)c_stride);
+}
+
+static void blas_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
+                    int64_t b_stride, float *c, int64_t c_stride) {
+  if (m > 0) blas(CblasNoTrans, CblasTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
+}
+
+static void blas_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
+                    int64_t b_stride, float *c, int64_t c_stride) {
+  if (m > 0) blas(CblasNoTrans, CblasNoTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
+}
+
+static void clear(int64_t m, int64_t n, float *c, int64_t c_stride) {
+  for (int64_t i = 0; i < m; i++) memset(c + i * c_stride, 0, (size_t)n * sizeof *c);
+}
+
+static void blas_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
+                    int64_t b_stride, float *c, int64_t c_stride) {
+  if (k > 0)
+    blas(CblasTrans, CblasNoTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
+  else
+    clear(m, n, c, c_stride); /* a rank without samples: BLAS may leave c alone */
+}
+
+static void fixed_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
+                     int64_t b_stride, float *c, int64_t c_stride) {
+  for (int64_t i = 0; i < m; i++) {
+    const float *row = a + i * a_stride;
+    int64_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+      const float *four = b + j * b_stride;
+      const float *rows[4] = {four, four + b_stride, four + 2 * b_stride, four + 3 * b_stride};
+      lanes_dot4(row, rows, k, c + i * c_stride + j);
+    }
+    for (; j < n; j++) c[i * c_stride + j] = lanes_dot(row, b + j * b_stride, k);
+  }
+}
+
+static void fixed_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
+                     int64_t b_stride, float *c, int64_t c_stride) {
+  clear(m, n, c, c_stride);
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t l = 0; l < k; l++) lanes_axpy(a[i * a_stride + l], b + l * b_stride, n, c + i * c_stride);
+}
+
+static void fixed_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
+                     int64_t b_stride, float *c, int64_t c_stride) {
+  clear(m, n, c, c_stride);
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t l = 0; l < k; l++) lanes_axpy(a[l * a_stride + i], b + l * b_stride, n, c + i * c_stride);
+}
+
+static const gemm_ops_t openblas_ops = {.name = "openblas", .nt = blas_nt, .nn = blas_nn, .tn = blas_tn};
+static const gemm_ops_t fixed_ops = {.name = "fixed", .nt = fixed_nt, .nn = fixed_nn, .tn = fixed_tn};
+
+const gemm_ops_t *gemm_openblas(void) {
+  return &openblas_ops;
+}
+
+const gemm_ops_t *gemm_fixed(void) {
+  return &fixed_ops;
+}
