@@ -14,8 +14,8 @@ typedef enum sbag_mode { SBAG_SUM = 0, SBAG_MEAN = 1, SBAG_MAX = 2 } sbag_mode_t
 /* Initial values depend on (seed, table name, global row, column) alone, never on the number of ranks. */
 typedef enum sbag_init {
   SBAG_INIT_NORMAL = 0,   /* a = mean, b = standard deviation */
-  SBAG_INIT_UNIFORM,      /* in [a, b) */
-  SBAG_INIT_UNIFORM_DLRM, /* in [-1/sqrt(rows), 1/sqrt(rows)) */
+  SBAG_INIT_UNIFORM,      /* between a and b */
+  SBAG_INIT_UNIFORM_DLRM, /* between -1/sqrt(rows) and 1/sqrt(rows) */
   SBAG_INIT_CONSTANT      /* a */
 } sbag_init_t;
 

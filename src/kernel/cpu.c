@@ -1,0 +1,68 @@
+/* The kernel of the CPU: its memory, its (eager) stream, and its table of scalar ops, the reference for all
+ * others. */
+#include "kernel/cpu.h"
+
+#include <string.h>
+
+typedef struct cpu_kernel {
+  kernel_t base;
+  kernel_ops_t ops;
+} cpu_kernel_t;
+
+static sbag_code_t cpu_alloc(kernel_t *k, kernel_memory_t kind, size_t bytes, const char *what, void **block,
+                             sbag_status_t *status) {
+  (void)kind; /* host, pinned and device memory are the same here */
+  return mem_alloc(k->mem, bytes, what, block, status);
+}
+
+static void cpu_release(kernel_t *k, kernel_memory_t kind, void *block) {
+  (void)kind;
+  mem_free(k->mem, block);
+}
+
+static sbag_code_t cpu_stream_sync(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status) {
+  (void)k, (void)stream, (void)status; /* eager: nothing is ever outstanding */
+  return SBAG_OK;
+}
+
+static void cpu_copy(kernel_t *k, kernel_stream_t *stream, const copy_part_t *parts, int64_t count) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++)
+    if (parts[i].bytes > 0) memcpy(parts[i].to, parts[i].from, (size_t)parts[i].bytes);
+}
+
+static void cpu_destroy(kernel_t *k) {
+  mem_free(k->mem, k);
+}
+
+static void cpu_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update) {
+  (void)k, (void)stream;
+  optimizer_update_scalar(update);
+}
+
+static void cpu_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,
+                         int64_t count, const int64_t *rows) {
+  (void)k, (void)stream;
+  optimizer_catch_up_scalar(at, step, count, rows);
+}
+
+sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *status) {
+  void *p = NULL;
+  SBAG_TRY(mem_calloc(mem, sizeof(cpu_kernel_t), "kernel", &p, status));
+  cpu_kernel_t *made = p;
+  made->ops = (kernel_ops_t){.name = "scalar",
+                             .destroy = cpu_destroy,
+                             .alloc = cpu_alloc,
+                             .release = cpu_release,
+                             .stream_sync = cpu_stream_sync,
+                             .copy = cpu_copy,
+                             .edges_build = cpu_edges_build,
+                             .winner_rows = cpu_winner_rows,
+                             .update = cpu_update,
+                             .catch_up = cpu_catch_up};
+  cpu_integer_ops(&made->ops);
+  cpu_real_ops(&made->ops);
+  made->base = (kernel_t){.ops = &made->ops, .mem = mem};
+  *kernel = &made->base;
+  return SBAG_OK;
+}

@@ -1,0 +1,191 @@
+/* Integer ops of the route: sorting, bucketing, runs, gathers (scalar). */
+#include "kernel/cpu.h"
+
+#include <string.h>
+
+enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
+
+/* One stable pass by the digit at `shift`. Returns 0, and does nothing, where all keys share the digit. */
+static int radix_pass(const int64_t *key, const int64_t *value, int64_t count, int shift, int64_t *to_key,
+                      int64_t *to_value) {
+  int64_t begin[RADIX] = {0};
+  for (int64_t i = 0; i < count; i++) begin[(key[i] >> shift) & (RADIX - 1)]++;
+  int64_t sum = 0;
+  for (int d = 0; d < RADIX; d++) {
+    int64_t here = begin[d];
+    if (here == count) return 0;
+    begin[d] = sum;
+    sum += here;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    int64_t at = begin[(key[i] >> shift) & (RADIX - 1)]++;
+    to_key[at] = key[i];
+    to_value[at] = value[i];
+  }
+  return 1;
+}
+
+/* Sorts (key, position) stably into r->distinct and r->member. */
+static void sort_keys(const unique_request_t *r) {
+  int64_t *key = r->distinct, *value = r->member, *other_key = r->scratch,
+          *other_value = r->scratch + r->count;
+  memcpy(key, r->key, (size_t)r->count * sizeof *key);
+  for (int64_t i = 0; i < r->count; i++) value[i] = i;
+  for (int shift = 0; shift < 63 && (r->key_limit - 1) >> shift != 0; shift += RADIX_BITS) {
+    if (!radix_pass(key, value, r->count, shift, other_key, other_value)) continue;
+    int64_t *swap = key;
+    key = other_key, other_key = swap;
+    swap = value;
+    value = other_value, other_value = swap;
+  }
+  if (key == r->distinct) return;
+  memcpy(r->distinct, key, (size_t)r->count * sizeof *key);
+  memcpy(r->member, value, (size_t)r->count * sizeof *value);
+}
+
+static void cpu_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r,
+                       int64_t *distinct_count) {
+  (void)k, (void)stream;
+  *distinct_count = 0;
+  r->begin[0] = 0;
+  if (r->count == 0) return;
+  sort_keys(r);
+  int64_t distinct = 0;
+  for (int64_t i = 0; i < r->count; i++) {
+    int64_t key = r->distinct[i];
+    if (i == 0 || key != r->distinct[distinct - 1]) {
+      r->begin[distinct] = i;
+      r->distinct[distinct++] = key; /* distinct <= i: what is overwritten has been read */
+    }
+    r->which[r->member[i]] = distinct - 1;
+  }
+  r->begin[distinct] = r->count;
+  *distinct_count = distinct;
+}
+
+static void cpu_bucket(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count,
+                       int64_t buckets, int64_t *begin, int64_t *member) {
+  (void)k, (void)stream;
+  memset(begin, 0, (size_t)(buckets + 1) * sizeof *begin);
+  for (int64_t i = 0; i < count; i++) begin[bucket[i] + 1]++;
+  for (int64_t b = 0; b < buckets; b++) begin[b + 1] += begin[b];
+  for (int64_t i = 0; i < count; i++) member[begin[bucket[i]]++] = i;
+  for (int64_t b = buckets; b > 0; b--) begin[b] = begin[b - 1]; /* the fill moved each begin to its end */
+  begin[0] = 0;
+}
+
+static int64_t lower_bound(const int64_t *sorted, int64_t count, int64_t bound) {
+  int64_t low = 0, high = count;
+  while (low < high) {
+    int64_t middle = low + (high - low) / 2;
+    if (sorted[middle] < bound)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+static void cpu_lower_bounds(kernel_t *k, kernel_stream_t *stream, const int64_t *sorted, int64_t count,
+                             const int64_t *bound, int64_t bounds, int64_t *place) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < bounds; i++) place[i] = lower_bound(sorted, count, bound[i]);
+}
+
+static void cpu_interval(kernel_t *k, kernel_stream_t *stream, const int64_t *value, int64_t count,
+                         const int64_t *bound, int intervals, int64_t *which) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) which[i] = lower_bound(bound + 1, intervals, value[i] + 1);
+}
+
+static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
+                     const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
+                     int64_t *group_run) {
+  (void)k, (void)stream;
+  int64_t runs = 0;
+  for (int g = 0; g < groups; g++) {
+    group_run[g] = runs;
+    for (int64_t i = group_begin[g]; i < group_begin[g + 1]; i++) {
+      int64_t here = slot[order[i]];
+      if (i > group_begin[g] && here == run_slot[runs - 1]) continue;
+      run_begin[runs] = i;
+      run_slot[runs++] = here;
+    }
+  }
+  group_run[groups] = runs;
+  run_begin[runs] = group_begin[groups];
+}
+
+static void cpu_scan(kernel_t *k, kernel_stream_t *stream, const int64_t *length, int64_t count,
+                     int64_t *begin) {
+  (void)k, (void)stream;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < count; i++) {
+    begin[i] = sum;
+    sum += length[i];
+  }
+  begin[count] = sum;
+}
+
+static void cpu_lengths(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count,
+                        int64_t *length) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) length[i] = begin[i + 1] - begin[i];
+}
+
+static void cpu_gather_i64(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *index,
+                           int64_t count, int64_t add, int64_t *to) {
+  (void)k, (void)stream;
+  if (index == NULL)
+    for (int64_t i = 0; i < count; i++) to[i] = from[i] + add;
+  else
+    for (int64_t i = 0; i < count; i++) to[i] = from[index[i]] + add;
+}
+
+static void cpu_fill_i64(kernel_t *k, kernel_stream_t *stream, int64_t *to, int64_t count, int64_t first,
+                         int64_t step) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) to[i] = first + i * step;
+}
+
+static void cpu_expand(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, const int64_t *value,
+                       int64_t runs, int64_t *to) {
+  (void)k, (void)stream;
+  for (int64_t j = 0; j < runs; j++)
+    for (int64_t i = begin[j] - begin[0]; i < begin[j + 1] - begin[0]; i++) to[i] = value[j];
+}
+
+static void cpu_edge_positions(kernel_t *k, kernel_stream_t *stream, const int64_t *order,
+                               const int64_t *slot, const int64_t *slot_begin, int64_t count,
+                               int64_t *position) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) position[i] = order[i] - slot_begin[slot[order[i]]];
+}
+
+static void cpu_gather_vectors_i64(kernel_t *k, kernel_stream_t *stream, const int64_t *from,
+                                   const int64_t *at, int64_t count, int64_t dim, int64_t *to) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) memcpy(to + i * dim, from + at[i], (size_t)dim * sizeof *to);
+}
+
+static void cpu_global_rows(kernel_t *k, kernel_stream_t *stream, const plan_table_t *plan, int shard,
+                            const int64_t *local, int64_t count, int64_t *rows) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) rows[i] = plan_row(plan, shard, local[i]);
+}
+
+void cpu_integer_ops(kernel_ops_t *ops) {
+  ops->unique = cpu_unique;
+  ops->bucket = cpu_bucket;
+  ops->lower_bounds = cpu_lower_bounds;
+  ops->interval = cpu_interval;
+  ops->runs = cpu_runs;
+  ops->scan = cpu_scan;
+  ops->lengths = cpu_lengths;
+  ops->gather_i64 = cpu_gather_i64;
+  ops->fill_i64 = cpu_fill_i64;
+  ops->expand = cpu_expand;
+  ops->edge_positions = cpu_edge_positions;
+  ops->gather_vectors_i64 = cpu_gather_vectors_i64;
+  ops->global_rows = cpu_global_rows;
+}
