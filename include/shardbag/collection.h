@@ -98,7 +98,7 @@ SBAG_API sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double
 SBAG_API void sbag_step_release(sbag_step_h *step);
 
 /* What a step's exchange moved, for this rank. Not collective. */
-typedef struct sbag_step_stats {
+typedef struct {
   int64_t lookups, dropped;               /* non-padding indices of this rank; out-of-range ones left out */
   int64_t vectors_sent, vectors_received; /* forward, other ranks only */
   int64_t bytes_sent, bytes_received;     /* all phases so far, other ranks only */
