@@ -6,15 +6,18 @@
  * What depends on the step alone is computed here in double and rounded once to the table's type, as both do.
  *
  * Rows that a batch leaves untouched but torch would move are replayed when they are next read. Every step is
- * the same code on the same numbers as if it had been made at its time, so that the bits are the same too. */
+ * the same code on the same numbers as if it had been made at its time, so that the bits are the same too.
+ * Once no remaining step can move a weight, only its states are decayed, each until that changes nothing. */
 #include "kernel/optimizer.h"
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 
 enum {
-  CHUNK = 128,  /* elements of a row that are handled at a time: a multiple of LANES */
-  LANES = 8,    /* of a sum over a row: element i goes to lane i mod 8 */
-  REPLAY = 1024 /* steps whose coefficients a call keeps; longer lags compute theirs anew */
+  CHUNK = 128,     /* elements of a row that are handled at a time: a multiple of LANES */
+  LANES = 8,       /* of a sum over a row: element i goes to lane i mod 8 */
+  REPLAY = 1024,   /* steps whose coefficients a call keeps; longer lags compute theirs anew */
+  STILL_EVERY = 32 /* replayed steps after which a row is asked again whether it still moves */
 };
 
 /* What one step multiplies with. */
@@ -55,6 +58,8 @@ static step_values_t step_values(const sbag_optimizer_options_t *options, int64_
  * than a short row's whole step. */
 typedef struct replay {
   const optimizer_rows_t *rows;
+  optimizer_info_t info;
+  double lr_peak; /* the largest rate up to `last`; below 0: not looked for yet */
   int64_t last;
   int64_t filled; /* of[0 .. filled - 1] belong to steps last, last - 1, ... */
   step_values_t of[REPLAY];
@@ -62,6 +67,8 @@ typedef struct replay {
 
 static void replay_start(replay_t *replay, const optimizer_rows_t *rows, int64_t last) {
   replay->rows = rows;
+  replay->info = optimizer_info(rows->options);
+  replay->lr_peak = -1;
   replay->last = last;
   replay->filled = 0;
 }
@@ -79,21 +86,53 @@ static step_values_t replay_at(replay_t *replay, int64_t step) {
   return replay->of[back];
 }
 
+/* Bounds on what any step from `step` on multiplies with. Before a row has lagged for long the search through
+ * the log does not pay: no bound is known then. */
+static step_values_t replay_most(replay_t *replay, int64_t step, int long_lag) {
+  const optimizer_rows_t *rows = replay->rows;
+  if (long_lag && replay->lr_peak < 0) {
+    replay->lr_peak = 0;
+    for (int64_t i = 0; i < replay->last - rows->epoch_step; i++)
+      replay->lr_peak = fmax(replay->lr_peak, fabs(rows->lr_log[i]));
+  }
+  step_values_t most = replay_at(replay, step);
+  most.lr = long_lag ? replay->lr_peak : INFINITY;
+  /* bias1 grows with the step (1 where there is none), but for pow's last digits. */
+  most.rate = most.lr / most.bias1 * (1 + 1e-9);
+  return most;
+}
+
 #define REAL      float
 #define FN(name)  name##_f32
 #define REAL_SQRT sqrtf
+#define REAL_ABS  fabsf
+#define REAL_BITS FLT_EPSILON
+#define REAL_LOW  FLT_MIN
+#define REAL_HIGH FLT_MAX
 #include "kernel/optimizer_rows.inc"
 #undef REAL
 #undef FN
 #undef REAL_SQRT
+#undef REAL_ABS
+#undef REAL_BITS
+#undef REAL_LOW
+#undef REAL_HIGH
 
 #define REAL      double
 #define FN(name)  name##_f64
 #define REAL_SQRT sqrt
+#define REAL_ABS  fabs
+#define REAL_BITS DBL_EPSILON
+#define REAL_LOW  DBL_MIN
+#define REAL_HIGH DBL_MAX
 #include "kernel/optimizer_rows.inc"
 #undef REAL
 #undef FN
 #undef REAL_SQRT
+#undef REAL_ABS
+#undef REAL_BITS
+#undef REAL_LOW
+#undef REAL_HIGH
 
 void optimizer_update_scalar(const optimizer_update_t *update) {
   if (update->at.dtype == SBAG_F32) {
