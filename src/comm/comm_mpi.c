@@ -73,9 +73,10 @@ static void op_destroy(comm_t **comm) {
   if (!finalized && comm_barrier(&c->base, "closing", NULL) == SBAG_OK) {
     MPI_Comm_free(&c->control);
     MPI_Comm_free(&c->data);
-  } else if (!finalized && comm_mpi_withdraw(c)) {
-    c->told = NULL;
-    c->base.wire = NULL;
+  } else if (!finalized) {
+    int held = comm_mpi_withdraw(c);
+    if (held & COMM_MPI_HOLDS_WIRE) c->base.wire = NULL;
+    if (held & COMM_MPI_HOLDS_TOLD) c->told = NULL;
   }
   release(c);
 }

@@ -59,8 +59,10 @@ sbag_code_t comm_mpi_collective_post(comm_mpi_t *c, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-/* `r` has its kind, data, type and total. */
+/* `r` has its kind, data, type and total. Listens first: a peer that gave up may have left a collective
+ * operation of another size behind, and Open MPI ends the job where two do not match. */
 static sbag_code_t enqueue(comm_mpi_t *c, comm_request_t *r, sbag_status_t *status) {
+  SBAG_TRY(comm_mpi_listen(c, status));
   r->done = r->total == 0;
   if (r->done) return SBAG_OK;
   r->slot_count = COMM_MPI_WINDOW;

@@ -5,7 +5,6 @@
 #include "comm/comm_mpi_impl.h"
 
 #include <sched.h>
-#include <string.h>
 #include <time.h>
 
 enum { CONTROL_TAG = 0 };
@@ -19,24 +18,33 @@ static int64_t now_ns(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Receives can be withdrawn unless their message is arriving; sends and collective operations cannot. What
- * stays is polled a little, as most of it is done in fact. */
+static void withdraw_exchange(comm_request_t *r) {
+  for (int i = 0; i < r->slot_count; i++) {
+    if (r->requests[i] == MPI_REQUEST_NULL) continue;
+    int done = 0;
+    if (r->flows[r->slots[i].flow].receives) MPI_Cancel(&r->requests[i]);
+    MPI_Test(&r->requests[i], &done, MPI_STATUS_IGNORE);
+  }
+}
+
+static int inside(const void *at, const comm_wire_t *wire) {
+  return (uintptr_t)at >= (uintptr_t)wire && (uintptr_t)at < (uintptr_t)(wire + 1);
+}
+
+/* Receives can be withdrawn unless their message is arriving; sends and collective operations cannot. The
+ * latter are not even tested: Open MPI ends the job if one of them has met with an error. What MPI answers no
+ * longer matters, as the comm is broken already. */
 int comm_mpi_withdraw(comm_mpi_t *c) {
   int held = 0;
   for (comm_request_t *r = c->active; r != NULL; r = r->next) {
-    for (int i = 0; i < r->slot_count; i++)
-      if (r->kind == COMM_MPI_EXCHANGE && r->flows[r->slots[i].flow].receives &&
-          r->requests[i] != MPI_REQUEST_NULL)
-        MPI_Cancel(&r->requests[i]); /* the comm is broken already: an error here adds nothing */
-    for (int i = 0; i < r->slot_count; i++) {
-      int done = 1;
-      if (r->requests[i] != MPI_REQUEST_NULL) MPI_Test(&r->requests[i], &done, MPI_STATUS_IGNORE);
-      if (!done) held = 1;
-    }
+    if (r->kind == COMM_MPI_EXCHANGE)
+      withdraw_exchange(r);
+    else if (!r->done && inside(r->data, c->base.wire))
+      held |= COMM_MPI_HOLDS_WIRE;
   }
-  int told = 1;
+  int told = 0;
   MPI_Testall(c->base.size, c->telling, &told, MPI_STATUSES_IGNORE);
-  return held || !told;
+  return told ? held : held | COMM_MPI_HOLDS_TOLD;
 }
 
 static void tell_peers(comm_mpi_t *c) {
@@ -61,19 +69,23 @@ void comm_mpi_fail(comm_t *comm, const sbag_status_t *cause) {
   comm_mpi_withdraw(c);
 }
 
-sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status) {
-  int there = 0;
-  MPI_Status envelope;
-  SBAG_TRY(comm_mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, CONTROL_TAG, c->control, &there, &envelope),
-                          "MPI_Iprobe", status));
-  if (!there) return SBAG_OK;
+static sbag_code_t hear(comm_mpi_t *c, int source, sbag_status_t *status) {
   sbag_status_t heard;
   status_clear(&heard);
-  SBAG_TRY(comm_mpi_check(MPI_Recv(&heard, (int)sizeof heard, MPI_BYTE, envelope.MPI_SOURCE, CONTROL_TAG,
-                                   c->control, MPI_STATUS_IGNORE),
-                          "MPI_Recv", status));
+  SBAG_TRY(comm_mpi_check(
+      MPI_Recv(&heard, (int)sizeof heard, MPI_BYTE, source, CONTROL_TAG, c->control, MPI_STATUS_IGNORE),
+      "MPI_Recv", status));
   heard.message[sizeof heard.message - 1] = '\0';
   c->base.broken = heard;
   comm_mpi_withdraw(c);
   return comm_check(&c->base, status);
+}
+
+sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status) {
+  int there = 0;
+  MPI_Status envelope;
+  for (int i = 0; i < 2 && !there; i++) /* MPI may look for new messages only after its answer to the first */
+    SBAG_TRY(comm_mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, CONTROL_TAG, c->control, &there, &envelope),
+                            "MPI_Iprobe", status));
+  return there ? hear(c, envelope.MPI_SOURCE, status) : SBAG_OK;
 }

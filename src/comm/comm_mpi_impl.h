@@ -92,7 +92,9 @@ sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *request, int *done, sba
 void comm_mpi_fail(comm_t *comm, const sbag_status_t *cause);
 /* Breaks the comm and returns the peer's code if a peer has given up. */
 sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status);
-/* Withdraws the posted receives of a broken comm. Returns whether MPI still holds any of its buffers. */
+/* What of the comm's own memory MPI may still read or write. */
+enum { COMM_MPI_HOLDS_WIRE = 1, COMM_MPI_HOLDS_TOLD = 2 };
+/* Withdraws the posted receives of a broken comm. Returns what MPI still holds. */
 int comm_mpi_withdraw(comm_mpi_t *c);
 
 #endif
