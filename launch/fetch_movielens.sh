@@ -32,7 +32,7 @@ NOTE
 fetch() {
   local work=$1
   echo "recbole==1.2.1 --hash=sha256:$wheel_sha256" >"$work/requirements.txt"
-  if ! PIP_DISABLE_PIP_VERSION_CHECK=1 timeout -k 5 240 /usr/bin/python3 -m pip download -q --no-input --no-deps \
+  if ! PIP_DISABLE_PIP_VERSION_CHECK=1 timeout -k 5 240 /usr/bin/python3 -m pip download -q --no-input --no-deps --retries 2 \
     --only-binary :all: --require-hashes -r "$work/requirements.txt" -d "$work" >"$work/log" 2>&1 </dev/null; then
     tail -n 3 "$work/log" >&2
     fail "MovieLens-100k could not be fetched from pypi.org (is there a network?); with its three files in $folder none is needed"

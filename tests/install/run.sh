@@ -61,6 +61,17 @@ build_by_pkg_config() {
     c++ -std=c++17 "$here/example.cpp" -o "$work/cxx_pkg_config" $flags
 }
 
+# The library says the version that its package files say.
+version_agrees() {
+  local flags
+  flags=$(pkg-config --cflags --libs shardbag) || return 1
+  echo '#include <shardbag/context.h>
+#include <stdio.h>
+int main(void) { return puts(sbag_version()) < 0; }' >"$work/version.c"
+  # shellcheck disable=SC2086  # the flags are words
+  cc "$work/version.c" -o "$work/version" $flags && [ "$("$work/version")" = "$(pkg-config --modversion shardbag)" ]
+}
+
 # runs_on_two_ranks PROGRAM: both ranks say so, in a line each.
 runs_on_two_ranks() {
   timeout -k 5 60 mpirun --oversubscribe --bind-to none -n 2 "$1" </dev/null >"$work/said" 2>&1
@@ -89,6 +100,7 @@ for program in c_shardbag c_shardbag_static cxx_shardbag cxx_shardbag_static; do
   step "$program on 2 ranks" runs_on_two_ranks "$work/consumer/$program"
 done
 step "build by pkg-config" build_by_pkg_config
+step "the version is the package's" version_agrees
 for program in c_pkg_config cxx_pkg_config; do
   step "$program on 2 ranks" runs_on_two_ranks "$work/$program"
 done
