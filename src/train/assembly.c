@@ -1,0 +1,336 @@
+/* Matching the config's tables and features with what the reader gives. */
+#include "train/assembly.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the reader's config ---- */
+
+static sbag_code_t movielens_source(const settings_movielens_t *from, reader_movielens_config_t *to) {
+  *to = (reader_movielens_config_t){.folder = from->folder,
+                                    .name = from->name,
+                                    .like_threshold = from->like_threshold,
+                                    .history_length = from->history_length,
+                                    .shuffle_labels = from->shuffle_labels};
+  return SBAG_OK;
+}
+
+static sbag_code_t delimited_source(const settings_delimited_t *from, assembly_source_t *source,
+                                    sbag_status_t *status) {
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(from->columns.count, sizeof(reader_column_t)), "columns",
+                      &block, status));
+  source->columns = block;
+  const settings_column_t *columns = from->columns.items;
+  for (int i = 0; i < from->columns.count; i++) {
+    const settings_column_t *c = &columns[i];
+    reader_column_t *to = &source->columns[i];
+    if (strlen(c->name) >= sizeof to->name)
+      return config_refuse(c->node, status, "the name is longer than %zu characters", sizeof to->name - 1);
+    snprintf(to->name, sizeof to->name, "%s", c->name);
+    to->index = c->index >= 0 ? (int)c->index : i;
+    to->kind = (reader_column_kind_t)c->kind;
+    to->transform = (reader_transform_t)c->transform;
+    to->missing = c->missing;
+    to->mapping = (reader_mapping_t)c->mapping;
+    to->rows = c->rows;
+    to->min_count = c->min_count;
+    to->max_length = c->max_length;
+    to->separator = c->separator;
+  }
+  reader_delimited_config_t *to = &source->config.source.delimited;
+  *to = (reader_delimited_config_t){.path = from->path,
+                                    .delimiter = from->delimiter,
+                                    .header_lines = (int)from->header_lines,
+                                    .columns = source->columns,
+                                    .column_count = from->columns.count,
+                                    .split_by_order = from->split_by_order,
+                                    .skip_bad_rows = from->skip_bad_rows,
+                                    .shuffle_window = from->shuffle_window};
+  memcpy(to->split, from->split.values, sizeof to->split);
+  return SBAG_OK;
+}
+
+static sbag_code_t synthetic_source(const settings_synthetic_t *from, assembly_source_t *source,
+                                    sbag_status_t *status) {
+  void *block = NULL;
+  SBAG_TRY(
+      mem_calloc(source->mem, mem_array_bytes(from->rows.count, sizeof(int64_t)), "bags", &block, status));
+  source->bag_length = block;
+  for (int i = 0; i < from->rows.count; i++)
+    source->bag_length[i] = from->bag_length.values[from->bag_length.count > 1 ? i : 0];
+  reader_synthetic_config_t *to = &source->config.source.synthetic;
+  *to = (reader_synthetic_config_t){.dense_count = (int)from->dense_count,
+                                    .feature_count = from->rows.count,
+                                    .rows = from->rows.values,
+                                    .bag_length = source->bag_length,
+                                    .zipf = from->zipf};
+  memcpy(to->samples, from->samples.values, sizeof to->samples);
+  return SBAG_OK;
+}
+
+static sbag_code_t fill_source(const settings_data_t *data, assembly_source_t *source,
+                               sbag_status_t *status) {
+  switch (source->config.kind) {
+  case READER_MOVIELENS:
+    return movielens_source(&data->movielens, &source->config.source.movielens);
+  case READER_DELIMITED:
+    return delimited_source(&data->delimited, source, status);
+  case READER_SYNTHETIC:
+    break;
+  }
+  return synthetic_source(&data->synthetic, source, status);
+}
+
+sbag_code_t assembly_source(const settings_t *settings, int64_t global_batch, int rank, int rank_count,
+                            mem_t *mem, assembly_source_t *source, sbag_status_t *status) {
+  const settings_data_t *data = &settings->data;
+  *source = (assembly_source_t){.mem = mem};
+  source->config = (reader_config_t){.kind = (reader_kind_t)data->kind,
+                                     .seed = (uint64_t)(data->seed >= 0 ? data->seed : settings->seed),
+                                     .split_seed = (uint64_t)data->split_seed,
+                                     .global_batch = global_batch,
+                                     .slice = settings->train.reproducible ? MODEL_SLICE : 1,
+                                     .shuffle = data->shuffle,
+                                     .prefetch = (int)data->prefetch,
+                                     .rank = rank,
+                                     .rank_count = rank_count};
+  sbag_code_t code = fill_source(data, source, status);
+  if (code != SBAG_OK) assembly_source_clear(source);
+  return code;
+}
+
+void assembly_source_clear(assembly_source_t *source) {
+  if (source->mem == NULL) return;
+  mem_free(source->mem, source->columns);
+  mem_free(source->mem, source->bag_length);
+  memset(source, 0, sizeof *source);
+}
+
+/* ---- the model's config ---- */
+
+/* What is being put together. */
+typedef struct builder {
+  const settings_t *settings;
+  const reader_t *reader;
+  assembly_t *out;
+  int table_count, rank_used;
+  sbag_status_t *status;
+} builder_t;
+
+static const settings_feature_t *find_feature(const settings_t *s, const char *name) {
+  const settings_feature_t *features = s->features.items;
+  for (int i = 0; i < s->features.count; i++)
+    if (strcmp(features[i].name, name) == 0) return &features[i];
+  return NULL;
+}
+
+static const settings_table_t *find_table(const settings_t *s, const char *name) {
+  const settings_table_t *tables = s->tables.items;
+  for (int i = 0; i < s->tables.count; i++)
+    if (strcmp(tables[i].name, name) == 0) return &tables[i];
+  return NULL;
+}
+
+static const char *table_of(const settings_t *s, const char *feature) {
+  const settings_feature_t *given = find_feature(s, feature);
+  return given != NULL && given->table[0] != '\0' ? given->table : feature;
+}
+
+/* Every feature that the config names must exist. */
+static sbag_code_t check_features(const builder_t *b) {
+  const char *names[64];
+  char all[300] = "";
+  int count = reader_feature_count(b->reader);
+  for (int i = 0; i < count && i < 64; i++) {
+    names[i] = reader_feature(b->reader, i)->name;
+    size_t used = strlen(all);
+    snprintf(all + used, sizeof all - used, "%s%s", used > 0 ? ", " : "", names[i]);
+  }
+  const settings_feature_t *given = b->settings->features.items;
+  for (int i = 0; i < b->settings->features.count; i++) {
+    int found = 0;
+    for (int j = 0; j < count; j++) found |= strcmp(reader_feature(b->reader, j)->name, given[i].name) == 0;
+    if (found) continue;
+    const char *nearest = config_nearest(given[i].name, names, count < 64 ? count : 64);
+    if (nearest != NULL)
+      return config_refuse(given[i].node, b->status, "the data has no feature '%s', did you mean '%s'?",
+                           given[i].name, nearest);
+    return config_refuse(given[i].node, b->status, "the data has no feature '%s'; it has %s", given[i].name,
+                         all);
+  }
+  return SBAG_OK;
+}
+
+/* Rows that the features of a table need; 0 where no feature looks it up. */
+static int64_t rows_needed(const builder_t *b, const char *table) {
+  int64_t rows = 0;
+  for (int i = 0; i < reader_feature_count(b->reader); i++) {
+    const reader_feature_t *f = reader_feature(b->reader, i);
+    if (strcmp(table_of(b->settings, f->name), table) == 0 && f->rows > rows) rows = f->rows;
+  }
+  return rows;
+}
+
+static sbag_code_t take_ranks(builder_t *b, const settings_table_t *given, sbag_table_options_t *table) {
+  if (given->ranks.count == 0) return SBAG_OK;
+  table->ranks = b->out->ranks + b->rank_used;
+  table->rank_count = given->ranks.count;
+  for (int i = 0; i < given->ranks.count; i++) b->out->ranks[b->rank_used++] = (int)given->ranks.values[i];
+  return SBAG_OK;
+}
+
+/* Appends a table; `given` holds its keys (the defaults where the config does not list it). */
+static sbag_code_t add_table(builder_t *b, const char *name, const settings_table_t *given) {
+  int64_t needed = rows_needed(b, name);
+  if (needed == 0)
+    return config_refuse(given->node, b->status, "no feature looks up table '%s'; remove it", name);
+  if (given->rows > 0 && given->rows < needed)
+    return config_refuse(given->node, b->status,
+                         "table '%s' has %lld rows; its features' indices need %lld, or rows: auto", name,
+                         (long long)given->rows, (long long)needed);
+  sbag_table_options_t *t = &b->out->tables[b->table_count++];
+  *t = sbag_table_options_default(name, given->rows > 0 ? given->rows : needed, given->dim);
+  t->init = (sbag_init_t)given->init;
+  t->init_a = given->init_a;
+  t->init_b = given->init_b;
+  t->seed = (uint64_t)b->settings->seed;
+  t->freeze = given->freeze;
+  t->has_max_norm = !isnan(given->max_norm);
+  t->max_norm = t->has_max_norm ? given->max_norm : 0;
+  t->norm_type = given->norm_type;
+  t->optimizer = settings_optimizer_options(&given->optimizer);
+  t->layout = (sbag_layout_t)given->layout;
+  t->replicated = given->replicated;
+  return take_ranks(b, given, t);
+}
+
+static int table_index(const builder_t *b, const char *name) {
+  for (int i = 0; i < b->table_count; i++)
+    if (strcmp(b->out->tables[i].name, name) == 0) return i;
+  return -1;
+}
+
+/* Listed tables first, in the config's order, then those of features that name none. */
+static sbag_code_t add_tables(builder_t *b) {
+  const settings_table_t *tables = b->settings->tables.items;
+  for (int i = 0; i < b->settings->tables.count; i++) SBAG_TRY(add_table(b, tables[i].name, &tables[i]));
+  for (int i = 0; i < reader_feature_count(b->reader); i++) {
+    const char *name = table_of(b->settings, reader_feature(b->reader, i)->name);
+    if (table_index(b, name) >= 0) continue;
+    const settings_table_t *listed = find_table(b->settings, name);
+    SBAG_TRY(add_table(b, name, listed != NULL ? listed : &b->settings->table));
+  }
+  return SBAG_OK;
+}
+
+static void add_features(builder_t *b) {
+  for (int i = 0; i < reader_feature_count(b->reader); i++) {
+    const char *name = reader_feature(b->reader, i)->name;
+    const settings_feature_t *given = find_feature(b->settings, name);
+    sbag_feature_options_t *f = &b->out->features[i];
+    *f = sbag_feature_options_default(name, table_index(b, table_of(b->settings, name)));
+    if (given == NULL) continue;
+    f->mode = (sbag_mode_t)given->mode;
+    f->has_padding_idx = given->padding_idx != SETTINGS_NO_PADDING;
+    f->padding_idx = f->has_padding_idx ? given->padding_idx : 0;
+    f->scale_grad_by_freq = given->scale_grad_by_freq;
+  }
+}
+
+/* Padding must lie in its table; the library would refuse it too, but knows no line. */
+static sbag_code_t check_padding(const builder_t *b) {
+  const settings_feature_t *given = b->settings->features.items;
+  for (int i = 0; i < b->settings->features.count; i++) {
+    int64_t rows = b->out->tables[table_index(b, table_of(b->settings, given[i].name))].num_embeddings;
+    int64_t padding = given[i].padding_idx;
+    if (padding == SETTINGS_NO_PADDING || (padding >= -rows && padding < rows)) continue;
+    return config_refuse(given[i].node, b->status,
+                         "padding_idx %lld is outside the table's %lld rows; it must be from %lld to %lld",
+                         (long long)padding, (long long)rows, -(long long)rows, (long long)rows - 1);
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t take_layers(const builder_t *b, const char *key, const config_ints_t *from, int *count,
+                               int64_t *layers) {
+  if (from->count > MODEL_LAYERS_MAX)
+    return config_refuse(config_node_get(b->settings->model.node, key), b->status,
+                         "has %d layers; at most %d are possible", from->count, MODEL_LAYERS_MAX);
+  *count = from->count;
+  for (int i = 0; i < from->count; i++) layers[i] = from->values[i];
+  return SBAG_OK;
+}
+
+static sbag_code_t fill_model(builder_t *b) {
+  const settings_model_t *given = &b->settings->model;
+  model_config_t *m = &b->out->model;
+  *m = (model_config_t){.seed = (uint64_t)b->settings->seed,
+                        .dense_count = reader_dense_count(b->reader),
+                        .interaction_dim =
+                            given->interaction_dim > 0 ? given->interaction_dim : b->settings->table.dim,
+                        .dense_optimizer = settings_optimizer_options(&given->optimizer),
+                        .clip_norm = given->clip_norm,
+                        .clip_value = given->clip_value,
+                        .dropout = given->dropout,
+                        .bucket_bytes = given->bucket_bytes,
+                        .reproducible = b->settings->train.reproducible};
+  SBAG_TRY(take_layers(b, "bottom", &given->bottom, &m->bottom_count, m->bottom));
+  SBAG_TRY(take_layers(b, "top", &given->top, &m->top_count, m->top));
+  m->tables = b->out->tables;
+  m->table_count = b->table_count;
+  m->features = b->out->features;
+  m->feature_count = reader_feature_count(b->reader);
+  return SBAG_OK;
+}
+
+static int rank_list_length(const settings_t *s, int tables) {
+  const settings_table_t *listed = s->tables.items;
+  int length = tables * s->table.ranks.count;
+  for (int i = 0; i < s->tables.count; i++) length += listed[i].ranks.count;
+  return length;
+}
+
+static sbag_code_t allocate(builder_t *b) {
+  mem_t *mem = b->out->mem;
+  int features = reader_feature_count(b->reader);
+  int tables = features + b->settings->tables.count;
+  int ranks = rank_list_length(b->settings, tables);
+  void *block = NULL;
+  SBAG_TRY(
+      mem_calloc(mem, mem_array_bytes(tables, sizeof *b->out->tables), "table options", &block, b->status));
+  b->out->tables = block;
+  SBAG_TRY(mem_calloc(mem, mem_array_bytes(features, sizeof *b->out->features), "feature options", &block,
+                      b->status));
+  b->out->features = block;
+  SBAG_TRY(mem_calloc(mem, mem_array_bytes(ranks, sizeof *b->out->ranks), "rank lists", &block, b->status));
+  b->out->ranks = block;
+  return SBAG_OK;
+}
+
+static sbag_code_t build(builder_t *b) {
+  SBAG_TRY(allocate(b));
+  SBAG_TRY(check_features(b));
+  SBAG_TRY(add_tables(b));
+  add_features(b);
+  SBAG_TRY(check_padding(b));
+  return fill_model(b);
+}
+
+sbag_code_t assembly_create(const settings_t *settings, const reader_t *reader, mem_t *mem,
+                            assembly_t *assembly, sbag_status_t *status) {
+  *assembly = (assembly_t){.mem = mem};
+  builder_t b = {.settings = settings, .reader = reader, .out = assembly, .status = status};
+  sbag_code_t code = build(&b);
+  if (code != SBAG_OK) assembly_clear(assembly);
+  return code;
+}
+
+void assembly_clear(assembly_t *assembly) {
+  if (assembly->mem == NULL) return;
+  mem_free(assembly->mem, assembly->tables);
+  mem_free(assembly->mem, assembly->features);
+  mem_free(assembly->mem, assembly->ranks);
+  memset(assembly, 0, sizeof *assembly);
+}

@@ -1,0 +1,37 @@
+/* From settings to what the reader and the model want: tables made for features that name none, rows taken
+ * from the vocabularies, and every mismatch refused with the config's line. */
+#ifndef TRAIN_ASSEMBLY_H
+#define TRAIN_ASSEMBLY_H
+
+#include "model/model.h"
+#include "reader/reader.h"
+#include "train/settings.h"
+
+/* The reader's config. `columns` is its storage, freed by assembly_source_clear. */
+typedef struct assembly_source {
+  reader_config_t config;
+  reader_column_t *columns;
+  int64_t *bag_length;
+  mem_t *mem;
+} assembly_source_t;
+
+/* global_batch: training's or the evaluation's. Not collective. */
+sbag_code_t assembly_source(const settings_t *settings, int64_t global_batch, int rank, int rank_count,
+                            mem_t *mem, assembly_source_t *source, sbag_status_t *status);
+void assembly_source_clear(assembly_source_t *source);
+
+/* The model's config with the arrays it points to. */
+typedef struct assembly {
+  model_config_t model;
+  sbag_table_options_t *tables;
+  sbag_feature_options_t *features;
+  int *ranks; /* the tables' rank lists, one behind the other */
+  mem_t *mem;
+} assembly_t;
+
+/* Not collective. The reader must outlive the assembly (names). */
+sbag_code_t assembly_create(const settings_t *settings, const reader_t *reader, mem_t *mem,
+                            assembly_t *assembly, sbag_status_t *status);
+void assembly_clear(assembly_t *assembly);
+
+#endif
