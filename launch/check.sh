@@ -42,10 +42,10 @@ step() {
   fi
   passed=$((passed + good)) failed=$((failed + bad))
   if [ "$bad" = 0 ] && [ $code = 0 ]; then
-    printf 'ok    %-44s %4d s  %6d passed\n' "$name" $((SECONDS - start)) "$good"
+    printf 'ok    %-62s %4d s  %6d passed\n' "$name" $((SECONDS - start)) "$good"
     return 0
   fi
-  printf 'FAIL  %-44s %4d s  %6d passed, %d failed' "$name" $((SECONDS - start)) "$good" "$bad"
+  printf 'FAIL  %-62s %4d s  %6d passed, %d failed' "$name" $((SECONDS - start)) "$good" "$bad"
   [ $code = 124 ] || [ $code = 137 ] && printf ' (over %d s)' "$limit_s"
   printf ', exit %d\n' $code
   tail -n 30 "$log" | sed 's/^/      | /'
@@ -69,14 +69,17 @@ build_step() {
   step "build $1" 900 bash -c '. "$1/launch/common.sh" && build "$2" "$3"' build "$root" "$1" "$2"
 }
 
-# golden_steps FOLDER LAYOUTS RANKS: every golden file at each rank count and layout.
+# golden_steps FOLDER RANKS HOW...: every golden file at each rank count in each way. A way is a layout and more
+# options of the runner: the layouts take turns with the kinds of exchange and with small chunks.
 golden_steps() {
-  local folder=$1 layout count file
-  for count in $3; do
-    for layout in $2; do
+  local folder=$1 counts=$2 count file how options
+  shift 2
+  for count in $counts; do
+    for how in "$@"; do
+      read -ra options <<<"$how"
       for file in "$root"/tests/golden/*.h5; do
-        ranks_step "golden $folder $(basename "$file" .h5) $layout" 240 "$count" \
-          "$root/$folder/tests/golden" "$file" --layout "$layout"
+        ranks_step "golden $folder $(basename "$file" .h5) $how" 240 "$count" \
+          "$root/$folder/tests/golden" "$file" --layout "${options[@]}"
       done
     done
   done
@@ -94,7 +97,9 @@ suites() {
 check_release() {
   build_step release build || return
   suites build "1 2 3 4 8"
-  golden_steps build "block cyclic scramble subset replicated" "1 2 3 4 8"
+  golden_steps build "1 2 3 4 8" block "cyclic --exchange pools" "scramble --exchange rows --chunk 1024" \
+    "subset --exchange pools --chunk 1024" replicated
+  golden_steps build "3" "block --reproducible"
   step "installation" 300 "$root/tests/install/run.sh" "$root/build"
 }
 
@@ -103,7 +108,7 @@ check_clang() {
   local counts="2"
   [ $full = 0 ] || counts="1 2 3 4 5 8"
   SHARDBAG_PROPERTY_CASES=100 suites build-clang "$counts"
-  golden_steps build-clang "block" "2"
+  golden_steps build-clang "2" block
 }
 
 # Without the first option the suppressions do not match, because libmpi keeps no frame pointers.
@@ -113,7 +118,8 @@ check_asan() {
   export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
   export UBSAN_OPTIONS=print_stacktrace=1
   SHARDBAG_PROPERTY_CASES=$([ $full = 0 ] && echo 25 || echo 250) suites build-asan "1 2 4"
-  golden_steps build-asan "$([ $full = 0 ] && echo cyclic || echo "cyclic scramble replicated")" "2"
+  golden_steps build-asan "2" "cyclic --exchange rows"
+  [ $full = 0 ] || golden_steps build-asan "4" "scramble --exchange pools" subset replicated
   unset ASAN_OPTIONS LSAN_OPTIONS UBSAN_OPTIONS
 }
 
@@ -140,7 +146,7 @@ check_full() {
   build_step debug build-debug && suites build-debug "2 4"
   for count in 5 6 7 12; do
     ranks_step "mpi build" 900 "$count" "$root/build/tests/mpi"
-    golden_steps build "block scramble" "$count"
+    golden_steps build "$count" block "scramble --exchange rows" "cyclic --exchange pools" replicated
   done
   for seed in 11 12 13 14; do
     for count in 1 2 3 4 8; do
