@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-sbag_code_t blobs_add(blobs_t *blobs, mem_t *mem, const char *kind, const char *name, int64_t bytes,
-                      unsigned char **data, sbag_status_t *status) {
-  SBAG_TRY(grow_to(mem, (void **)&blobs->items, &blobs->capacity, blobs->count + 1, sizeof *blobs->items,
-                   "reader: blobs", status));
+sbag_code_t reader_blobs_add(blobs_t *blobs, mem_t *mem, const char *kind, const char *name, int64_t bytes,
+                             unsigned char **data, sbag_status_t *status) {
+  SBAG_TRY(reader_grow_to(mem, (void **)&blobs->items, &blobs->capacity, blobs->count + 1,
+                          sizeof *blobs->items, "reader: blobs", status));
   reader_blob_t *blob = &blobs->items[blobs->count];
   *blob = (reader_blob_t){.bytes = bytes};
   snprintf(blob->name, sizeof blob->name, "%s/%s", kind, name);
@@ -18,7 +18,7 @@ sbag_code_t blobs_add(blobs_t *blobs, mem_t *mem, const char *kind, const char *
   return SBAG_OK;
 }
 
-void blobs_free(blobs_t *blobs, mem_t *mem) {
+void reader_blobs_free(blobs_t *blobs, mem_t *mem) {
   for (int64_t i = 0; i < blobs->count; i++) mem_free(mem, blobs->items[i].data);
   mem_free(mem, blobs->items);
   *blobs = (blobs_t){0};
@@ -30,8 +30,8 @@ static const reader_blob_t *find(const blobs_t *blobs, const char *name) {
   return NULL;
 }
 
-sbag_code_t blobs_find(const blobs_t *blobs, const char *kind, const char *name, const reader_blob_t **blob,
-                       sbag_status_t *status) {
+sbag_code_t reader_blobs_find(const blobs_t *blobs, const char *kind, const char *name,
+                              const reader_blob_t **blob, sbag_status_t *status) {
   char whole[sizeof blobs->items->name];
   snprintf(whole, sizeof whole, "%s/%s", kind, name);
   *blob = find(blobs, whole);
@@ -43,7 +43,7 @@ sbag_code_t blobs_find(const blobs_t *blobs, const char *kind, const char *name,
   return SBAG_OK;
 }
 
-sbag_code_t blobs_check_names(const blobs_t *given, const blobs_t *made, sbag_status_t *status) {
+sbag_code_t reader_blobs_check_names(const blobs_t *given, const blobs_t *made, sbag_status_t *status) {
   for (int64_t i = 0; i < given->count; i++) {
     const char *name = given->items[i].name;
     int shown = (int)sizeof given->items[i].name;
@@ -58,24 +58,24 @@ sbag_code_t blobs_check_names(const blobs_t *given, const blobs_t *made, sbag_st
   return SBAG_OK;
 }
 
-void blob_put_u64(unsigned char *at, uint64_t value) {
+void reader_blob_put_u64(unsigned char *at, uint64_t value) {
   for (int i = 0; i < 8; i++) at[i] = (unsigned char)(value >> 8 * i);
 }
 
-uint64_t blob_get_u64(const unsigned char *at) {
+uint64_t reader_blob_get_u64(const unsigned char *at) {
   uint64_t value = 0;
   for (int i = 0; i < 8; i++) value |= (uint64_t)at[i] << 8 * i;
   return value;
 }
 
-void blob_put_f64(unsigned char *at, double value) {
+void reader_blob_put_f64(unsigned char *at, double value) {
   uint64_t bits;
   memcpy(&bits, &value, sizeof bits);
-  blob_put_u64(at, bits);
+  reader_blob_put_u64(at, bits);
 }
 
-double blob_get_f64(const unsigned char *at) {
-  uint64_t bits = blob_get_u64(at);
+double reader_blob_get_f64(const unsigned char *at) {
+  uint64_t bits = reader_blob_get_u64(at);
   double value;
   memcpy(&value, &bits, sizeof value);
   return value;

@@ -99,13 +99,13 @@ static sbag_code_t make_columns(source_t *source, sbag_status_t *status) {
   }
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(d->field_count, sizeof *d->fields), "reader: fields",
                       (void **)&d->fields, status));
-  return source_set_features(source, features, status);
+  return reader_source_set_features(source, features, status);
 }
 
 static sbag_code_t note_bad(source_t *source, int64_t line, sbag_status_t *status) {
   delimited_t *d = source->state;
-  SBAG_TRY(grow_to(source->mem, (void **)&d->bad_lines, &d->bad_capacity, source->bad_rows + 1,
-                   sizeof *d->bad_lines, "reader: list of bad rows", status));
+  SBAG_TRY(reader_grow_to(source->mem, (void **)&d->bad_lines, &d->bad_capacity, source->bad_rows + 1,
+                          sizeof *d->bad_lines, "reader: list of bad rows", status));
   d->bad_lines[source->bad_rows++] = line;
   return SBAG_OK;
 }
@@ -130,18 +130,18 @@ static void cut_by_order(source_t *source, int64_t rows) {
 static sbag_code_t scan(source_t *source, sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   delimited_t *d = source->state;
-  SBAG_TRY(delimited_rewind(source, status));
+  SBAG_TRY(reader_delimited_rewind(source, status));
   for (;;) {
     text_t row;
-    SBAG_TRY(lines_next(d->lines, &row, status));
+    SBAG_TRY(reader_lines_next(d->lines, &row, status));
     if (row.bytes == NULL) break;
-    sbag_code_t code =
-        delimited_row_check(source, row, lines_number(d->lines), config->skip_bad_rows ? NULL : status);
+    sbag_code_t code = reader_delimited_row_check(source, row, reader_lines_number(d->lines),
+                                                  config->skip_bad_rows ? NULL : status);
     if (code != SBAG_OK && !config->skip_bad_rows) return code;
     if (code != SBAG_OK)
       SBAG_TRY(note_bad(source, d->line_count, status));
     else if (!config->split_by_order)
-      source->samples[delimited_split_of(source, d->line_count, 0)]++;
+      source->samples[reader_delimited_split_of(source, d->line_count, 0)]++;
     d->line_count++;
   }
   if (d->line_count == source->bad_rows)
@@ -165,16 +165,16 @@ static sbag_code_t fit_column(source_t *source, const delimited_column_t *column
   int64_t index;
   if (has_zscore(c)) {
     double value;
-    SBAG_TRY(delimited_row_dense(source, column, line, &value, status));
+    SBAG_TRY(reader_delimited_row_dense(source, column, line, &value, status));
     double off = value - fit->mean;
     fit->mean += off / (double)++fit->count;
     fit->squares += off * (value - fit->mean);
   }
   if (!has_vocabulary(c)) return SBAG_OK;
-  if (c->kind == COLUMN_ONE_HOT) return vocabulary_add(fit->all, token, &index, status);
-  for (int64_t n = 0; (c->max_length == 0 || n < c->max_length) && text_token(&field, c->separator, &token);
-       n++)
-    SBAG_TRY(vocabulary_add(fit->all, token, &index, status));
+  if (c->kind == COLUMN_ONE_HOT) return reader_vocabulary_add(fit->all, token, &index, status);
+  for (int64_t n = 0;
+       (c->max_length == 0 || n < c->max_length) && reader_text_token(&field, c->separator, &token); n++)
+    SBAG_TRY(reader_vocabulary_add(fit->all, token, &index, status));
   return SBAG_OK;
 }
 
@@ -188,20 +188,21 @@ static sbag_code_t fit_result(source_t *source, delimited_column_t *column, cons
     column->deviation = deviation > 1e-12 * (1.0 + fabs(fit->mean)) && isfinite(deviation) ? deviation : 1.0;
   }
   if (!has_vocabulary(c)) return SBAG_OK;
-  return vocabulary_select(fit->all, c->min_count, c->rows > 0 ? c->rows - 1 : -1, source->mem,
-                           &column->vocabulary, status);
+  return reader_vocabulary_select(fit->all, c->min_count, c->rows > 0 ? c->rows - 1 : -1, source->mem,
+                                  &column->vocabulary, status);
 }
 
 static sbag_code_t fit_all(source_t *source, fit_t *fits, sbag_status_t *status) {
   delimited_t *d = source->state;
   for (int i = 0; i < d->column_count; i++)
-    if (has_vocabulary(&d->columns[i].c)) SBAG_TRY(vocabulary_create(source->mem, &fits[i].all, status));
-  SBAG_TRY(delimited_rewind(source, status));
+    if (has_vocabulary(&d->columns[i].c))
+      SBAG_TRY(reader_vocabulary_create(source->mem, &fits[i].all, status));
+  SBAG_TRY(reader_delimited_rewind(source, status));
   for (int64_t n = 0; n < source->samples[READER_TRAIN]; n++) {
     text_t row;
     int64_t line;
-    SBAG_TRY(delimited_next_row(source, READER_TRAIN, &row, &line, status));
-    SBAG_TRY(delimited_row_check(source, row, line, status));
+    SBAG_TRY(reader_delimited_next_row(source, READER_TRAIN, &row, &line, status));
+    SBAG_TRY(reader_delimited_row_check(source, row, line, status));
     for (int i = 0; i < d->column_count; i++)
       SBAG_TRY(fit_column(source, &d->columns[i], line, &fits[i], status));
   }
@@ -219,7 +220,7 @@ static sbag_code_t fit(source_t *source, sbag_status_t *status) {
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(d->column_count, sizeof *fits), "reader: fit",
                       (void **)&fits, status));
   sbag_code_t code = fit_all(source, fits, status);
-  for (int i = 0; i < d->column_count; i++) vocabulary_destroy(&fits[i].all);
+  for (int i = 0; i < d->column_count; i++) reader_vocabulary_destroy(&fits[i].all);
   mem_free(source->mem, fits);
   return code;
 }
@@ -231,16 +232,16 @@ enum { WORDS_BYTES = 32 };
 static sbag_code_t load_words(const source_t *source, const char *kind, const char *name, const char *magic,
                               uint64_t setting, const unsigned char **data, sbag_status_t *status) {
   const reader_blob_t *blob = NULL;
-  SBAG_TRY(blobs_find(source->given, kind, name, &blob, status));
+  SBAG_TRY(reader_blobs_find(source->given, kind, name, &blob, status));
   *data = blob->data;
   if (blob->bytes != WORDS_BYTES || memcmp(*data, magic, 8) != 0)
     return status_set(status, SBAG_ERR_FORMAT,
                       "the saved '%s/%s' is damaged: it should be %d bytes from %s on", kind, name,
                       WORDS_BYTES, magic);
-  if (blob_get_u64(*data + 8) != setting)
+  if (reader_blob_get_u64(*data + 8) != setting)
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "the saved '%s/%s' was made with %s %lld, the configuration says %lld", kind, name,
-                      magic == HASH_MAGIC ? "rows" : "transform", (long long)blob_get_u64(*data + 8),
+                      magic == HASH_MAGIC ? "rows" : "transform", (long long)reader_blob_get_u64(*data + 8),
                       (long long)setting);
   return SBAG_OK;
 }
@@ -251,17 +252,17 @@ static sbag_code_t load_column(const source_t *source, delimited_column_t *colum
   const unsigned char *data = NULL;
   if (has_zscore(c)) {
     SBAG_TRY(load_words(source, "zscore", c->name, ZSCORE_MAGIC, (uint64_t)c->transform, &data, status));
-    column->mean = blob_get_f64(data + 16);
-    column->deviation = blob_get_f64(data + 24);
+    column->mean = reader_blob_get_f64(data + 16);
+    column->deviation = reader_blob_get_f64(data + 24);
     if (!isfinite(column->mean) || !isfinite(column->deviation) || !(column->deviation > 0.0))
       return status_set(status, SBAG_ERR_FORMAT, "the saved 'zscore/%s' is damaged: mean %g, deviation %g",
                         c->name, column->mean, column->deviation);
   } else if (has_vocabulary(c)) {
-    return vocabulary_load(source->given, c->name, c->min_count, c->rows, source->mem, &column->vocabulary,
-                           status);
+    return reader_vocabulary_load(source->given, c->name, c->min_count, c->rows, source->mem,
+                                  &column->vocabulary, status);
   } else if (is_bag(c) && c->mapping == MAPPING_HASH) {
     SBAG_TRY(load_words(source, "hash", c->name, HASH_MAGIC, (uint64_t)c->rows, &data, status));
-    column->hash_key = blob_get_u64(data + 16);
+    column->hash_key = reader_blob_get_u64(data + 16);
   }
   return SBAG_OK;
 }
@@ -276,19 +277,19 @@ static sbag_code_t save_column(source_t *source, const delimited_column_t *colum
   const reader_column_t *c = &column->c;
   unsigned char *data = NULL;
   if (has_vocabulary(c))
-    return vocabulary_save(column->vocabulary, c->name, c->min_count, c->rows, &source->blobs, source->mem,
-                           status);
+    return reader_vocabulary_save(column->vocabulary, c->name, c->min_count, c->rows, &source->blobs,
+                                  source->mem, status);
   int hash = is_bag(c) && c->mapping == MAPPING_HASH;
   if (!hash && !has_zscore(c)) return SBAG_OK;
-  SBAG_TRY(
-      blobs_add(&source->blobs, source->mem, hash ? "hash" : "zscore", c->name, WORDS_BYTES, &data, status));
+  SBAG_TRY(reader_blobs_add(&source->blobs, source->mem, hash ? "hash" : "zscore", c->name, WORDS_BYTES,
+                            &data, status));
   memcpy(data, hash ? HASH_MAGIC : ZSCORE_MAGIC, 8);
-  blob_put_u64(data + 8, hash ? (uint64_t)c->rows : (uint64_t)c->transform);
+  reader_blob_put_u64(data + 8, hash ? (uint64_t)c->rows : (uint64_t)c->transform);
   if (hash) {
-    blob_put_u64(data + 16, column->hash_key);
+    reader_blob_put_u64(data + 16, column->hash_key);
   } else {
-    blob_put_f64(data + 16, column->mean);
-    blob_put_f64(data + 24, column->deviation);
+    reader_blob_put_f64(data + 16, column->mean);
+    reader_blob_put_f64(data + 24, column->deviation);
   }
   return SBAG_OK;
 }
@@ -298,7 +299,7 @@ static void describe(source_t *source, const delimited_column_t *column) {
   reader_feature_t *f = &source->features[column->feature];
   memcpy(f->name, column->c.name, sizeof f->name);
   f->multi_hot = column->c.kind == COLUMN_MULTI_HOT;
-  f->rows = has_vocabulary(&column->c) ? vocabulary_count(column->vocabulary) + 1 : column->c.rows;
+  f->rows = has_vocabulary(&column->c) ? reader_vocabulary_count(column->vocabulary) + 1 : column->c.rows;
   source->bag_max[column->feature] = !f->multi_hot;
 }
 
@@ -312,7 +313,7 @@ static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {
     make_hash_key(source, &d->columns[i]);
     if (source->given != NULL) SBAG_TRY(load_column(source, &d->columns[i], status));
   }
-  SBAG_TRY(lines_open(config->path, source->mem, &d->lines, status));
+  SBAG_TRY(reader_lines_open(config->path, source->mem, &d->lines, status));
   SBAG_TRY(scan(source, status));
   if (source->given == NULL) SBAG_TRY(fit(source, status));
   for (int i = 0; i < d->column_count; i++) {
@@ -325,8 +326,8 @@ static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {
 static void delimited_close(source_t *source) {
   delimited_t *d = source->state;
   if (d == NULL) return;
-  lines_close(&d->lines);
-  for (int i = 0; i < d->column_count; i++) vocabulary_destroy(&d->columns[i].vocabulary);
+  reader_lines_close(&d->lines);
+  for (int i = 0; i < d->column_count; i++) reader_vocabulary_destroy(&d->columns[i].vocabulary);
   mem_free(source->mem, d->columns);
   mem_free(source->mem, d->fields);
   mem_free(source->mem, d->bad_lines);
@@ -336,4 +337,5 @@ static void delimited_close(source_t *source) {
   source->state = NULL;
 }
 
-const source_ops_t source_delimited = {delimited_open, delimited_close, delimited_seek, delimited_fill};
+const source_ops_t reader_source_delimited = {delimited_open, delimited_close, reader_delimited_seek,
+                                              reader_delimited_fill};

@@ -48,24 +48,26 @@ typedef struct delimited {
 
 /* Splits a line into d->fields; refuses rows with too few fields, NUL bytes or values that their columns do
  * not allow. `line` is the line's 1-based number in the file. */
-sbag_code_t delimited_row_check(const source_t *source, text_t row, int64_t line, sbag_status_t *status);
+sbag_code_t reader_delimited_row_check(const source_t *source, text_t row, int64_t line,
+                                       sbag_status_t *status);
 /* Parses a row into the slot's current sample. */
-sbag_code_t delimited_row_parse(const source_t *source, text_t row, int64_t line, slot_t *slot,
-                                sbag_status_t *status);
+sbag_code_t reader_delimited_row_parse(const source_t *source, text_t row, int64_t line, slot_t *slot,
+                                       sbag_status_t *status);
 /* A dense column's value before the z-score, of a row that has been split. */
-sbag_code_t delimited_row_dense(const source_t *source, const delimited_column_t *column, int64_t line,
-                                double *value, sbag_status_t *status);
+sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_column_t *column, int64_t line,
+                                       double *value, sbag_status_t *status);
 
 /* The split of a data line (counted from 0 without the header) that is the good_row-th good one. */
-reader_split_t delimited_split_of(const source_t *source, int64_t line, int64_t good_row);
+reader_split_t reader_delimited_split_of(const source_t *source, int64_t line, int64_t good_row);
 /* Back to the first data line. */
-sbag_code_t delimited_rewind(source_t *source, sbag_status_t *status);
+sbag_code_t reader_delimited_rewind(source_t *source, sbag_status_t *status);
 /* The next good row of a split; an error if the file ends before it. `number` is the line's in the file. */
-sbag_code_t delimited_next_row(source_t *source, reader_split_t split, text_t *row, int64_t *number,
-                               sbag_status_t *status);
+sbag_code_t reader_delimited_next_row(source_t *source, reader_split_t split, text_t *row, int64_t *number,
+                                      sbag_status_t *status);
 
-sbag_code_t delimited_seek(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
-                           sbag_status_t *status);
-sbag_code_t delimited_fill(source_t *source, int64_t begin, int64_t end, slot_t *slot, sbag_status_t *status);
+sbag_code_t reader_delimited_seek(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
+                                  sbag_status_t *status);
+sbag_code_t reader_delimited_fill(source_t *source, int64_t begin, int64_t end, slot_t *slot,
+                                  sbag_status_t *status);
 
 #endif

@@ -11,7 +11,7 @@ static sbag_code_t bad_field(const source_t *source, const reader_column_t *c, i
                              sbag_status_t *status, const char *what, text_t found, const char *right) {
   return status_set(status, SBAG_ERR_FORMAT, "%s:%lld: column %d ('%s'): %s '%.*s'; %s",
                     source->config->source.delimited.path, (long long)line, c->index, c->name, what,
-                    text_shown(found), found.bytes, right);
+                    reader_text_shown(found), found.bytes, right);
 }
 
 static sbag_code_t split_row(const source_t *source, text_t row, int64_t line, sbag_status_t *status) {
@@ -20,7 +20,7 @@ static sbag_code_t split_row(const source_t *source, text_t row, int64_t line, s
   if (row.length > 0 && memchr(row.bytes, '\0', (size_t)row.length) != NULL)
     return status_set(status, SBAG_ERR_FORMAT, "%s:%lld: the row has a NUL byte; it should be text",
                       config->path, (long long)line);
-  int found = text_split(row, config->delimiter, d->fields, d->field_count);
+  int found = reader_text_split(row, config->delimiter, d->fields, d->field_count);
   if (found == d->field_count) return SBAG_OK;
   const reader_column_t *c = &d->columns[0].c;
   for (int i = 0; i < d->column_count; i++)
@@ -34,18 +34,18 @@ static sbag_code_t label_of(const source_t *source, const reader_column_t *c, in
                             sbag_status_t *status) {
   text_t field = ((const delimited_t *)source->state)->fields[c->index];
   double value;
-  if (!text_number(field, &value) || (value != 0.0 && value != 1.0))
+  if (!reader_text_number(field, &value) || (value != 0.0 && value != 1.0))
     return bad_field(source, c, line, status, "the label is", field, "0 or 1 would be right");
   *label = (float)value;
   return SBAG_OK;
 }
 
-sbag_code_t delimited_row_dense(const source_t *source, const delimited_column_t *column, int64_t line,
-                                double *value, sbag_status_t *status) {
+sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_column_t *column, int64_t line,
+                                       double *value, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
   text_t field = ((const delimited_t *)source->state)->fields[c->index];
   *value = c->missing;
-  if (field.length > 0 && !text_number(field, value))
+  if (field.length > 0 && !reader_text_number(field, value))
     return bad_field(source, c, line, status, "not a number:", field, "a decimal number would be right");
   if (fabs(*value) > VALUE_MAX)
     return bad_field(source, c, line, status, "too large:", field, "a float ends at 3e38");
@@ -58,11 +58,11 @@ static sbag_code_t row_of(const source_t *source, const delimited_column_t *colu
                           int64_t line, int64_t *row, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
   if (c->mapping == MAPPING_HASH) {
-    *row = (int64_t)(text_hash(column->hash_key, token) % (uint64_t)c->rows);
+    *row = (int64_t)(reader_text_hash(column->hash_key, token) % (uint64_t)c->rows);
   } else if (c->mapping == MAPPING_VOCABULARY) {
-    *row = column->vocabulary == NULL ? 0 : vocabulary_find(column->vocabulary, token) + 1;
+    *row = column->vocabulary == NULL ? 0 : reader_vocabulary_find(column->vocabulary, token) + 1;
   } else {
-    if (!text_integer(token, row))
+    if (!reader_text_integer(token, row))
       return bad_field(source, c, line, status, "not a row number:", token,
                        "digits alone would be right (or mapping hash or vocabulary)");
     if (*row >= c->rows)
@@ -83,17 +83,18 @@ static sbag_code_t bag_of(const source_t *source, const delimited_column_t *colu
   int64_t row;
   if (c->kind == COLUMN_ONE_HOT) {
     SBAG_TRY(row_of(source, column, token, line, &row, status));
-    return slot == NULL ? SBAG_OK : slot_push(slot, column->feature, row, status);
+    return slot == NULL ? SBAG_OK : reader_slot_push(slot, column->feature, row, status);
   }
-  for (int64_t n = 0; (c->max_length == 0 || n < c->max_length) && text_token(&field, c->separator, &token);
-       n++) {
+  for (int64_t n = 0;
+       (c->max_length == 0 || n < c->max_length) && reader_text_token(&field, c->separator, &token); n++) {
     SBAG_TRY(row_of(source, column, token, line, &row, status));
-    if (slot != NULL) SBAG_TRY(slot_push(slot, column->feature, row, status));
+    if (slot != NULL) SBAG_TRY(reader_slot_push(slot, column->feature, row, status));
   }
   return SBAG_OK;
 }
 
-sbag_code_t delimited_row_check(const source_t *source, text_t row, int64_t line, sbag_status_t *status) {
+sbag_code_t reader_delimited_row_check(const source_t *source, text_t row, int64_t line,
+                                       sbag_status_t *status) {
   const delimited_t *d = source->state;
   SBAG_TRY(split_row(source, row, line, status));
   for (int i = 0; i < d->column_count; i++) {
@@ -103,29 +104,29 @@ sbag_code_t delimited_row_check(const source_t *source, text_t row, int64_t line
     if (column->c.kind == COLUMN_LABEL)
       SBAG_TRY(label_of(source, &column->c, line, &label, status));
     else if (column->c.kind == COLUMN_DENSE)
-      SBAG_TRY(delimited_row_dense(source, column, line, &value, status));
+      SBAG_TRY(reader_delimited_row_dense(source, column, line, &value, status));
     else if (column->feature >= 0 && column->c.mapping == MAPPING_IDENTITY)
       SBAG_TRY(bag_of(source, column, line, NULL, status));
   }
   return SBAG_OK;
 }
 
-sbag_code_t delimited_row_parse(const source_t *source, text_t row, int64_t line, slot_t *slot,
-                                sbag_status_t *status) {
+sbag_code_t reader_delimited_row_parse(const source_t *source, text_t row, int64_t line, slot_t *slot,
+                                       sbag_status_t *status) {
   const delimited_t *d = source->state;
   SBAG_TRY(split_row(source, row, line, status));
   for (int i = 0; i < d->column_count; i++) {
     const delimited_column_t *column = &d->columns[i];
     if (column->c.kind == COLUMN_LABEL) {
-      SBAG_TRY(label_of(source, &column->c, line, slot_label(slot), status));
+      SBAG_TRY(label_of(source, &column->c, line, reader_slot_label(slot), status));
     } else if (column->c.kind == COLUMN_DENSE) {
       double value;
-      SBAG_TRY(delimited_row_dense(source, column, line, &value, status));
-      slot_dense(slot)[column->dense] = (float)((value - column->mean) / column->deviation);
+      SBAG_TRY(reader_delimited_row_dense(source, column, line, &value, status));
+      reader_slot_dense(slot)[column->dense] = (float)((value - column->mean) / column->deviation);
     } else if (column->feature >= 0) {
       SBAG_TRY(bag_of(source, column, line, slot, status));
     }
   }
-  slot_end_sample(slot);
+  reader_slot_end_sample(slot);
   return SBAG_OK;
 }

@@ -10,7 +10,7 @@
 
 enum { PLAIN_WINDOW_ROWS = 4096 };
 
-reader_split_t delimited_split_of(const source_t *source, int64_t line, int64_t good_row) {
+reader_split_t reader_delimited_split_of(const source_t *source, int64_t line, int64_t good_row) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   const delimited_t *d = source->state;
   if (config->split_by_order)
@@ -22,32 +22,32 @@ reader_split_t delimited_split_of(const source_t *source, int64_t line, int64_t 
   return at < config->split[READER_TRAIN] + config->split[READER_VALID] ? READER_VALID : READER_TEST;
 }
 
-sbag_code_t delimited_rewind(source_t *source, sbag_status_t *status) {
+sbag_code_t reader_delimited_rewind(source_t *source, sbag_status_t *status) {
   delimited_t *d = source->state;
   text_t header;
-  SBAG_TRY(lines_rewind(d->lines, status));
+  SBAG_TRY(reader_lines_rewind(d->lines, status));
   for (int i = 0; i < source->config->source.delimited.header_lines; i++)
-    SBAG_TRY(lines_next(d->lines, &header, status));
+    SBAG_TRY(reader_lines_next(d->lines, &header, status));
   d->line = d->bad_passed = 0;
   return SBAG_OK;
 }
 
-sbag_code_t delimited_next_row(source_t *source, reader_split_t split, text_t *row, int64_t *number,
-                               sbag_status_t *status) {
+sbag_code_t reader_delimited_next_row(source_t *source, reader_split_t split, text_t *row, int64_t *number,
+                                      sbag_status_t *status) {
   delimited_t *d = source->state;
   for (;;) {
-    SBAG_TRY(lines_next(d->lines, row, status));
+    SBAG_TRY(reader_lines_next(d->lines, row, status));
     if (row->bytes == NULL)
       return status_set(status, SBAG_ERR_IO,
                         "%s: ends after %lld rows, but it had %lld when it was opened; has it been changed?",
-                        lines_path(d->lines), (long long)d->line, (long long)d->line_count);
+                        reader_lines_path(d->lines), (long long)d->line, (long long)d->line_count);
     int64_t line = d->line++;
     if (d->bad_passed < source->bad_rows && d->bad_lines[d->bad_passed] == line) {
       d->bad_passed++;
       continue;
     }
-    if (delimited_split_of(source, line, line - d->bad_passed) != split) continue;
-    *number = lines_number(d->lines);
+    if (reader_delimited_split_of(source, line, line - d->bad_passed) != split) continue;
+    *number = reader_lines_number(d->lines);
     return SBAG_OK;
   }
 }
@@ -57,15 +57,15 @@ static int is_mine(const source_t *source, int64_t position, int64_t samples) {
   const reader_config_t *config = source->config;
   int64_t first = position / config->global_batch * config->global_batch, begin, end;
   int64_t count = samples - first < config->global_batch ? samples - first : config->global_batch;
-  source_share(count, config->slice, config->rank, config->rank_count, &begin, &end);
+  reader_source_share(count, config->slice, config->rank, config->rank_count, &begin, &end);
   return position - first >= begin && position - first < end;
 }
 
 static sbag_code_t keep(source_t *source, text_t row, int64_t line, delimited_row_t *kept,
                         sbag_status_t *status) {
   delimited_window_t *w = &((delimited_t *)source->state)->window;
-  SBAG_TRY(grow_to(source->mem, (void **)&w->text, &w->text_capacity, w->text_bytes + row.length, 1,
-                   "reader: window of rows", status));
+  SBAG_TRY(reader_grow_to(source->mem, (void **)&w->text, &w->text_capacity, w->text_bytes + row.length, 1,
+                          "reader: window of rows", status));
   if (row.length > 0) memcpy(w->text + w->text_bytes, row.bytes, (size_t)row.length);
   *kept = (delimited_row_t){w->text_bytes, row.length, line};
   w->text_bytes += row.length;
@@ -87,15 +87,15 @@ static sbag_code_t next_window(source_t *source, sbag_status_t *status) {
   for (int64_t i = 0; i < w->count; i++) {
     text_t row;
     int64_t line, place = d->shuffled ? random_permute_inverse(key, w->count, i) : i;
-    SBAG_TRY(delimited_next_row(source, d->split, &row, &line, status));
+    SBAG_TRY(reader_delimited_next_row(source, d->split, &row, &line, status));
     if (w->first + place < d->position || !is_mine(source, w->first + place, samples)) continue;
     SBAG_TRY(keep(source, row, line, &w->rows[place], status));
   }
   return SBAG_OK;
 }
 
-sbag_code_t delimited_seek(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
-                           sbag_status_t *status) {
+sbag_code_t reader_delimited_seek(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
+                                  sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   delimited_t *d = source->state;
   delimited_window_t *w = &d->window;
@@ -107,24 +107,25 @@ sbag_code_t delimited_seek(source_t *source, reader_split_t split, int64_t epoch
   d->shuffled = source->config->shuffle && split == READER_TRAIN && config->shuffle_window > 0;
   int64_t size = d->shuffled ? config->shuffle_window : PLAIN_WINDOW_ROWS;
   w->size = size < samples ? size : samples;
-  SBAG_TRY(grow_to(source->mem, (void **)&w->rows, &w->row_capacity, w->size, sizeof *w->rows,
-                   "reader: window of rows", status));
-  SBAG_TRY(delimited_rewind(source, status));
+  SBAG_TRY(reader_grow_to(source->mem, (void **)&w->rows, &w->row_capacity, w->size, sizeof *w->rows,
+                          "reader: window of rows", status));
+  SBAG_TRY(reader_delimited_rewind(source, status));
   w->first = position / w->size * w->size;
   w->count = 0;
-  for (int64_t i = 0; i < w->first; i++) SBAG_TRY(delimited_next_row(source, split, &row, &number, status));
+  for (int64_t i = 0; i < w->first; i++)
+    SBAG_TRY(reader_delimited_next_row(source, split, &row, &number, status));
   return SBAG_OK;
 }
 
-sbag_code_t delimited_fill(source_t *source, int64_t begin, int64_t end, slot_t *slot,
-                           sbag_status_t *status) {
+sbag_code_t reader_delimited_fill(source_t *source, int64_t begin, int64_t end, slot_t *slot,
+                                  sbag_status_t *status) {
   delimited_t *d = source->state;
   delimited_window_t *w = &d->window;
   for (int64_t position = begin; position < end; position++) {
     while (position >= w->first + w->count) SBAG_TRY(next_window(source, status));
     const delimited_row_t *kept = &w->rows[position - w->first];
-    SBAG_TRY(
-        delimited_row_parse(source, (text_t){w->text + kept->begin, kept->length}, kept->line, slot, status));
+    SBAG_TRY(reader_delimited_row_parse(source, (text_t){w->text + kept->begin, kept->length}, kept->line,
+                                        slot, status));
   }
   return SBAG_OK;
 }

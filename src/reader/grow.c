@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-sbag_code_t grow_to(mem_t *mem, void **block, int64_t *capacity, int64_t need, size_t size, const char *what,
-                    sbag_status_t *status) {
+sbag_code_t reader_grow_to(mem_t *mem, void **block, int64_t *capacity, int64_t need, size_t size,
+                           const char *what, sbag_status_t *status) {
   if (need <= *capacity) return SBAG_OK;
   int64_t wanted = need + need / 2 + 16;
   SBAG_TRY(mem_realloc(mem, mem_array_bytes(wanted, size), what, block, status));
@@ -12,8 +12,8 @@ sbag_code_t grow_to(mem_t *mem, void **block, int64_t *capacity, int64_t need, s
   return SBAG_OK;
 }
 
-sbag_code_t grow_copy(mem_t *mem, const void *from, size_t bytes, const char *what, void **copy,
-                      sbag_status_t *status) {
+sbag_code_t reader_grow_copy(mem_t *mem, const void *from, size_t bytes, const char *what, void **copy,
+                             sbag_status_t *status) {
   void *made = NULL;
   SBAG_TRY(mem_alloc(mem, bytes, what, &made, status));
   if (bytes > 0) memcpy(made, from, bytes);

@@ -18,7 +18,8 @@ struct lines {
 };
 
 static sbag_code_t open_parts(lines_t *lines, const char *path, sbag_status_t *status) {
-  SBAG_TRY(grow_copy(lines->mem, path, strlen(path) + 1, "reader: path", (void **)&lines->path, status));
+  SBAG_TRY(
+      reader_grow_copy(lines->mem, path, strlen(path) + 1, "reader: path", (void **)&lines->path, status));
   SBAG_TRY(mem_alloc(lines->mem, FIRST_BYTES, "reader: line buffer", (void **)&lines->buffer, status));
   lines->capacity = FIRST_BYTES;
   errno = 0;
@@ -30,19 +31,19 @@ static sbag_code_t open_parts(lines_t *lines, const char *path, sbag_status_t *s
   return SBAG_OK;
 }
 
-sbag_code_t lines_open(const char *path, mem_t *mem, lines_t **lines, sbag_status_t *status) {
+sbag_code_t reader_lines_open(const char *path, mem_t *mem, lines_t **lines, sbag_status_t *status) {
   lines_t *made = NULL;
   SBAG_TRY(mem_calloc(mem, sizeof *made, "reader: line reader", (void **)&made, status));
   made->mem = mem;
   sbag_code_t code = open_parts(made, path, status);
   if (code != SBAG_OK)
-    lines_close(&made);
+    reader_lines_close(&made);
   else
     *lines = made;
   return code;
 }
 
-void lines_close(lines_t **lines) {
+void reader_lines_close(lines_t **lines) {
   lines_t *l = *lines;
   if (l == NULL) return;
   if (l->file != NULL) gzclose_r(l->file);
@@ -62,7 +63,7 @@ static sbag_code_t read_error(const lines_t *lines, sbag_status_t *status) {
                                             : text);
 }
 
-sbag_code_t lines_rewind(lines_t *lines, sbag_status_t *status) {
+sbag_code_t reader_lines_rewind(lines_t *lines, sbag_status_t *status) {
   if (gzrewind(lines->file) != 0) return read_error(lines, status);
   lines->begin = lines->end = lines->number = 0;
   lines->at_eof = 0;
@@ -80,8 +81,8 @@ static sbag_code_t refill(lines_t *lines, sbag_status_t *status) {
   lines->begin = 0;
   lines->end = left;
   if (left == lines->capacity)
-    SBAG_TRY(grow_to(lines->mem, (void **)&lines->buffer, &lines->capacity, 2 * left, 1,
-                     "reader: line buffer", status));
+    SBAG_TRY(reader_grow_to(lines->mem, (void **)&lines->buffer, &lines->capacity, 2 * left, 1,
+                            "reader: line buffer", status));
   int got = gzread(lines->file, lines->buffer + left, (unsigned)(lines->capacity - left));
   int number = Z_OK;
   if (got <= 0) gzerror(lines->file, &number);
@@ -91,7 +92,7 @@ static sbag_code_t refill(lines_t *lines, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-sbag_code_t lines_next(lines_t *lines, text_t *line, sbag_status_t *status) {
+sbag_code_t reader_lines_next(lines_t *lines, text_t *line, sbag_status_t *status) {
   int64_t searched = 0; /* bytes after begin that hold no line end */
   const char *stop = NULL;
   while (!lines->at_eof || lines->begin < lines->end) {
@@ -113,10 +114,10 @@ sbag_code_t lines_next(lines_t *lines, text_t *line, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-int64_t lines_number(const lines_t *lines) {
+int64_t reader_lines_number(const lines_t *lines) {
   return lines->number;
 }
 
-const char *lines_path(const lines_t *lines) {
+const char *reader_lines_path(const lines_t *lines) {
   return lines->path;
 }

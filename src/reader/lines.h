@@ -12,15 +12,15 @@ typedef struct lines lines_t;
 /* A line longer than this is refused: the file is not one of lines, and memory stays bounded. */
 enum { LINES_MAX_BYTES = 1 << 26 };
 
-sbag_code_t lines_open(const char *path, mem_t *mem, lines_t **lines, sbag_status_t *status);
+sbag_code_t reader_lines_open(const char *path, mem_t *mem, lines_t **lines, sbag_status_t *status);
 /* NULL is allowed. */
-void lines_close(lines_t **lines);
+void reader_lines_close(lines_t **lines);
 /* Back to the first line. */
-sbag_code_t lines_rewind(lines_t *lines, sbag_status_t *status);
+sbag_code_t reader_lines_rewind(lines_t *lines, sbag_status_t *status);
 /* The next line, valid until the next call; line->bytes = NULL at the end of the file. */
-sbag_code_t lines_next(lines_t *lines, text_t *line, sbag_status_t *status);
-/* 1-based number of the line that lines_next gave last. */
-int64_t lines_number(const lines_t *lines);
-const char *lines_path(const lines_t *lines);
+sbag_code_t reader_lines_next(lines_t *lines, text_t *line, sbag_status_t *status);
+/* 1-based number of the line that reader_lines_next gave last. */
+int64_t reader_lines_number(const lines_t *lines);
+const char *reader_lines_path(const lines_t *lines);
 
 #endif

@@ -15,23 +15,23 @@ static sbag_code_t get_words(source_t *source, sbag_status_t *status) {
   movielens_t *m = source->state;
   for (int i = 0; i < WORDS_COUNT; i++) {
     if (source->given == NULL)
-      SBAG_TRY(vocabulary_create(source->mem, &m->words[i], status));
+      SBAG_TRY(reader_vocabulary_create(source->mem, &m->words[i], status));
     else
-      SBAG_TRY(vocabulary_load(source->given, word_names[i], 1, 0, source->mem, &m->words[i], status));
+      SBAG_TRY(reader_vocabulary_load(source->given, word_names[i], 1, 0, source->mem, &m->words[i], status));
   }
-  SBAG_TRY(vocabulary_create(source->mem, &m->user_tokens, status));
-  return vocabulary_create(source->mem, &m->movie_tokens, status);
+  SBAG_TRY(reader_vocabulary_create(source->mem, &m->user_tokens, status));
+  return reader_vocabulary_create(source->mem, &m->movie_tokens, status);
 }
 
 static sbag_code_t save_words(source_t *source, sbag_status_t *status) {
   const movielens_t *m = source->state;
   for (int i = 0; i < WORDS_COUNT; i++)
-    SBAG_TRY(vocabulary_save(m->words[i], word_names[i], 1, 0, &source->blobs, source->mem, status));
+    SBAG_TRY(reader_vocabulary_save(m->words[i], word_names[i], 1, 0, &source->blobs, source->mem, status));
   return SBAG_OK;
 }
 
 static int64_t rows_of(const movielens_t *m, movielens_words_t which) {
-  return vocabulary_count(m->words[which]) + 1;
+  return reader_vocabulary_count(m->words[which]) + 1;
 }
 
 static void set_feature(source_t *source, int feature, const char *name, int64_t rows, int multi_hot,
@@ -46,7 +46,7 @@ static void set_feature(source_t *source, int feature, const char *name, int64_t
 static sbag_code_t describe(source_t *source, sbag_status_t *status) {
   const movielens_t *m = source->state;
   int64_t length = source->config->source.movielens.history_length;
-  SBAG_TRY(source_set_features(source, FEATURE_GENRES + 1 + (length > 0), status));
+  SBAG_TRY(reader_source_set_features(source, FEATURE_GENRES + 1 + (length > 0), status));
   set_feature(source, FEATURE_USER, "user", rows_of(m, WORDS_USER), 0, 1);
   set_feature(source, FEATURE_MOVIE, "movie", rows_of(m, WORDS_MOVIE), 0, 1);
   set_feature(source, FEATURE_AGE, "age", AGE_ROWS, 0, 1);
@@ -97,10 +97,10 @@ static sbag_code_t movielens_open(source_t *source, sbag_status_t *status) {
                       (long long)config->history_length);
   SBAG_TRY(mem_calloc(source->mem, sizeof(movielens_t), "MovieLens", &source->state, status));
   SBAG_TRY(get_words(source, status));
-  SBAG_TRY(movielens_load(source, status));
+  SBAG_TRY(reader_movielens_load(source, status));
   if (config->shuffle_labels) SBAG_TRY(shuffle_labels(source, status));
   SBAG_TRY(list_splits(source, status));
-  if (config->history_length > 0) SBAG_TRY(movielens_link_history(source, status));
+  if (config->history_length > 0) SBAG_TRY(reader_movielens_link_history(source, status));
   SBAG_TRY(save_words(source, status));
   return describe(source, status);
 }
@@ -108,9 +108,9 @@ static sbag_code_t movielens_open(source_t *source, sbag_status_t *status) {
 static void movielens_close(source_t *source) {
   movielens_t *m = source->state;
   if (m == NULL) return;
-  for (int i = 0; i < WORDS_COUNT; i++) vocabulary_destroy(&m->words[i]);
-  vocabulary_destroy(&m->user_tokens);
-  vocabulary_destroy(&m->movie_tokens);
+  for (int i = 0; i < WORDS_COUNT; i++) reader_vocabulary_destroy(&m->words[i]);
+  reader_vocabulary_destroy(&m->user_tokens);
+  reader_vocabulary_destroy(&m->movie_tokens);
   for (int s = 0; s < READER_SPLITS; s++) mem_free(source->mem, m->split_ratings[s]);
   mem_free(source->mem, m->users);
   mem_free(source->mem, m->movies);
@@ -129,7 +129,7 @@ static sbag_code_t movielens_seek(source_t *source, reader_split_t split, int64_
   (void)status;
   m->split = split;
   m->shuffled = source->config->shuffle && split == READER_TRAIN;
-  m->key = source_epoch_key(source, epoch);
+  m->key = reader_source_epoch_key(source, epoch);
   return SBAG_OK;
 }
 
@@ -137,17 +137,17 @@ static sbag_code_t write_sample(const movielens_t *m, const movielens_rating_t *
                                 slot_t *slot, sbag_status_t *status) {
   const movielens_user_t *user = &m->users[rating->user];
   const movielens_movie_t *movie = &m->movies[rating->movie];
-  *slot_label(slot) = rating->label;
-  SBAG_TRY(slot_push(slot, FEATURE_USER, user->row, status));
-  SBAG_TRY(slot_push(slot, FEATURE_MOVIE, movie->row, status));
-  SBAG_TRY(slot_push(slot, FEATURE_AGE, user->age_row, status));
-  SBAG_TRY(slot_push(slot, FEATURE_GENDER, user->gender_row, status));
-  SBAG_TRY(slot_push(slot, FEATURE_OCCUPATION, user->occupation_row, status));
+  *reader_slot_label(slot) = rating->label;
+  SBAG_TRY(reader_slot_push(slot, FEATURE_USER, user->row, status));
+  SBAG_TRY(reader_slot_push(slot, FEATURE_MOVIE, movie->row, status));
+  SBAG_TRY(reader_slot_push(slot, FEATURE_AGE, user->age_row, status));
+  SBAG_TRY(reader_slot_push(slot, FEATURE_GENDER, user->gender_row, status));
+  SBAG_TRY(reader_slot_push(slot, FEATURE_OCCUPATION, user->occupation_row, status));
   for (int64_t i = 0; i < movie->genre_count; i++)
-    SBAG_TRY(slot_push(slot, FEATURE_GENRES, m->genre_rows[movie->genres_begin + i], status));
+    SBAG_TRY(reader_slot_push(slot, FEATURE_GENRES, m->genre_rows[movie->genres_begin + i], status));
   for (int64_t i = rating->liked_end; with_history && i-- > rating->liked_begin;)
-    SBAG_TRY(slot_push(slot, FEATURE_HISTORY, m->liked_rows[i], status));
-  slot_end_sample(slot);
+    SBAG_TRY(reader_slot_push(slot, FEATURE_HISTORY, m->liked_rows[i], status));
+  reader_slot_end_sample(slot);
   return SBAG_OK;
 }
 
@@ -163,4 +163,5 @@ static sbag_code_t movielens_fill(source_t *source, int64_t begin, int64_t end, 
   return SBAG_OK;
 }
 
-const source_ops_t source_movielens = {movielens_open, movielens_close, movielens_seek, movielens_fill};
+const source_ops_t reader_source_movielens = {movielens_open, movielens_close, movielens_seek,
+                                              movielens_fill};

@@ -1,4 +1,5 @@
-/* MovieLens in memory, shared by the file that loads it (movielens_load.c) and the one that serves it. */
+/* MovieLens in memory, shared by the file that loads it (reader_movielens_load.c) and the one that serves it.
+ */
 #ifndef READER_MOVIELENS_H
 #define READER_MOVIELENS_H
 
@@ -55,8 +56,8 @@ typedef struct movielens {
 } movielens_t;
 
 /* Reads NAME.user, NAME.item and NAME.inter. Words that are not given are fitted, in order of appearance. */
-sbag_code_t movielens_load(source_t *source, sbag_status_t *status);
+sbag_code_t reader_movielens_load(source_t *source, sbag_status_t *status);
 /* Fills liked_rows and each rating's place in it. */
-sbag_code_t movielens_link_history(source_t *source, sbag_status_t *status);
+sbag_code_t reader_movielens_link_history(source_t *source, sbag_status_t *status);
 
 #endif

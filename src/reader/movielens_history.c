@@ -54,7 +54,7 @@ static void link(movielens_t *m, like_t *likes, int64_t count, int64_t length) {
   }
 }
 
-sbag_code_t movielens_link_history(source_t *source, sbag_status_t *status) {
+sbag_code_t reader_movielens_link_history(source_t *source, sbag_status_t *status) {
   movielens_t *m = source->state;
   like_t *likes = NULL;
   int64_t count = 0;

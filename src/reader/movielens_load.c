@@ -22,19 +22,19 @@ static int is_called(text_t field, const char *names) {
   const char *colon = memchr(field.bytes, ':', (size_t)field.length);
   text_t rest = {names, (int64_t)strlen(names)}, name;
   if (colon != NULL) field.length = colon - field.bytes;
-  while (text_token(&rest, '|', &name))
+  while (reader_text_token(&rest, '|', &name))
     if (name.length == field.length && memcmp(name.bytes, field.bytes, (size_t)name.length) == 0) return 1;
   return 0;
 }
 
 static sbag_code_t find_columns(table_t *table, const char *const *names, int wanted, sbag_status_t *status) {
   text_t line;
-  SBAG_TRY(lines_next(table->lines, &line, status));
+  SBAG_TRY(reader_lines_next(table->lines, &line, status));
   if (line.bytes == NULL)
     return status_set(status, SBAG_ERR_FORMAT,
                       "%s: the file is empty; its first line should name the columns",
-                      lines_path(table->lines));
-  int fields = text_split(line, '\t', table->fields, COLUMNS_MAX);
+                      reader_lines_path(table->lines));
+  int fields = reader_text_split(line, '\t', table->fields, COLUMNS_MAX);
   table->wanted = wanted;
   for (int i = 0; i < wanted; i++) {
     table->column[i] = -1;
@@ -44,7 +44,7 @@ static sbag_code_t find_columns(table_t *table, const char *const *names, int wa
       return status_set(
           status, SBAG_ERR_FORMAT,
           "%s:1: no column '%s'; the first line should be as 'user_id:token', with tabs between",
-          lines_path(table->lines), names[i]);
+          reader_lines_path(table->lines), names[i]);
     if (table->column[i] >= table->columns) table->columns = table->column[i] + 1;
   }
   return SBAG_OK;
@@ -58,22 +58,22 @@ static sbag_code_t table_open(table_t *table, const source_t *source, const char
   int length = snprintf(path, sizeof path, "%s/%s.%s", config->folder, config->name, ending);
   if (length < 0 || (size_t)length >= sizeof path)
     return status_set(status, SBAG_ERR_ARGUMENT, "MovieLens: the path of the .%s file is too long", ending);
-  SBAG_TRY(lines_open(path, source->mem, &table->lines, status));
+  SBAG_TRY(reader_lines_open(path, source->mem, &table->lines, status));
   sbag_code_t code = find_columns(table, names, wanted, status);
-  if (code != SBAG_OK) lines_close(&table->lines);
+  if (code != SBAG_OK) reader_lines_close(&table->lines);
   return code;
 }
 
 /* The wanted fields of the next line; *found = 0 at the end. */
 static sbag_code_t table_next(table_t *table, text_t *wanted, int *found, sbag_status_t *status) {
   text_t line;
-  SBAG_TRY(lines_next(table->lines, &line, status));
+  SBAG_TRY(reader_lines_next(table->lines, &line, status));
   *found = line.bytes != NULL;
   if (!*found) return SBAG_OK;
-  int fields = text_split(line, '\t', table->fields, table->columns);
+  int fields = reader_text_split(line, '\t', table->fields, table->columns);
   if (fields < table->columns)
     return status_set(status, SBAG_ERR_FORMAT, "%s:%lld: %d fields, the first line promises at least %d",
-                      lines_path(table->lines), (long long)lines_number(table->lines), fields,
+                      reader_lines_path(table->lines), (long long)reader_lines_number(table->lines), fields,
                       table->columns);
   for (int i = 0; i < table->wanted; i++) wanted[i] = table->fields[table->column[i]];
   return SBAG_OK;
@@ -85,16 +85,16 @@ static sbag_code_t row_of(const source_t *source, movielens_words_t which, text_
   const movielens_t *m = source->state;
   int64_t index = -1;
   if (source->given == NULL)
-    SBAG_TRY(vocabulary_add(m->words[which], token, &index, status));
+    SBAG_TRY(reader_vocabulary_add(m->words[which], token, &index, status));
   else
-    index = vocabulary_find(m->words[which], token);
+    index = reader_vocabulary_find(m->words[which], token);
   *row = index + 1;
   return SBAG_OK;
 }
 
 static int64_t age_row(text_t token) {
   double age;
-  if (!text_number(token, &age) || age < 0) return 0;
+  if (!reader_text_number(token, &age) || age < 0) return 0;
   int64_t last = AGE_ROWS - 2;
   return 1 + (age >= (double)(last * AGE_BUCKET_YEARS) ? last : (int64_t)age / AGE_BUCKET_YEARS);
 }
@@ -102,16 +102,16 @@ static int64_t age_row(text_t token) {
 /* The index of a token; *is_new if it was not there. */
 static sbag_code_t index_of(vocabulary_t *tokens, text_t token, int64_t *index, int *is_new,
                             sbag_status_t *status) {
-  int64_t before = vocabulary_count(tokens);
-  SBAG_TRY(vocabulary_add(tokens, token, index, status));
-  *is_new = vocabulary_count(tokens) > before;
+  int64_t before = reader_vocabulary_count(tokens);
+  SBAG_TRY(reader_vocabulary_add(tokens, token, index, status));
+  *is_new = reader_vocabulary_count(tokens) > before;
   return SBAG_OK;
 }
 
 static sbag_code_t twice(const table_t *table, text_t token, sbag_status_t *status) {
   return status_set(status, SBAG_ERR_FORMAT, "%s:%lld: '%.*s' has a line of its own already",
-                    lines_path(table->lines), (long long)lines_number(table->lines), text_shown(token),
-                    token.bytes);
+                    reader_lines_path(table->lines), (long long)reader_lines_number(table->lines),
+                    reader_text_shown(token), token.bytes);
 }
 
 static sbag_code_t new_user(source_t *source, text_t token, int64_t *index, int *is_new,
@@ -119,8 +119,8 @@ static sbag_code_t new_user(source_t *source, text_t token, int64_t *index, int 
   movielens_t *m = source->state;
   SBAG_TRY(index_of(m->user_tokens, token, index, is_new, status));
   if (!*is_new) return SBAG_OK;
-  SBAG_TRY(grow_to(source->mem, (void **)&m->users, &m->user_capacity, *index + 1, sizeof *m->users,
-                   "MovieLens: users", status));
+  SBAG_TRY(reader_grow_to(source->mem, (void **)&m->users, &m->user_capacity, *index + 1, sizeof *m->users,
+                          "MovieLens: users", status));
   m->users[*index] = (movielens_user_t){.row = 0};
   return SBAG_OK;
 }
@@ -130,8 +130,8 @@ static sbag_code_t new_movie(source_t *source, text_t token, int64_t *index, int
   movielens_t *m = source->state;
   SBAG_TRY(index_of(m->movie_tokens, token, index, is_new, status));
   if (!*is_new) return SBAG_OK;
-  SBAG_TRY(grow_to(source->mem, (void **)&m->movies, &m->movie_capacity, *index + 1, sizeof *m->movies,
-                   "MovieLens: movies", status));
+  SBAG_TRY(reader_grow_to(source->mem, (void **)&m->movies, &m->movie_capacity, *index + 1, sizeof *m->movies,
+                          "MovieLens: movies", status));
   m->movies[*index] = (movielens_movie_t){.row = 0};
   return SBAG_OK;
 }
@@ -159,9 +159,9 @@ static sbag_code_t read_genres(source_t *source, text_t genres, movielens_movie_
   movielens_t *m = source->state;
   text_t genre;
   movie->genres_begin = m->genre_row_count;
-  while (text_token(&genres, ' ', &genre)) {
-    SBAG_TRY(grow_to(source->mem, (void **)&m->genre_rows, &m->genre_row_capacity, m->genre_row_count + 1,
-                     sizeof *m->genre_rows, "MovieLens: genres", status));
+  while (reader_text_token(&genres, ' ', &genre)) {
+    SBAG_TRY(reader_grow_to(source->mem, (void **)&m->genre_rows, &m->genre_row_capacity,
+                            m->genre_row_count + 1, sizeof *m->genre_rows, "MovieLens: genres", status));
     SBAG_TRY(row_of(source, WORDS_GENRES, genre, &m->genre_rows[m->genre_row_count], status));
     m->genre_row_count++;
   }
@@ -187,11 +187,11 @@ static sbag_code_t read_movies(source_t *source, table_t *table, sbag_status_t *
 
 static sbag_code_t number_at(const table_t *table, int wanted, const char *name, text_t field, double *value,
                              sbag_status_t *status) {
-  if (text_number(field, value)) return SBAG_OK;
+  if (reader_text_number(field, value)) return SBAG_OK;
   return status_set(status, SBAG_ERR_FORMAT,
                     "%s:%lld: column %d ('%s'): '%.*s' is not a number; a decimal number would be right",
-                    lines_path(table->lines), (long long)lines_number(table->lines), table->column[wanted],
-                    name, text_shown(field), field.bytes);
+                    reader_lines_path(table->lines), (long long)reader_lines_number(table->lines),
+                    table->column[wanted], name, reader_text_shown(field), field.bytes);
 }
 
 /* 8 : 1 : 1 by a hash of the line number. */
@@ -218,8 +218,8 @@ static sbag_code_t read_ratings(source_t *source, table_t *table, sbag_status_t 
     rating.label = stars >= threshold ? 1.0F : 0.0F;
     rating.split = split_of_line(source, m->rating_count);
     source->samples[rating.split]++;
-    SBAG_TRY(grow_to(source->mem, (void **)&m->ratings, &m->rating_capacity, m->rating_count + 1,
-                     sizeof *m->ratings, "MovieLens: ratings", status));
+    SBAG_TRY(reader_grow_to(source->mem, (void **)&m->ratings, &m->rating_capacity, m->rating_count + 1,
+                            sizeof *m->ratings, "MovieLens: ratings", status));
     m->ratings[m->rating_count++] = rating;
   }
 }
@@ -230,11 +230,11 @@ static sbag_code_t read_file(source_t *source, const char *ending, const char *c
   table_t table;
   SBAG_TRY(table_open(&table, source, ending, names, wanted, status));
   sbag_code_t code = read(source, &table, status);
-  lines_close(&table.lines);
+  reader_lines_close(&table.lines);
   return code;
 }
 
-sbag_code_t movielens_load(source_t *source, sbag_status_t *status) {
+sbag_code_t reader_movielens_load(source_t *source, sbag_status_t *status) {
   static const char *const user_columns[] = {"user_id", "age", "gender", "occupation"};
   static const char *const movie_columns[] = {"item_id", "class|genre|genres"};
   static const char *const rating_columns[] = {"user_id", "item_id", "rating", "timestamp"};

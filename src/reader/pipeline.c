@@ -17,7 +17,7 @@ struct pipeline {
   pthread_t thread;
   int running, locks_made;
   pthread_mutex_t lock;
-  pthread_cond_t slot_free, batch_made;
+  pthread_cond_t reader_slot_free, batch_made;
   /* Constant while the thread runs: */
   reader_split_t split;
   int64_t epoch, first_step, step_count;
@@ -29,9 +29,10 @@ struct pipeline {
 
 static sbag_code_t make_locks(pipeline_t *p, sbag_status_t *status) {
   int failed = pthread_mutex_init(&p->lock, NULL);
-  if (failed == 0 && (failed = pthread_cond_init(&p->slot_free, NULL)) != 0) pthread_mutex_destroy(&p->lock);
+  if (failed == 0 && (failed = pthread_cond_init(&p->reader_slot_free, NULL)) != 0)
+    pthread_mutex_destroy(&p->lock);
   if (failed == 0 && (failed = pthread_cond_init(&p->batch_made, NULL)) != 0) {
-    pthread_cond_destroy(&p->slot_free);
+    pthread_cond_destroy(&p->reader_slot_free);
     pthread_mutex_destroy(&p->lock);
   }
   if (failed != 0)
@@ -47,19 +48,19 @@ static sbag_code_t make_slots(pipeline_t *p, sbag_status_t *status) {
                       (void **)&p->slots, status));
   for (int i = 0; i < count; i++) {
     p->slot_count = i + 1;
-    SBAG_TRY(slot_init(&p->slots[i], source->dense_count, source->feature_count, source->mem, status));
+    SBAG_TRY(reader_slot_init(&p->slots[i], source->dense_count, source->feature_count, source->mem, status));
   }
   return SBAG_OK;
 }
 
-sbag_code_t pipeline_create(source_t *source, pipeline_t **pipeline, sbag_status_t *status) {
+sbag_code_t reader_pipeline_create(source_t *source, pipeline_t **pipeline, sbag_status_t *status) {
   pipeline_t *made = NULL;
   SBAG_TRY(mem_calloc(source->mem, sizeof *made, "reader: pipeline", (void **)&made, status));
   made->source = source;
   sbag_code_t code = make_locks(made, status);
   if (code == SBAG_OK) code = make_slots(made, status);
   if (code != SBAG_OK)
-    pipeline_destroy(&made);
+    reader_pipeline_destroy(&made);
   else
     *pipeline = made;
   return code;
@@ -69,21 +70,21 @@ static void stop(pipeline_t *p) {
   if (!p->running) return;
   pthread_mutex_lock(&p->lock);
   p->stop = 1;
-  pthread_cond_signal(&p->slot_free);
+  pthread_cond_signal(&p->reader_slot_free);
   pthread_mutex_unlock(&p->lock);
   pthread_join(p->thread, NULL);
   p->running = 0;
 }
 
-void pipeline_destroy(pipeline_t **pipeline) {
+void reader_pipeline_destroy(pipeline_t **pipeline) {
   pipeline_t *p = *pipeline;
   if (p == NULL) return;
   stop(p);
-  for (int i = 0; i < p->slot_count; i++) slot_free(&p->slots[i]);
+  for (int i = 0; i < p->slot_count; i++) reader_slot_free(&p->slots[i]);
   mem_free(p->source->mem, p->slots);
   if (p->locks_made) {
     pthread_cond_destroy(&p->batch_made);
-    pthread_cond_destroy(&p->slot_free);
+    pthread_cond_destroy(&p->reader_slot_free);
     pthread_mutex_destroy(&p->lock);
   }
   mem_free(p->source->mem, p);
@@ -99,10 +100,10 @@ static sbag_code_t fill_batch(const pipeline_t *p, int64_t step, slot_t *slot, s
   const reader_config_t *config = p->source->config;
   int64_t first = step * config->global_batch, left = split_samples(p) - first;
   int64_t samples = left < config->global_batch ? left : config->global_batch, begin, end;
-  source_share(samples, config->slice, config->rank, config->rank_count, &begin, &end);
-  slot_begin(slot);
+  reader_source_share(samples, config->slice, config->rank, config->rank_count, &begin, &end);
+  reader_slot_begin(slot);
   if (begin < end) SBAG_TRY(p->source->ops->fill(p->source, first + begin, first + end, slot, status));
-  slot_finish(slot);
+  reader_slot_finish(slot);
   slot->batch.epoch = p->epoch;
   slot->batch.step = step;
   slot->batch.first_sample = begin;
@@ -114,7 +115,8 @@ static sbag_code_t fill_batch(const pipeline_t *p, int64_t step, slot_t *slot, s
 static slot_t *wait_for_slot(pipeline_t *p) {
   slot_t *slot = NULL;
   pthread_mutex_lock(&p->lock);
-  while (!p->stop && p->made - p->released == p->slot_count) pthread_cond_wait(&p->slot_free, &p->lock);
+  while (!p->stop && p->made - p->released == p->slot_count)
+    pthread_cond_wait(&p->reader_slot_free, &p->lock);
   if (!p->stop) slot = &p->slots[p->made % p->slot_count];
   pthread_mutex_unlock(&p->lock);
   return slot;
@@ -170,12 +172,12 @@ static sbag_code_t reserve(pipeline_t *p, sbag_status_t *status) {
   int64_t most = units / config->rank_count + (units % config->rank_count != 0);
   int64_t share = most > samples / config->slice ? samples : most * config->slice;
   for (int i = 0; i < p->slot_count; i++)
-    SBAG_TRY(slot_reserve(&p->slots[i], share, p->source->bag_max, status));
+    SBAG_TRY(reader_slot_reserve(&p->slots[i], share, p->source->bag_max, status));
   return SBAG_OK;
 }
 
-sbag_code_t pipeline_start(pipeline_t *p, reader_split_t split, int64_t epoch, int64_t step,
-                           sbag_status_t *status) {
+sbag_code_t reader_pipeline_start(pipeline_t *p, reader_split_t split, int64_t epoch, int64_t step,
+                                  sbag_status_t *status) {
   stop(p);
   p->started = 0;
   SBAG_TRY(reserve(p, status));
@@ -197,14 +199,14 @@ sbag_code_t pipeline_start(pipeline_t *p, reader_split_t split, int64_t epoch, i
   return SBAG_OK;
 }
 
-sbag_code_t pipeline_next(pipeline_t *p, const reader_batch_t **batch, sbag_status_t *status) {
+sbag_code_t reader_pipeline_next(pipeline_t *p, const reader_batch_t **batch, sbag_status_t *status) {
   if (!p->started) return status_set(status, SBAG_ERR_STATE, "reader_next: call reader_start first");
   sbag_code_t code = SBAG_OK;
   const reader_batch_t *next = NULL;
   pthread_mutex_lock(&p->lock);
   if (p->released < p->taken) {
     p->released = p->taken;
-    pthread_cond_signal(&p->slot_free);
+    pthread_cond_signal(&p->reader_slot_free);
   }
   while (p->made == p->taken && !p->ended) pthread_cond_wait(&p->batch_made, &p->lock);
   if (p->made > p->taken)

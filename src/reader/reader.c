@@ -15,7 +15,7 @@ struct reader {
   pipeline_t *pipeline;
 };
 
-sbag_code_t source_set_features(source_t *source, int count, sbag_status_t *status) {
+sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status) {
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *source->features), "reader: features",
                       (void **)&source->features, status));
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *source->bag_max), "reader: features",
@@ -24,13 +24,13 @@ sbag_code_t source_set_features(source_t *source, int count, sbag_status_t *stat
   return SBAG_OK;
 }
 
-uint64_t source_epoch_key(const source_t *source, int64_t epoch) {
+uint64_t reader_source_epoch_key(const source_t *source, int64_t epoch) {
   char name[64];
   snprintf(name, sizeof name, "shuffle epoch %lld", (long long)epoch);
   return random_key(source->config->seed, name);
 }
 
-void source_share(int64_t n, int64_t slice, int rank, int rank_count, int64_t *begin, int64_t *end) {
+void reader_source_share(int64_t n, int64_t slice, int rank, int rank_count, int64_t *begin, int64_t *end) {
   int64_t units = n / slice + (n % slice != 0);
   int64_t from = units * rank / rank_count, to = units * (rank + 1) / rank_count;
   /* Only the last unit can be short, and a `slice` beyond n is one unit: multiply after the clip. */
@@ -59,7 +59,7 @@ static sbag_code_t copy_text(mem_t *mem, const char **text, const char *what, sb
   const char *from = *text;
   *text = NULL;
   if (from == NULL) return status_set(status, SBAG_ERR_ARGUMENT, "%s is not given", what);
-  return grow_copy(mem, from, strlen(from) + 1, what, (void **)(uintptr_t)text, status);
+  return reader_grow_copy(mem, from, strlen(from) + 1, what, (void **)(uintptr_t)text, status);
 }
 
 static sbag_code_t copy_array(mem_t *mem, const void *from, int count, size_t size, const char *what,
@@ -68,7 +68,7 @@ static sbag_code_t copy_array(mem_t *mem, const void *from, int count, size_t si
   *copy = NULL;
   if (count < 0 || (count > 0 && from == NULL))
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: %d of them, but none are given", what, count);
-  SBAG_TRY(grow_copy(mem, from, mem_array_bytes(count, size), what, &made, status));
+  SBAG_TRY(reader_grow_copy(mem, from, mem_array_bytes(count, size), what, &made, status));
   *copy = made;
   return SBAG_OK;
 }
@@ -123,11 +123,11 @@ static void free_config(reader_t *reader) {
 static const source_ops_t *ops_of(reader_kind_t kind) {
   switch (kind) {
   case READER_MOVIELENS:
-    return &source_movielens;
+    return &reader_source_movielens;
   case READER_DELIMITED:
-    return &source_delimited;
+    return &reader_source_delimited;
   case READER_SYNTHETIC:
-    return &source_synthetic;
+    return &reader_source_synthetic;
   }
   return NULL;
 }
@@ -139,9 +139,9 @@ static sbag_code_t open_source(reader_t *reader, const blobs_t *given, sbag_stat
   source->given = given->count > 0 ? given : NULL;
   source->ops = ops_of(reader->config.kind);
   SBAG_TRY(source->ops->open(source, status));
-  if (source->given != NULL) SBAG_TRY(blobs_check_names(given, &source->blobs, status));
+  if (source->given != NULL) SBAG_TRY(reader_blobs_check_names(given, &source->blobs, status));
   source->given = NULL; /* the caller's; not ours after open */
-  return pipeline_create(source, &reader->pipeline, status);
+  return reader_pipeline_create(source, &reader->pipeline, status);
 }
 
 sbag_code_t reader_open(const reader_config_t *config, const reader_blob_t *blobs, int blob_count, mem_t *mem,
@@ -167,9 +167,9 @@ sbag_code_t reader_open(const reader_config_t *config, const reader_blob_t *blob
 void reader_close(reader_t **reader) {
   if (reader == NULL || *reader == NULL) return;
   reader_t *r = *reader;
-  pipeline_destroy(&r->pipeline);
+  reader_pipeline_destroy(&r->pipeline);
   if (r->source.ops != NULL) r->source.ops->close(&r->source);
-  blobs_free(&r->source.blobs, r->mem);
+  reader_blobs_free(&r->source.blobs, r->mem);
   mem_free(r->mem, r->source.features);
   mem_free(r->mem, r->source.bag_max);
   free_config(r);
@@ -212,9 +212,9 @@ sbag_code_t reader_start(reader_t *reader, reader_split_t split, int64_t epoch, 
         status, SBAG_ERR_ARGUMENT,
         "reader_start: split %d, epoch %lld, step %lld: none may be negative, splits are 0 to 2", (int)split,
         (long long)epoch, (long long)step);
-  return pipeline_start(reader->pipeline, split, epoch, step, status);
+  return reader_pipeline_start(reader->pipeline, split, epoch, step, status);
 }
 
 sbag_code_t reader_next(reader_t *reader, const reader_batch_t **batch, sbag_status_t *status) {
-  return pipeline_next(reader->pipeline, batch, status);
+  return reader_pipeline_next(reader->pipeline, batch, status);
 }

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-sbag_code_t slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *mem, sbag_status_t *status) {
+sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *mem,
+                             sbag_status_t *status) {
   *slot = (slot_t){.mem = mem, .dense_count = dense_count, .feature_count = feature_count};
   SBAG_TRY(mem_calloc(mem, mem_array_bytes(feature_count, sizeof *slot->bags), "reader: batch",
                       (void **)&slot->bags, status));
@@ -12,7 +13,7 @@ sbag_code_t slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *m
                     (void **)&slot->views, status);
 }
 
-void slot_free(slot_t *slot) {
+void reader_slot_free(slot_t *slot) {
   for (int f = 0; slot->bags != NULL && f < slot->feature_count; f++) {
     mem_free(slot->mem, slot->bags[f].indices);
     mem_free(slot->mem, slot->bags[f].offsets);
@@ -24,7 +25,8 @@ void slot_free(slot_t *slot) {
   *slot = (slot_t){0};
 }
 
-sbag_code_t slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max, sbag_status_t *status) {
+sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max,
+                                sbag_status_t *status) {
   mem_t *mem = slot->mem;
   if (samples <= slot->capacity && slot->labels != NULL) return SBAG_OK;
   size_t dense_bytes = mem_array_bytes(samples, (size_t)slot->dense_count * sizeof(float));
@@ -46,7 +48,7 @@ sbag_code_t slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max, 
   return SBAG_OK;
 }
 
-void slot_begin(slot_t *slot) {
+void reader_slot_begin(slot_t *slot) {
   slot->samples = 0;
   for (int f = 0; f < slot->feature_count; f++) {
     slot->bags[f].nnz = 0;
@@ -54,36 +56,37 @@ void slot_begin(slot_t *slot) {
   }
 }
 
-float *slot_label(slot_t *slot) {
+float *reader_slot_label(slot_t *slot) {
   return slot->labels + slot->samples;
 }
 
-float *slot_dense(slot_t *slot) {
+float *reader_slot_dense(slot_t *slot) {
   return slot->dense + slot->samples * slot->dense_count;
 }
 
-sbag_code_t slot_room(slot_t *slot, int feature, int64_t count, int64_t **room, sbag_status_t *status) {
+sbag_code_t reader_slot_room(slot_t *slot, int feature, int64_t count, int64_t **room,
+                             sbag_status_t *status) {
   slot_bag_t *bag = &slot->bags[feature];
-  SBAG_TRY(grow_to(slot->mem, (void **)&bag->indices, &bag->capacity, bag->nnz + count, sizeof *bag->indices,
-                   "reader: indices of a batch", status));
+  SBAG_TRY(reader_grow_to(slot->mem, (void **)&bag->indices, &bag->capacity, bag->nnz + count,
+                          sizeof *bag->indices, "reader: indices of a batch", status));
   *room = bag->indices + bag->nnz;
   return SBAG_OK;
 }
 
-sbag_code_t slot_push(slot_t *slot, int feature, int64_t index, sbag_status_t *status) {
+sbag_code_t reader_slot_push(slot_t *slot, int feature, int64_t index, sbag_status_t *status) {
   int64_t *room;
-  SBAG_TRY(slot_room(slot, feature, 1, &room, status));
+  SBAG_TRY(reader_slot_room(slot, feature, 1, &room, status));
   *room = index;
   slot->bags[feature].nnz++;
   return SBAG_OK;
 }
 
-void slot_end_sample(slot_t *slot) {
+void reader_slot_end_sample(slot_t *slot) {
   slot->samples++;
   for (int f = 0; f < slot->feature_count; f++) slot->bags[f].offsets[slot->samples] = slot->bags[f].nnz;
 }
 
-void slot_finish(slot_t *slot) {
+void reader_slot_finish(slot_t *slot) {
   for (int f = 0; f < slot->feature_count; f++) {
     const slot_bag_t *bag = &slot->bags[f];
     slot->views[f] = (reader_bags_t){.nnz = bag->nnz, .indices = bag->indices, .offsets = bag->offsets};

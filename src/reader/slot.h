@@ -21,23 +21,24 @@ typedef struct slot {
   reader_batch_t batch;
 } slot_t;
 
-sbag_code_t slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *mem, sbag_status_t *status);
-void slot_free(slot_t *slot);
+sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *mem,
+                             sbag_status_t *status);
+void reader_slot_free(slot_t *slot);
 
 /* Room for so many samples; bag_max as in source_t. */
-sbag_code_t slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max, sbag_status_t *status);
+sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max, sbag_status_t *status);
 /* Empties the slot. */
-void slot_begin(slot_t *slot);
+void reader_slot_begin(slot_t *slot);
 /* Where the label and the dense values of the current sample go. */
-float *slot_label(slot_t *slot);
-float *slot_dense(slot_t *slot);
+float *reader_slot_label(slot_t *slot);
+float *reader_slot_dense(slot_t *slot);
 /* Room for `count` more indices of a feature; the caller writes them at *room and then adds to nnz what it
  * has used. */
-sbag_code_t slot_room(slot_t *slot, int feature, int64_t count, int64_t **room, sbag_status_t *status);
-sbag_code_t slot_push(slot_t *slot, int feature, int64_t index, sbag_status_t *status);
+sbag_code_t reader_slot_room(slot_t *slot, int feature, int64_t count, int64_t **room, sbag_status_t *status);
+sbag_code_t reader_slot_push(slot_t *slot, int feature, int64_t index, sbag_status_t *status);
 /* The current sample is complete. */
-void slot_end_sample(slot_t *slot);
+void reader_slot_end_sample(slot_t *slot);
 /* The batch's views of what has been filled; the counts about the global batch are the caller's. */
-void slot_finish(slot_t *slot);
+void reader_slot_finish(slot_t *slot);
 
 #endif

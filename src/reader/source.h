@@ -37,15 +37,15 @@ struct source {
   void *state;
 };
 
-extern const source_ops_t source_movielens, source_delimited, source_synthetic;
+extern const source_ops_t reader_source_movielens, reader_source_delimited, reader_source_synthetic;
 
 /* Room for the features' descriptions, zero-filled. */
-sbag_code_t source_set_features(source_t *source, int count, sbag_status_t *status);
+sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status);
 
 /* The key of an epoch's shuffling. */
-uint64_t source_epoch_key(const source_t *source, int64_t epoch);
+uint64_t reader_source_epoch_key(const source_t *source, int64_t epoch);
 
 /* A rank's share of n samples: it begins and ends at multiples of `slice` (or at n). */
-void source_share(int64_t n, int64_t slice, int rank, int rank_count, int64_t *begin, int64_t *end);
+void reader_source_share(int64_t n, int64_t slice, int rank, int rank_count, int64_t *begin, int64_t *end);
 
 #endif

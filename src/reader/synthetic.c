@@ -44,7 +44,7 @@ static sbag_code_t check_config(const reader_synthetic_config_t *c, sbag_status_
 
 static sbag_code_t describe(source_t *source, sbag_status_t *status) {
   const reader_synthetic_config_t *c = &source->config->source.synthetic;
-  SBAG_TRY(source_set_features(source, c->feature_count, status));
+  SBAG_TRY(reader_source_set_features(source, c->feature_count, status));
   for (int f = 0; f < c->feature_count; f++) {
     snprintf(source->features[f].name, sizeof source->features[f].name, "feature_%d", f);
     source->features[f].rows = c->rows[f];
@@ -73,7 +73,7 @@ static sbag_code_t synthetic_open(source_t *source, sbag_status_t *status) {
     char name[64];
     snprintf(name, sizeof name, "synthetic weights of feature %d", f);
     s->weight_keys[f] = random_key(seed, name);
-    s->zipf[f] = zipf_make(c->rows[f], c->zipf);
+    s->zipf[f] = reader_zipf_make(c->rows[f], c->zipf);
   }
   uint64_t key = random_key(seed, "synthetic weights of dense values");
   for (int d = 0; d < c->dense_count; d++) s->dense_weights[d] = 2.0 * random_unit53(key, (uint64_t)d) - 1.0;
@@ -106,7 +106,7 @@ static sbag_code_t synthetic_seek(source_t *source, reader_split_t split, int64_
   s->dense_key = split_key(source, "dense", split);
   s->label_key = split_key(source, "label", split);
   s->shuffled = source->config->shuffle && split == READER_TRAIN;
-  s->order_key = source_epoch_key(source, epoch);
+  s->order_key = reader_source_epoch_key(source, epoch);
   return SBAG_OK;
 }
 
@@ -125,7 +125,7 @@ static double write_dense(const synthetic_t *s, int count, uint64_t i, float *ou
 static double write_bag(const synthetic_t *s, int f, int64_t length, uint64_t i, int64_t *out) {
   double sum = 0.0;
   for (int64_t j = 0; j < length; j++) {
-    out[j] = zipf_draw(&s->zipf[f], s->row_key, i, (uint64_t)f << 24 | (uint64_t)j);
+    out[j] = reader_zipf_draw(&s->zipf[f], s->row_key, i, (uint64_t)f << 24 | (uint64_t)j);
     sum += 2.0 * random_unit53(s->weight_keys[f], (uint64_t)out[j]) - 1.0;
   }
   return length > 0 ? sum / (double)length : 0.0;
@@ -134,16 +134,16 @@ static double write_bag(const synthetic_t *s, int f, int64_t length, uint64_t i,
 static sbag_code_t write_sample(const source_t *source, uint64_t i, slot_t *slot, sbag_status_t *status) {
   const synthetic_t *s = source->state;
   const reader_synthetic_config_t *c = &source->config->source.synthetic;
-  double bags = 0.0, logit = write_dense(s, c->dense_count, i, slot_dense(slot));
+  double bags = 0.0, logit = write_dense(s, c->dense_count, i, reader_slot_dense(slot));
   for (int f = 0; f < c->feature_count; f++) {
     int64_t *room;
-    SBAG_TRY(slot_room(slot, f, c->bag_length[f], &room, status));
+    SBAG_TRY(reader_slot_room(slot, f, c->bag_length[f], &room, status));
     bags += write_bag(s, f, c->bag_length[f], i, room);
     slot->bags[f].nnz += c->bag_length[f];
   }
   if (c->feature_count > 0) logit += 2.0 * sqrt(3.0 / c->feature_count) * bags;
-  *slot_label(slot) = random_unit53(s->label_key, i) * (1.0 + exp(-logit)) < 1.0 ? 1.0F : 0.0F;
-  slot_end_sample(slot);
+  *reader_slot_label(slot) = random_unit53(s->label_key, i) * (1.0 + exp(-logit)) < 1.0 ? 1.0F : 0.0F;
+  reader_slot_end_sample(slot);
   return SBAG_OK;
 }
 
@@ -157,4 +157,5 @@ static sbag_code_t synthetic_fill(source_t *source, int64_t begin, int64_t end, 
   return SBAG_OK;
 }
 
-const source_ops_t source_synthetic = {synthetic_open, synthetic_close, synthetic_seek, synthetic_fill};
+const source_ops_t reader_source_synthetic = {synthetic_open, synthetic_close, synthetic_seek,
+                                              synthetic_fill};

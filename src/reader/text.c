@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int text_split(text_t line, char delimiter, text_t *fields, int limit) {
+int reader_text_split(text_t line, char delimiter, text_t *fields, int limit) {
   const char *at = line.bytes, *end = line.bytes + line.length;
   for (int i = 0; i < limit; i++) {
     const char *stop = at == end ? NULL : memchr(at, delimiter, (size_t)(end - at));
@@ -16,7 +16,7 @@ int text_split(text_t line, char delimiter, text_t *fields, int limit) {
   return limit;
 }
 
-int text_token(text_t *rest, char separator, text_t *token) {
+int reader_text_token(text_t *rest, char separator, text_t *token) {
   const char *at = rest->bytes, *end = rest->bytes + rest->length;
   while (at < end && *at == separator) at++;
   const char *stop = at;
@@ -52,7 +52,7 @@ static int short_decimal(text_t text, double *value) {
   return 1;
 }
 
-int text_number(text_t text, double *value) {
+int reader_text_number(text_t text, double *value) {
   if (short_decimal(text, value)) return 1;
   char copy[128], *end = NULL;
   if (text.length == 0 || text.length >= (int64_t)sizeof copy) return 0;
@@ -67,7 +67,7 @@ int text_number(text_t text, double *value) {
   return 1;
 }
 
-int text_integer(text_t text, int64_t *value) {
+int reader_text_integer(text_t text, int64_t *value) {
   int64_t sum = 0;
   if (text.length == 0) return 0;
   for (int64_t i = 0; i < text.length; i++) {
@@ -85,7 +85,7 @@ static uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-uint64_t text_hash(uint64_t key, text_t text) {
+uint64_t reader_text_hash(uint64_t key, text_t text) {
   const unsigned char *bytes = (const unsigned char *)text.bytes;
   uint64_t hash = mix(key + 0x9e3779b97f4a7c15u * ((uint64_t)text.length + 1));
   for (int64_t i = 0; i < text.length; i += 8) {
@@ -97,11 +97,11 @@ uint64_t text_hash(uint64_t key, text_t text) {
   return mix(hash ^ key);
 }
 
-int text_equal(text_t text, const char *word) {
+int reader_text_equal(text_t text, const char *word) {
   size_t length = strlen(word);
   return (size_t)text.length == length && memcmp(text.bytes, word, length) == 0;
 }
 
-int text_shown(text_t text) {
+int reader_text_shown(text_t text) {
   return text.length > 40 ? 40 : (int)text.length;
 }

@@ -11,24 +11,24 @@ typedef struct text {
 } text_t;
 
 /* The first `limit` fields of a line; returns how many there are, at most `limit`. */
-int text_split(text_t line, char delimiter, text_t *fields, int limit);
+int reader_text_split(text_t line, char delimiter, text_t *fields, int limit);
 
 /* Takes the next token off the front of *rest. Returns 0 when none is left; tokens of length 0 are passed
  * over. */
-int text_token(text_t *rest, char separator, text_t *token);
+int reader_text_token(text_t *rest, char separator, text_t *token);
 
 /* A finite decimal number that fills the whole text ("3", "-0.5", "1e-3"; no hexadecimal, inf, nan or
  * spaces). Returns whether it is one. */
-int text_number(text_t text, double *value);
+int reader_text_number(text_t text, double *value);
 /* A decimal integer of digits only. Returns whether it is one below 2^62. */
-int text_integer(text_t text, int64_t *value);
+int reader_text_integer(text_t text, int64_t *value);
 
 /* A keyed hash of the bytes, the same on every machine. */
-uint64_t text_hash(uint64_t key, text_t text);
+uint64_t reader_text_hash(uint64_t key, text_t text);
 
-int text_equal(text_t text, const char *word);
+int reader_text_equal(text_t text, const char *word);
 
 /* For "%.*s" in messages: at most 40 bytes. */
-int text_shown(text_t text);
+int reader_text_shown(text_t text);
 
 #endif

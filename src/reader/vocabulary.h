@@ -7,29 +7,32 @@
 
 typedef struct vocabulary vocabulary_t;
 
-sbag_code_t vocabulary_create(mem_t *mem, vocabulary_t **vocabulary, sbag_status_t *status);
+sbag_code_t reader_vocabulary_create(mem_t *mem, vocabulary_t **vocabulary, sbag_status_t *status);
 /* NULL is allowed. */
-void vocabulary_destroy(vocabulary_t **vocabulary);
+void reader_vocabulary_destroy(vocabulary_t **vocabulary);
 
 /* Counts one more of the token and gives its index; new tokens get the next one. */
-sbag_code_t vocabulary_add(vocabulary_t *vocabulary, text_t token, int64_t *index, sbag_status_t *status);
+sbag_code_t reader_vocabulary_add(vocabulary_t *vocabulary, text_t token, int64_t *index,
+                                  sbag_status_t *status);
 /* The token's index, or -1. */
-int64_t vocabulary_find(const vocabulary_t *vocabulary, text_t token);
+int64_t reader_vocabulary_find(const vocabulary_t *vocabulary, text_t token);
 /* Distinct tokens; rows are one more. */
-int64_t vocabulary_count(const vocabulary_t *vocabulary);
-text_t vocabulary_token(const vocabulary_t *vocabulary, int64_t index);
+int64_t reader_vocabulary_count(const vocabulary_t *vocabulary);
+text_t reader_vocabulary_token(const vocabulary_t *vocabulary, int64_t index);
 
 /* A vocabulary of the tokens seen at least min_count times, the most frequent first (the earlier seen of
  * equals), at most limit of them (negative: all). */
-sbag_code_t vocabulary_select(const vocabulary_t *all, int64_t min_count, int64_t limit, mem_t *mem,
-                              vocabulary_t **selected, sbag_status_t *status);
+sbag_code_t reader_vocabulary_select(const vocabulary_t *all, int64_t min_count, int64_t limit, mem_t *mem,
+                                     vocabulary_t **selected, sbag_status_t *status);
 
-/* Blob "vocabulary/NAME": 8 bytes "SBVOCAB1"; u64 min_count; u64 limit; u64 count; u64 text_bytes;
- * u64 ends[count], where each token ends in the text, ascending; the tokens' bytes side by side. */
-sbag_code_t vocabulary_save(const vocabulary_t *vocabulary, const char *name, int64_t min_count,
-                            int64_t limit, blobs_t *blobs, mem_t *mem, sbag_status_t *status);
-/* Refuses a blob that is damaged or that was fitted with another min_count or limit. */
-sbag_code_t vocabulary_load(const blobs_t *blobs, const char *name, int64_t min_count, int64_t limit,
-                            mem_t *mem, vocabulary_t **vocabulary, sbag_status_t *status);
+/* Blob "vocabulary/NAME": 8 bytes "SBVOCAB1"; u64 min_count; u64 rows_max (0: no limit); u64 count; u64
+ * text_bytes; u64 ends[count], where each token ends in the text, ascending; the tokens' bytes side by side.
+ */
+sbag_code_t reader_vocabulary_save(const vocabulary_t *vocabulary, const char *name, int64_t min_count,
+                                   int64_t rows_max, blobs_t *blobs, mem_t *mem, sbag_status_t *status);
+/* Refuses a blob that is damaged or that was fitted with another min_count or rows_max. */
+sbag_code_t reader_vocabulary_load(const blobs_t *blobs, const char *name, int64_t min_count,
+                                   int64_t rows_max, mem_t *mem, vocabulary_t **vocabulary,
+                                   sbag_status_t *status);
 
 #endif

@@ -31,7 +31,7 @@ static double integral_inverse(const zipf_t *z, double y) {
   return exp(log1p_over(t) * y);
 }
 
-zipf_t zipf_make(int64_t rows, double exponent) {
+zipf_t reader_zipf_make(int64_t rows, double exponent) {
   zipf_t z = {.rows = rows, .exponent = exponent};
   if (exponent == 0.0) return z;
   z.integral_first = integral(&z, 1.5) - 1.0;
@@ -42,7 +42,7 @@ zipf_t zipf_make(int64_t rows, double exponent) {
 
 /* Two tries a block, 12 bits of blocks: each try succeeds with probability above 0.7, so the last is never
  * reached in practice; if it were, its candidate would stand. */
-int64_t zipf_draw(const zipf_t *z, uint64_t key, uint64_t hi, uint64_t lo) {
+int64_t reader_zipf_draw(const zipf_t *z, uint64_t key, uint64_t hi, uint64_t lo) {
   random_block_t block = random_block(key, hi, lo << 12);
   if (z->exponent == 0.0) {
     uint64_t word = (uint64_t)block.v[0] | (uint64_t)block.v[1] << 32;
