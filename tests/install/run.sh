@@ -45,8 +45,7 @@ exports_exactly() {
 }
 
 soname_is_versioned() {
-  readelf -d "$prefix"/lib*/libshardbag.so "$prefix"/lib*/*/libshardbag.so 2>/dev/null |
-    grep -E 'SONAME.*libshardbag\.so\.[0-9]+\.[0-9]+\]'
+  readelf -d "$shared" | grep -E 'SONAME.*libshardbag\.so\.[0-9]+\.[0-9]+\]'
 }
 
 build_by_find_package() {
