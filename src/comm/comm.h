@@ -37,7 +37,8 @@ typedef struct comm_ops {
    * The arrays are read during the call only; the buffers belong to the comm until comm_wait. */
   sbag_code_t (*exchange_begin)(comm_t *comm, const comm_part_t *send, const comm_part_t *recv,
                                 comm_request_t **request, sbag_status_t *status);
-  /* Element-wise reduction in place over all ranks; the order of the sum is the implementation's. */
+  /* Element-wise reduction in place over all ranks; the order of the sum is the implementation's.
+   * Integer sums must not overflow (MPI may wrap or saturate). */
   sbag_code_t (*allreduce_begin)(comm_t *comm, void *data, int64_t count, comm_type_t type, comm_reduce_t op,
                                  comm_request_t **request, sbag_status_t *status);
   sbag_code_t (*broadcast_begin)(comm_t *comm, void *data, int64_t bytes, int root, comm_request_t **request,
@@ -55,11 +56,12 @@ typedef struct comm_options {
   double timeout_s;    /* a wait in which nothing moves for so long fails; 0 = no deadline */
 } comm_options_t;
 
-/* Small buffers of comm_barrier and comm_agree. They are a block of their own because MPI may hold them
- * longer than a broken comm lives. */
+/* What a comm itself sends. A block of its own, because the transport may hold it longer than a broken comm
+ * lives: comm_destroy then leaves it. */
 typedef struct comm_wire {
-  int32_t vote;
-  sbag_status_t cause;
+  int32_t vote;        /* of comm_agree and comm_barrier */
+  sbag_status_t cause; /* of comm_agree */
+  sbag_status_t told;  /* what comm_fail sends to the peers */
 } comm_wire_t;
 
 /* The part that all implementations share; each puts it first in its own struct. */

@@ -56,15 +56,14 @@ static void release(comm_mpi_t *c) {
   mem_t *mem = c->base.mem;
   comm_mpi_requests_free(c);
   comm_clear(&c->base);
-  mem_free(mem, c->told);
   mem_free(mem, c->telling);
   mem_free(mem, c);
 }
 
 /* A peer may have given up while this rank saw nothing of it, so a barrier that listens comes before the
  * collective MPI_Comm_free. A broken comm's communicators are left to MPI_Finalize: its peers may be gone,
- * and a collective call would wait for them for ever. So are the small buffers that MPI may still read or
- * write, if there are any. */
+ * and a collective call would wait for them for ever. Its wire stays too if MPI may still read or write it.
+ */
 static void op_destroy(comm_t **comm) {
   comm_mpi_t *c = comm_mpi_of(*comm);
   *comm = NULL;
@@ -73,10 +72,8 @@ static void op_destroy(comm_t **comm) {
   if (!finalized && comm_barrier(&c->base, "closing", NULL) == SBAG_OK) {
     MPI_Comm_free(&c->control);
     MPI_Comm_free(&c->data);
-  } else if (!finalized) {
-    int held = comm_mpi_withdraw(c);
-    if (held & COMM_MPI_HOLDS_WIRE) c->base.wire = NULL;
-    if (held & COMM_MPI_HOLDS_TOLD) c->told = NULL;
+  } else if (!finalized && comm_mpi_withdraw(c)) {
+    c->base.wire = NULL;
   }
   release(c);
 }
@@ -104,8 +101,6 @@ static sbag_code_t make_local(MPI_Comm parent, mem_t *mem, const comm_options_t 
   c->data = c->control = MPI_COMM_NULL;
   sbag_code_t code = SBAG_OK;
   SBAG_TRY_GOTO(comm_init(&c->base, &mpi_ops, rank, size, mem, options, status), failed);
-  SBAG_TRY_GOTO(mem_calloc(mem, sizeof *c->told, "comm: control", &block, status), failed);
-  c->told = block;
   size_t telling_bytes = mem_array_bytes(size, sizeof *c->telling);
   SBAG_TRY_GOTO(mem_calloc(mem, telling_bytes, "comm: control", &block, status), failed);
   c->telling = block;

@@ -40,17 +40,18 @@ int comm_mpi_withdraw(comm_mpi_t *c) {
     if (r->kind == COMM_MPI_EXCHANGE)
       withdraw_exchange(r);
     else if (!r->done && inside(r->data, c->base.wire))
-      held |= COMM_MPI_HOLDS_WIRE;
+      held = 1;
   }
   int told = 0;
   MPI_Testall(c->base.size, c->telling, &told, MPI_STATUSES_IGNORE);
-  return told ? held : held | COMM_MPI_HOLDS_TOLD;
+  return held || !told;
 }
 
 static void tell_peers(comm_mpi_t *c) {
-  *c->told = c->base.broken;
+  sbag_status_t *told = &c->base.wire->told;
+  *told = c->base.broken;
   for (int p = 0; p < c->base.size; p++)
-    if (p != c->base.rank && MPI_Isend(c->told, (int)sizeof *c->told, MPI_BYTE, p, CONTROL_TAG, c->control,
+    if (p != c->base.rank && MPI_Isend(told, (int)sizeof *told, MPI_BYTE, p, CONTROL_TAG, c->control,
                                        &c->telling[p]) != MPI_SUCCESS)
       c->telling[p] = MPI_REQUEST_NULL; /* that peer has its deadline */
   int64_t start = now_ns();

@@ -51,8 +51,7 @@ typedef struct comm_mpi {
   int64_t tag_count;
   comm_request_t *active, *idle;
   comm_request_t *queue_first, *queue_last; /* collective operations with chunks to post */
-  sbag_status_t *told;                      /* what the control sends read */
-  MPI_Request *telling;                     /* [size] */
+  MPI_Request *telling;                     /* [size], the sends of wire->told */
   int quiet_tests;
 } comm_mpi_t;
 
@@ -92,9 +91,7 @@ sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *request, int *done, sba
 void comm_mpi_fail(comm_t *comm, const sbag_status_t *cause);
 /* Breaks the comm and returns the peer's code if a peer has given up. */
 sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status);
-/* What of the comm's own memory MPI may still read or write. */
-enum { COMM_MPI_HOLDS_WIRE = 1, COMM_MPI_HOLDS_TOLD = 2 };
-/* Withdraws the posted receives of a broken comm. Returns what MPI still holds. */
+/* Withdraws the posted receives of a broken comm. Returns whether MPI still holds the comm's wire. */
 int comm_mpi_withdraw(comm_mpi_t *c);
 
 #endif
