@@ -22,9 +22,12 @@ static sbag_code_t split_row(const source_t *source, text_t row, int64_t line, s
                       config->path, (long long)line);
   int found = reader_text_split(row, config->delimiter, d->fields, d->field_count);
   if (found == d->field_count) return SBAG_OK;
-  const reader_column_t *c = &d->columns[0].c;
-  for (int i = 0; i < d->column_count; i++)
-    if (d->columns[i].c.index >= found && d->columns[i].c.kind != COLUMN_SKIP) c = &d->columns[i].c;
+  const reader_column_t *c = NULL; /* the first that is missing */
+  for (int i = 0; i < d->column_count; i++) {
+    const reader_column_t *other = &d->columns[i].c;
+    if (other->kind != COLUMN_SKIP && other->index >= found && (c == NULL || other->index < c->index))
+      c = other;
+  }
   return status_set(status, SBAG_ERR_FORMAT,
                     "%s:%lld: column %d ('%s'): missing, the row has %d fields; at least %d would be right",
                     config->path, (long long)line, c->index, c->name, found, d->field_count);
