@@ -58,6 +58,9 @@ typedef sbag_code_t (*checkpoint_take_t)(void *user, int64_t first_row, int64_t 
 sbag_code_t checkpoint_writer_create(comm_t *comm, mem_t *mem, const char *path, checkpoint_writer_t **writer,
                                      sbag_status_t *status);
 
+/* The most bytes of a chunk, at least 1; 0 = the default, 16 MiB. The same on all ranks. Not collective. */
+void checkpoint_writer_set_chunk(checkpoint_writer_t *writer, int64_t bytes);
+
 /* Not collective. rank is 1 or 2, shape [rank], rows may be 0. `user` is borrowed until commit. */
 sbag_code_t checkpoint_add_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
                                  int rank, const int64_t *shape, checkpoint_fill_t fill, void *user,
@@ -90,6 +93,9 @@ sbag_code_t checkpoint_open(comm_t *comm, mem_t *mem, const char *path, checkpoi
                             sbag_status_t *status);
 /* Nulls *reader. NULL is allowed. Not collective. */
 void checkpoint_close(checkpoint_reader_t **reader);
+
+/* As checkpoint_writer_set_chunk. */
+void checkpoint_reader_set_chunk(checkpoint_reader_t *reader, int64_t bytes);
 
 /* The datasets in the order of their names. Not collective. */
 int64_t checkpoint_count(const checkpoint_reader_t *reader);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+Suite *checkpoint_suite(void);
 Suite *comm_suite(void);
 
 typedef struct entry {
@@ -19,6 +20,7 @@ typedef struct entry {
 } entry_t;
 
 static const entry_t entries[] = {
+    {"checkpoint", checkpoint_suite},
     {"comm", comm_suite},
 };
 

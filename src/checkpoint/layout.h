@@ -1,0 +1,43 @@
+/* What writing and reading share, without HDF5: how an array's rows are walked, and what a writer has been
+ * told. */
+#ifndef CHECKPOINT_LAYOUT_H
+#define CHECKPOINT_LAYOUT_H
+
+#include "checkpoint/checkpoint.h"
+
+/* This rank's walk over an array: chunk c of chunk_count (the same on every rank) is rows
+ * [layout_chunk_first, + layout_chunk_rows), which may be none. */
+typedef struct layout_walk {
+  int64_t first, rows; /* this rank's block */
+  int64_t rows_per_chunk, chunk_count;
+} layout_walk_t;
+
+enum { LAYOUT_CHUNK_BYTES = 16 << 20 };
+layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t chunk_bytes, int rank, int size);
+int64_t layout_chunk_first(const layout_walk_t *walk, int64_t chunk);
+int64_t layout_chunk_rows(const layout_walk_t *walk, int64_t chunk);
+
+/* Bytes of one row, and of the whole array. */
+int64_t layout_row_bytes(const checkpoint_array_t *array);
+int64_t layout_array_bytes(const checkpoint_array_t *array);
+
+typedef enum layout_kind { LAYOUT_ARRAY, LAYOUT_BLOB, LAYOUT_TEXT, LAYOUT_INT, LAYOUT_REAL } layout_kind_t;
+
+/* One declaration. */
+typedef struct layout_item {
+  layout_kind_t kind;
+  char *name;               /* of the dataset, or of the object that has the attribute */
+  char *key;                /* of the attribute; NULL for datasets */
+  checkpoint_array_t array; /* datasets */
+  checkpoint_fill_t fill;   /* LAYOUT_ARRAY */
+  void *user;
+  const void *data; /* LAYOUT_BLOB, on rank 0 */
+  char *text;
+  int64_t integer;
+  double real;
+} layout_item_t;
+
+/* A path of parts that are neither empty nor "." nor "..", separated by '/'. */
+sbag_code_t layout_check_name(const char *name, sbag_status_t *status);
+
+#endif

@@ -1,0 +1,486 @@
+/* Checkpoints: what N ranks write is read by N ranks and by one, and every error ends the call on all ranks
+ * with one message and leaves nothing behind. */
+#include "mpi_test.h"
+
+#include "checkpoint/checkpoint.h"
+#include "comm/comm_mpi.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+Suite *checkpoint_suite(void);
+
+static mem_t *mem;
+static comm_t *comm;
+static sbag_status_t status;
+static char folder[64], path[96]; /* a folder of this job's own, the same on all ranks */
+
+static void setup(void) {
+  ck_assert_int_eq(mem_create(&mem, &status), SBAG_OK);
+  ck_assert_int_eq(comm_mpi_create(MPI_COMM_WORLD, mem, NULL, &comm, &status), SBAG_OK);
+  strcpy(folder, "/tmp/shardbag-checkpoint-XXXXXX");
+  if (comm_rank(comm) == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
+  ck_assert_int_eq(comm_broadcast(comm, folder, sizeof folder, 0, "test", &status), SBAG_OK);
+  snprintf(path, sizeof path, "%s/file.h5", folder);
+}
+
+static void teardown(void) {
+  ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
+  if (comm_rank(comm) == 0) {
+    unlink(path);
+    ck_assert_msg(rmdir(folder) == 0, "something is left in %s: %s", folder, strerror(errno));
+  }
+  comm_destroy(&comm);
+  ck_assert_int_eq(mem_stats(mem).live_bytes, 0);
+  mem_destroy(&mem);
+}
+
+/* An array whose values follow from row and column, and what happened to it. */
+typedef struct pattern {
+  const char *name;
+  checkpoint_type_t type;
+  int rank;
+  int64_t shape[2];
+  int64_t calls, rows; /* of this rank's callback */
+  int64_t seen[2];     /* first row and end of what came so far */
+  int64_t fail_at_row; /* the callback that has it fails */
+} pattern_t;
+
+static int64_t pattern_columns(const pattern_t *p) {
+  return p->rank == 2 ? p->shape[1] : 1;
+}
+
+static void pattern_value(const pattern_t *p, int64_t row, int64_t column, void *value) {
+  int64_t v = row * 131 + column * 7 - 5;
+  switch (p->type) {
+  case CHECKPOINT_F32:
+    *(float *)value = (float)v * 0.25f;
+    break;
+  case CHECKPOINT_F64:
+    *(double *)value = (double)v / 3.0;
+    break;
+  case CHECKPOINT_I64:
+    *(int64_t *)value = v * ((int64_t)1 << 40);
+    break;
+  case CHECKPOINT_I32:
+    *(int32_t *)value = (int32_t)v;
+    break;
+  default:
+    *(uint8_t *)value = (uint8_t)(v & 255);
+  }
+}
+
+/* Collective, as the collection's reading of rows is. */
+static void note_call(pattern_t *p, int64_t first, int64_t rows) {
+  ck_assert_int_eq(comm_barrier(comm, "test: callback", &status), SBAG_OK);
+  if (p->calls++ == 0) p->seen[0] = p->seen[1] = first;
+  ck_assert_int_eq(first, p->seen[1]);
+  p->seen[1] += rows;
+  p->rows += rows;
+}
+
+static sbag_code_t fill(void *user, int64_t first, int64_t rows, void *out, sbag_status_t *st) {
+  pattern_t *p = user;
+  note_call(p, first, rows);
+  int64_t columns = pattern_columns(p), each = checkpoint_type_bytes(p->type);
+  for (int64_t i = 0; i < rows * columns; i++)
+    pattern_value(p, first + i / columns, i % columns, (char *)out + i * each);
+  if (p->fail_at_row >= first && p->fail_at_row < first + rows)
+    return status_set(st, SBAG_ERR_ARGUMENT, "the planted error");
+  return SBAG_OK;
+}
+
+static void check_rows(const pattern_t *p, int64_t first, int64_t rows, const void *data) {
+  int64_t columns = pattern_columns(p), each = checkpoint_type_bytes(p->type);
+  for (int64_t i = 0; i < rows * columns; i++) {
+    char expected[8];
+    pattern_value(p, first + i / columns, i % columns, expected);
+    if (memcmp((const char *)data + i * each, expected, (size_t)each) != 0)
+      ck_abort_msg("'%s' row %lld column %lld", p->name, (long long)(first + i / columns),
+                   (long long)(i % columns));
+  }
+}
+
+static sbag_code_t take(void *user, int64_t first, int64_t rows, const void *data, sbag_status_t *st) {
+  pattern_t *p = user;
+  note_call(p, first, rows);
+  check_rows(p, first, rows, data);
+  if (p->fail_at_row >= first && p->fail_at_row < first + rows)
+    return status_set(st, SBAG_ERR_ARGUMENT, "the planted error");
+  return SBAG_OK;
+}
+
+static sbag_code_t take_alone(void *user, int64_t first, int64_t rows, const void *data, sbag_status_t *st) {
+  (void)st;
+  pattern_t *p = user;
+  check_rows(p, first, rows, data);
+  p->rows += rows;
+  return SBAG_OK;
+}
+
+static const pattern_t patterns[] = {
+    {"tables/user/weight", CHECKPOINT_F32, 2, {1003, 16}, 0, 0, {0, 0}, -1},
+    {"tables/user/state/sum", CHECKPOINT_F64, 1, {1003, 0}, 0, 0, {0, 0}, -1},
+    {"tables/wide/weight", CHECKPOINT_F32, 2, {37, 3000}, 0, 0, {0, 0}, -1}, /* a row is more than a chunk */
+    {"counts", CHECKPOINT_I64, 2, {5, 3}, 0, 0, {0, 0}, -1},
+    {"few", CHECKPOINT_I32, 1, {2, 0}, 0, 0, {0, 0}, -1},
+    {"empty", CHECKPOINT_F32, 2, {0, 8}, 0, 0, {0, 0}, -1},
+    {"bytes", CHECKPOINT_U8, 2, {9, 2}, 0, 0, {0, 0}, -1},
+};
+enum { PATTERNS = sizeof patterns / sizeof patterns[0], CHUNK_BYTES = 10000 };
+
+static const char vocabulary[] = "one\0two\n\xff";
+
+static checkpoint_writer_t *declare(pattern_t *p) {
+  checkpoint_writer_t *writer = NULL;
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
+  checkpoint_writer_set_chunk(writer, CHUNK_BYTES);
+  for (int i = 0; i < PATTERNS; i++) {
+    p[i] = patterns[i];
+    ck_assert_int_eq(
+        checkpoint_add_array(writer, p[i].name, p[i].type, p[i].rank, p[i].shape, fill, &p[i], &status),
+        SBAG_OK);
+  }
+  int root = comm_rank(comm) == 0;
+  ck_assert_int_eq(checkpoint_add_blob(writer, "vocabulary/user", root ? vocabulary : NULL,
+                                       root ? (int64_t)sizeof vocabulary : 0, &status),
+                   SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_blob(writer, "vocabulary/none", NULL, 0, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_int(writer, "", "step", INT64_MIN + 7, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_real(writer, "metrics/test", "auc", 0.1, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_text(writer, "tables/user", "mode", "mean \xc3\xa4", &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_text(writer, "tables/user/weight", "unit", "", &status), SBAG_OK);
+  return writer;
+}
+
+static void write_all(void) {
+  pattern_t p[PATTERNS];
+  checkpoint_writer_t *writer = declare(p);
+  ck_assert_msg(checkpoint_commit(&writer, &status) == SBAG_OK, "%s", status.message);
+  ck_assert_ptr_null(writer);
+  for (int i = 0; i < PATTERNS; i++) {
+    int64_t range[2] = {p[i].calls, -p[i].calls}, rows = p[i].rows;
+    ck_assert_int_eq(comm_allreduce(comm, range, 2, COMM_I64, COMM_MAX, "test", &status), SBAG_OK);
+    ck_assert_int_eq(range[0], -range[1]); /* the same number of calls everywhere */
+    ck_assert_int_eq(comm_allreduce(comm, &rows, 1, COMM_I64, COMM_SUM, "test", &status), SBAG_OK);
+    ck_assert_int_eq(rows, p[i].shape[0]);
+  }
+}
+
+static void check_attributes(checkpoint_reader_t *reader) {
+  int64_t step = 0;
+  double auc = 0.0;
+  char *text = NULL;
+  ck_assert_int_eq(checkpoint_read_int(reader, "", "step", &step, &status), SBAG_OK);
+  ck_assert(step == INT64_MIN + 7);
+  ck_assert_int_eq(checkpoint_read_real(reader, "metrics/test", "auc", &auc, &status), SBAG_OK);
+  ck_assert(auc == 0.1);
+  ck_assert_int_eq(checkpoint_read_text(reader, "tables/user", "mode", &text, &status), SBAG_OK);
+  ck_assert_str_eq(text, "mean \xc3\xa4");
+  mem_free(mem, text);
+  ck_assert_int_eq(checkpoint_read_text(reader, "tables/user/weight", "unit", &text, &status), SBAG_OK);
+  ck_assert_str_eq(text, "");
+  mem_free(mem, text);
+  ck_assert_int_eq(checkpoint_read_int(reader, "", "stop", &step, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(strstr(status.message, "'/' has no attribute 'stop'"));
+  ck_assert_int_eq(checkpoint_read_int(reader, "nowhere/at/all", "step", &step, &status), SBAG_ERR_FORMAT);
+  ck_assert_int_eq(checkpoint_read_int(reader, "tables/user", "mode", &step, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(strstr(status.message, "is not one integer"));
+  ck_assert_int_eq(checkpoint_read_text(reader, "", "step", &text, &status), SBAG_ERR_FORMAT);
+}
+
+static void check_blobs(checkpoint_reader_t *reader) {
+  void *data = NULL;
+  int64_t bytes = -1;
+  ck_assert_int_eq(checkpoint_read_blob(reader, "vocabulary/user", &data, &bytes, &status), SBAG_OK);
+  ck_assert_int_eq(bytes, (int64_t)sizeof vocabulary);
+  ck_assert_int_eq(memcmp(data, vocabulary, sizeof vocabulary), 0);
+  mem_free(mem, data);
+  ck_assert_int_eq(checkpoint_read_blob(reader, "vocabulary/none", &data, &bytes, &status), SBAG_OK);
+  ck_assert_int_eq(bytes, 0);
+  ck_assert_int_eq(*(char *)data, '\0');
+  mem_free(mem, data);
+  ck_assert_int_eq(checkpoint_read_blob(reader, "counts", &data, &bytes, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(strstr(status.message, "'counts' is i64 [5][3]; expected u8 [any]"));
+}
+
+static void read_all(comm_t *over, checkpoint_take_t taker) {
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_msg(checkpoint_open(over, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
+  checkpoint_reader_set_chunk(reader, CHUNK_BYTES / 3);
+  ck_assert_int_eq(checkpoint_count(reader), PATTERNS + 2);
+  ck_assert_str_eq(checkpoint_name(reader, 0), "bytes");
+  for (int i = 0; i < PATTERNS; i++) {
+    pattern_t p = patterns[i];
+    ck_assert_int_eq(checkpoint_expect(reader, p.name, p.type, p.rank, p.shape, &status), SBAG_OK);
+    ck_assert_msg(checkpoint_read_array(reader, p.name, taker, &p, &status) == SBAG_OK, "%s", status.message);
+    int64_t rows = p.rows;
+    ck_assert_int_eq(comm_allreduce(over, &rows, 1, COMM_I64, COMM_SUM, "test", &status), SBAG_OK);
+    ck_assert_int_eq(rows, p.shape[0]);
+  }
+  check_attributes(reader);
+  check_blobs(reader);
+  checkpoint_close(&reader);
+  ck_assert_ptr_null(reader);
+}
+
+START_TEST(test_round_trip) {
+  write_all();
+  read_all(comm, take);
+  comm_t *self = NULL;
+  ck_assert_int_eq(comm_self_create(mem, NULL, &self, &status), SBAG_OK);
+  read_all(self, take_alone);
+  comm_destroy(&self);
+}
+END_TEST
+
+/* The plain driver replaces what the parallel one wrote. */
+START_TEST(test_self_replaces) {
+  write_all();
+  if (comm_rank(comm) == 0) {
+    comm_t *self = NULL, *all = comm;
+    ck_assert_int_eq(comm_self_create(mem, NULL, &self, &status), SBAG_OK);
+    FILE *file = fopen(path, "rb");
+    ck_assert_ptr_nonnull(file);
+    struct stat first, second;
+    ck_assert_int_eq(fstat(fileno(file), &first), 0);
+    comm = self;
+    write_all();
+    read_all(self, take);
+    comm = all;
+    ck_assert_int_eq(stat(path, &second), 0);
+    ck_assert(first.st_ino != second.st_ino); /* the old file was replaced, not written into */
+    fclose(file);
+    comm_destroy(&self);
+  }
+}
+END_TEST
+
+START_TEST(test_rows_anywhere) {
+  write_all();
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_int_eq(checkpoint_open(comm, mem, path, &reader, &status), SBAG_OK);
+  const pattern_t *p = &patterns[0];
+  float rows[3 * 16];
+  int64_t first = 1000 - comm_rank(comm);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, first, 3, rows, &status), SBAG_OK);
+  check_rows(p, first, 3, rows);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 1003, 0, rows, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 1001, 3, rows, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, -1, 1, rows, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 1, INT64_MAX, rows, &status), SBAG_ERR_ARGUMENT);
+  checkpoint_close(&reader);
+}
+END_TEST
+
+START_TEST(test_missing_and_other_shapes) {
+  write_all();
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_int_eq(checkpoint_open(comm, mem, path, &reader, &status), SBAG_OK);
+  checkpoint_array_t array;
+  ck_assert(checkpoint_exists(reader, "counts"));
+  ck_assert(!checkpoint_exists(reader, "tables/user"));
+  ck_assert_int_eq(checkpoint_array_info(reader, "tables/item/weight", &array, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(strstr(status.message, "there is no array 'tables/item/weight'"));
+  ck_assert_ptr_nonnull(strstr(status.message, path));
+  pattern_t p = patterns[0];
+  ck_assert_int_eq(checkpoint_read_array(reader, "nothing", take, &p, &status), SBAG_ERR_FORMAT);
+  int64_t shape[2] = {-1, 17};
+  ck_assert_int_eq(checkpoint_expect(reader, p.name, CHECKPOINT_F32, 2, shape, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(
+      strstr(status.message, "'tables/user/weight' is f32 [1003][16]; expected f32 [any][17]"));
+  shape[1] = 16;
+  ck_assert_int_eq(checkpoint_expect(reader, p.name, CHECKPOINT_F32, 2, shape, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_expect(reader, p.name, CHECKPOINT_F64, 2, shape, &status), SBAG_ERR_FORMAT);
+  ck_assert_int_eq(checkpoint_expect(reader, p.name, CHECKPOINT_F32, 1, shape, &status), SBAG_ERR_FORMAT);
+  p.fail_at_row = 1002; /* the last rank's */
+  ck_assert_int_eq(checkpoint_read_array(reader, p.name, take, &p, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(status.message, "the planted error"));
+  checkpoint_close(&reader);
+}
+END_TEST
+
+static void expect_refused(const char *what) {
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_int_ne(checkpoint_open(comm, mem, path, &reader, &status), SBAG_OK);
+  ck_assert_ptr_null(reader);
+  ck_assert_msg(strstr(status.message, what) != NULL, "'%s' lacks '%s'", status.message, what);
+}
+
+static void put_file(const void *data, size_t bytes) {
+  if (comm_rank(comm) == 0) {
+    FILE *file = fopen(path, "wb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(data, 1, bytes, file), bytes);
+    ck_assert_int_eq(fclose(file), 0);
+  }
+  ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
+}
+
+START_TEST(test_not_a_checkpoint) {
+  expect_refused("No such file or directory");
+  put_file("this is no HDF5 file", 20);
+  expect_refused("is no HDF5 file");
+  ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
+  put_file("", 0);
+  expect_refused("is no HDF5 file");
+  write_all();
+  if (comm_rank(comm) == 0) ck_assert_int_eq(truncate(path, 4096), 0);
+  ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
+  expect_refused("truncated file");
+}
+END_TEST
+
+/* The older file of that name is as it was, and no temporary one is left (teardown's rmdir). */
+START_TEST(test_callback_fails) {
+  write_all();
+  for (int which = 0; which < 3;
+       which++) { /* first array, an array of many chunks, in the last rank's rows */
+    pattern_t p[PATTERNS];
+    checkpoint_writer_t *writer = declare(p);
+    pattern_t *failing = &p[which == 0 ? 0 : 2];
+    failing->fail_at_row = which == 2 ? failing->shape[0] - 1 : failing->shape[0] / 2;
+    ck_assert_int_eq(checkpoint_commit(&writer, &status), SBAG_ERR_ARGUMENT);
+    ck_assert_ptr_null(writer);
+    ck_assert_ptr_nonnull(strstr(status.message, "the planted error"));
+  }
+  read_all(comm, take);
+}
+END_TEST
+
+START_TEST(test_folder_is_missing) {
+  checkpoint_writer_t *writer = NULL;
+  char elsewhere[160];
+  snprintf(elsewhere, sizeof elsewhere, "%s/none/file.h5", folder);
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, elsewhere, &writer, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_int(writer, "", "step", 1, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_commit(&writer, &status), SBAG_ERR_IO);
+  ck_assert_ptr_null(writer);
+  ck_assert_ptr_nonnull(strstr(status.message, "No such file or directory"));
+  ck_assert_ptr_nonnull(strstr(status.message, elsewhere));
+  ck_assert_int_eq(status.rank, 0);
+}
+END_TEST
+
+START_TEST(test_ranks_declare_differently) {
+  if (comm_size(comm) == 1) return;
+  checkpoint_writer_t *writer = NULL;
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_int(writer, "", "step", comm_rank(comm), &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_commit(&writer, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(status.message, "declared different"));
+}
+END_TEST
+
+START_TEST(test_bad_declarations) {
+  checkpoint_writer_t *w = NULL;
+  pattern_t p = patterns[0];
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &w, &status), SBAG_OK);
+  int64_t shape[2] = {4, 4}, negative[2] = {-1, 4}, none[2] = {4, 0}, huge[2] = {INT64_MAX / 8, 4};
+  ck_assert_int_eq(checkpoint_add_array(w, "a/b", CHECKPOINT_F32, 2, shape, fill, &p, &status), SBAG_OK);
+  const char *names[] = {"", "/a", "c/", "c//d", "c/./d", "../d", "a", "a/b", "a/b/c"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    ck_assert_msg(checkpoint_add_array(w, names[i], CHECKPOINT_F32, 2, shape, fill, &p, &status) ==
+                      SBAG_ERR_ARGUMENT,
+                  "'%s'", names[i]);
+    ck_assert_ptr_nonnull(strstr(status.message, names[i]));
+  }
+  ck_assert_int_eq(checkpoint_add_array(w, "a/bc", CHECKPOINT_F32, 2, shape, fill, &p, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_array(w, "c", CHECKPOINT_OTHER, 2, shape, fill, &p, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_array(w, "c", CHECKPOINT_F32, 3, shape, fill, &p, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_array(w, "c", CHECKPOINT_F32, 2, negative, fill, &p, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_array(w, "c", CHECKPOINT_F32, 2, none, fill, &p, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_array(w, "c", CHECKPOINT_F32, 2, huge, fill, &p, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_blob(w, "c", NULL, 3, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_int(w, "a/b", "", 3, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_int(w, "a/b", "k", 3, &status), SBAG_OK);
+  ck_assert_int_ne(checkpoint_add_real(w, "a/b", "k", 3.0, &status), SBAG_OK);
+  char *text = calloc(1, CHECKPOINT_TEXT_BYTES + 2);
+  ck_assert_ptr_nonnull(text);
+  memset(text, 'x', CHECKPOINT_TEXT_BYTES + 1);
+  ck_assert_int_ne(checkpoint_add_text(w, "a/b", "t", text, &status), SBAG_OK);
+  text[CHECKPOINT_TEXT_BYTES] = '\0';
+  ck_assert_int_eq(checkpoint_add_text(w, "a/b", "t", text, &status), SBAG_OK);
+  free(text);
+  checkpoint_abort(&w);
+  ck_assert_ptr_null(w);
+}
+END_TEST
+
+/* Every allocation of a commit fails once, on the last rank: all ranks say so, and the next attempt works. */
+START_TEST(test_memory_fails) {
+  int last = comm_rank(comm) == comm_size(comm) - 1;
+  for (int64_t n = 1;; n++) {
+    pattern_t p[PATTERNS];
+    checkpoint_writer_t *writer = declare(p);
+    int64_t before = mem_stats(mem).alloc_count;
+    if (last) mem_fail_at(mem, n);
+    sbag_code_t code = checkpoint_commit(&writer, &status);
+    mem_fail_at(mem, 0);
+    ck_assert_ptr_null(writer);
+    int64_t reached = last && mem_stats(mem).alloc_count - before < n;
+    ck_assert_int_eq(comm_broadcast(comm, &reached, sizeof reached, comm_size(comm) - 1, "test", &status),
+                     SBAG_OK);
+    if (code == SBAG_OK) break;
+    ck_assert_int_eq(code, SBAG_ERR_MEMORY);
+    ck_assert_int_lt(n, 1000);
+  }
+  read_all(comm, take);
+}
+END_TEST
+
+/* A file system of 256 KiB, if this user may mount one. */
+START_TEST(test_disk_is_full) {
+  int mounted = 0;
+  if (comm_rank(comm) == 0) mounted = mount("none", folder, "tmpfs", 0, "size=256k") == 0;
+  ck_assert_int_eq(comm_broadcast(comm, &mounted, sizeof mounted, 0, "test", &status), SBAG_OK);
+  if (!mounted) {
+    if (comm_rank(comm) == 0) printf("checkpoint: full disk: skipped, a tmpfs cannot be mounted here\n");
+    return;
+  }
+  pattern_t p[PATTERNS]; /* 500 kB: more than there is */
+  checkpoint_writer_t *writer = declare(p);
+  sbag_code_t code = checkpoint_commit(&writer, &status);
+  sbag_status_t kept = status;
+  int64_t shape = 4000;
+  pattern_t small = {"small", CHECKPOINT_F64, 1, {4000, 0}, 0, 0, {0, 0}, -1};
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_array(writer, small.name, small.type, 1, &shape, fill, &small, &status),
+                   SBAG_OK);
+  sbag_code_t fits = checkpoint_commit(&writer, &status);
+  struct stat file;
+  int there = stat(path, &file) == 0;
+  ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
+  if (comm_rank(comm) == 0) ck_assert_int_eq(umount(folder), 0);
+  ck_assert_int_eq(code, SBAG_ERR_IO);
+  ck_assert_ptr_nonnull(strstr(kept.message, "No space left on device"));
+  ck_assert_int_eq(fits, SBAG_OK);
+  ck_assert(there);
+}
+END_TEST
+
+Suite *checkpoint_suite(void) {
+  Suite *suite = suite_create("checkpoint");
+  TCase *tcase = tcase_create("checkpoint");
+  tcase_add_checked_fixture(tcase, setup, teardown);
+  tcase_set_timeout(tcase, 120);
+  tcase_add_test(tcase, test_round_trip);
+  tcase_add_test(tcase, test_self_replaces);
+  tcase_add_test(tcase, test_rows_anywhere);
+  tcase_add_test(tcase, test_missing_and_other_shapes);
+  tcase_add_test(tcase, test_not_a_checkpoint);
+  tcase_add_test(tcase, test_callback_fails);
+  tcase_add_test(tcase, test_folder_is_missing);
+  tcase_add_test(tcase, test_ranks_declare_differently);
+  tcase_add_test(tcase, test_bad_declarations);
+  tcase_add_test(tcase, test_memory_fails);
+  tcase_add_test(tcase, test_disk_is_full);
+  suite_add_tcase(suite, tcase);
+  return suite;
+}
