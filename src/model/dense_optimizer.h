@@ -1,38 +1,26 @@
-/* torch.optim's SGD, Adagrad and Adam on flat arrays: the dense layers' optimizer. Every element is updated
- * at every step, so none of the sparse optimizers' bookkeeping is needed. */
+/* The dense layers' optimizer: the tables' own torch.optim formulas (kernel/optimizer.h), with the whole
+ * block of parameters as one row that every step touches. No row ever lags, so nothing is ever caught up. */
 #ifndef MODEL_DENSE_OPTIMIZER_H
 #define MODEL_DENSE_OPTIMIZER_H
 
 #include "base/status.h"
-#include <shardbag/optimizer.h>
-#include <stdint.h>
+#include "kernel/optimizer.h"
 
-enum { DENSE_OPTIMIZER_STATES_MAX = 3 };
-
-/* States by torch's names; each has one value a parameter. */
-typedef struct dense_optimizer_info {
-  int state_count;
-  const char *name[DENSE_OPTIMIZER_STATES_MAX];
-  double initial[DENSE_OPTIMIZER_STATES_MAX];
-} dense_optimizer_info_t;
-
-/* SBAG_ERR_UNSUPPORTED for kinds other than the three, SBAG_ERR_ARGUMENT for values out of their range. */
+/* SBAG_ERR_UNSUPPORTED for kinds other than sgd, adagrad and adam, SBAG_ERR_ARGUMENT for values out of range.
+ */
 sbag_code_t dense_optimizer_check(const sbag_optimizer_options_t *options, sbag_status_t *status);
 
-dense_optimizer_info_t dense_optimizer_info(const sbag_optimizer_options_t *options);
-
-typedef struct dense_optimizer_update {
+typedef struct dense_optimizer_step {
   const sbag_optimizer_options_t *options;
   int64_t step;      /* from 1 */
   double lr;         /* of this step */
-  double grad_scale; /* gradients are multiplied by it, then clamped */
-  double clip_value; /* 0 = off */
+  double grad_scale; /* gradients are multiplied by it, then clamped as the options say */
   int64_t count;
   const float *grad;
   float *weight;
-  float *states[DENSE_OPTIMIZER_STATES_MAX];
-} dense_optimizer_update_t;
+  float *const *states; /* [OPTIMIZER_STATES_MAX], as optimizer_info says */
+} dense_optimizer_step_t;
 
-void dense_optimizer_update(const dense_optimizer_update_t *update);
+void dense_optimizer_update(const dense_optimizer_step_t *step);
 
 #endif

@@ -66,14 +66,14 @@ static void list_layer(params_t *params, const params_layer_t *layer, const char
   }
 }
 
-static void list_arrays(params_t *params, const dense_optimizer_info_t *info) {
+static void list_arrays(params_t *params, const optimizer_info_t *info) {
   for (int i = 0; i < params->layer_count; i++) list_layer(params, &params->layers[i], NULL, params->weight);
   for (int i = 0; i < params->layer_count; i++)
     for (int s = 0; s < info->state_count; s++)
-      list_layer(params, &params->layers[i], info->name[s], params->states[s]);
+      list_layer(params, &params->layers[i], info->states[s].name, params->states[s]);
 }
 
-static sbag_code_t allocate(params_t *params, const dense_optimizer_info_t *info, sbag_status_t *status) {
+static sbag_code_t allocate(params_t *params, const optimizer_info_t *info, sbag_status_t *status) {
   void *block = NULL;
   size_t bytes = mem_array_bytes(params->count, sizeof(float));
   SBAG_TRY(mem_alloc(params->mem, bytes, "model: dense parameters", &block, status));
@@ -83,7 +83,7 @@ static sbag_code_t allocate(params_t *params, const dense_optimizer_info_t *info
   for (int s = 0; s < info->state_count; s++) {
     SBAG_TRY(mem_alloc(params->mem, bytes, "model: dense optimizer state", &block, status));
     params->states[s] = block;
-    for (int64_t i = 0; i < params->count; i++) params->states[s][i] = (float)info->initial[s];
+    for (int64_t i = 0; i < params->count; i++) params->states[s][i] = (float)info->states[s].initial;
   }
   size_t arrays = (size_t)params->layer_count * 2 * (size_t)(1 + info->state_count);
   SBAG_TRY(mem_alloc(params->mem, arrays * sizeof(model_array_t), "model: array names", &block, status));
@@ -101,7 +101,7 @@ sbag_code_t params_create(mem_t *mem, const params_layer_t *layers, int layer_co
   made.layers = block;
   memcpy(made.layers, layers, bytes);
   made.count = place_layers(&made);
-  dense_optimizer_info_t info = dense_optimizer_info(optimizer);
+  optimizer_info_t info = optimizer_info(optimizer);
   sbag_code_t code = allocate(&made, &info, status);
   if (code != SBAG_OK) {
     params_clear(&made);
@@ -117,7 +117,7 @@ void params_clear(params_t *params) {
   mem_free(params->mem, params->layers);
   mem_free(params->mem, params->weight);
   mem_free(params->mem, params->grad);
-  for (int s = 0; s < DENSE_OPTIMIZER_STATES_MAX; s++) mem_free(params->mem, params->states[s]);
+  for (int s = 0; s < OPTIMIZER_STATES_MAX; s++) mem_free(params->mem, params->states[s]);
   mem_free(params->mem, params->arrays);
   *params = (params_t){.mem = params->mem};
 }

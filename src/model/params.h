@@ -25,9 +25,9 @@ typedef struct params {
   mem_t *mem;
   int layer_count;
   params_layer_t *layers;
-  int64_t count;                             /* values in a block */
-  float *weight, *grad;                      /* [count] */
-  float *states[DENSE_OPTIMIZER_STATES_MAX]; /* [count] each; NULL beyond the optimizer's */
+  int64_t count;                       /* values in a block */
+  float *weight, *grad;                /* [count] */
+  float *states[OPTIMIZER_STATES_MAX]; /* [count] each; NULL beyond the optimizer's */
   int array_count;
   model_array_t *arrays; /* parameters by layer, then states by layer */
 } params_t;

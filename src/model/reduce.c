@@ -1,0 +1,279 @@
+/* Dense gradients over ranks: buckets in flight during backward, or slices in a fixed order. */
+#include "model/reduce.h"
+
+#include "model/model.h"
+#include <string.h>
+
+static int64_t slices_of(int64_t samples) {
+  return (samples + MODEL_SLICE - 1) / MODEL_SLICE;
+}
+
+/* ---- creation ---- */
+
+static sbag_code_t create_buckets(reduce_t *r, int64_t bucket_bytes, sbag_status_t *status) {
+  if (bucket_bytes == 0) bucket_bytes = (int64_t)1 << 20;
+  r->bucket_count = bucket_bytes / (int64_t)sizeof(float);
+  if (r->bucket_count < 1) r->bucket_count = 1;
+  r->request_max = (r->count + r->bucket_count - 1) / r->bucket_count;
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(r->mem, mem_array_bytes(r->request_max, sizeof(comm_request_t *)), "model: buckets",
+                      &block, status));
+  r->requests = block;
+  return SBAG_OK;
+}
+
+/* Rank p's share of the parameters is [share_first(p), share_first(p + 1)). */
+static int64_t share_first(const reduce_t *r, int rank) {
+  int64_t size = comm_size(r->comm), each = r->count / size, more = r->count % size;
+  return each * rank + (rank < more ? rank : more);
+}
+
+static int64_t share_count(const reduce_t *r, int rank) {
+  return share_first(r, rank + 1) - share_first(r, rank);
+}
+
+static sbag_code_t create_slices(reduce_t *r, sbag_status_t *status) {
+  size_t size = (size_t)comm_size(r->comm);
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(r->mem, size * sizeof(reduce_deal_t), "model: slices", &block, status));
+  r->deals = block;
+  SBAG_TRY(mem_calloc(r->mem, size * sizeof(int), "model: slices", &block, status));
+  r->order = block;
+  SBAG_TRY(mem_calloc(r->mem, size * sizeof(int64_t), "model: slices", &block, status));
+  r->counts = block;
+  SBAG_TRY(mem_calloc(r->mem, 2 * size * sizeof(comm_part_t), "model: slices", &block, status));
+  r->parts = block;
+  size_t share = mem_array_bytes(share_count(r, comm_rank(r->comm)), sizeof(float));
+  SBAG_TRY(mem_alloc(r->mem, share, "model: a share of the gradients", &block, status));
+  r->share = block;
+  return SBAG_OK;
+}
+
+sbag_code_t reduce_create(comm_t *comm, mem_t *mem, float *grad, int64_t count, int64_t bucket_bytes,
+                          int by_slices, reduce_t *reduce, sbag_status_t *status) {
+  *reduce = (reduce_t){.comm = comm, .mem = mem, .count = count, .grad = grad, .by_slices = by_slices};
+  return by_slices ? create_slices(reduce, status) : create_buckets(reduce, bucket_bytes, status);
+}
+
+void reduce_clear(reduce_t *reduce) {
+  void *blocks[] = {reduce->requests, reduce->deals,    reduce->order, reduce->counts,     reduce->parts,
+                    reduce->sent,     reduce->received, reduce->share, reduce->slice_loss, reduce->all_loss};
+  for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) mem_free(reduce->mem, blocks[i]);
+  *reduce = (reduce_t){.comm = reduce->comm, .mem = reduce->mem};
+}
+
+/* ---- buckets ---- */
+
+static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
+  int64_t first = r->begun * r->bucket_count, left = r->count - first;
+  int64_t count = left < r->bucket_count ? left : r->bucket_count;
+  comm_request_t **request = &r->requests[r->begun];
+  SBAG_TRY(
+      r->comm->ops->allreduce_begin(r->comm, r->grad + first, count, COMM_F32, COMM_SUM, request, status));
+  r->begun++;
+  return SBAG_OK;
+}
+
+sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status) {
+  while (reduce->begun < reduce->request_max &&
+         (end == reduce->count || (reduce->begun + 1) * reduce->bucket_count <= end))
+    SBAG_TRY(begin_bucket(reduce, status));
+  return SBAG_OK;
+}
+
+sbag_code_t reduce_loss(reduce_t *reduce, double loss, sbag_status_t *status) {
+  reduce->loss[0] = loss;
+  reduce->loss[1] = (double)reduce->mine.samples;
+  return reduce->comm->ops->allreduce_begin(reduce->comm, reduce->loss, 2, COMM_F64, COMM_SUM,
+                                            &reduce->request, status);
+}
+
+/* Counts are exact in a double below 2^53. */
+static sbag_code_t end_buckets(reduce_t *r, double *loss, sbag_status_t *status) {
+  SBAG_TRY(comm_wait(r->comm, &r->request, "model: loss", status));
+  for (int64_t i = 0; i < r->begun; i++)
+    SBAG_TRY(comm_wait(r->comm, &r->requests[i], "model: dense gradients", status));
+  if (r->loss[1] != (double)r->mine.global_samples)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "model: the ranks' batches have %.0f samples together, but global_samples is %lld",
+                      r->loss[1], (long long)r->mine.global_samples);
+  *loss = r->loss[0];
+  return SBAG_OK;
+}
+
+/* ---- slices ---- */
+
+/* Insertion sort: ranks come in this order already, as a rule. */
+static void sort_deals(reduce_t *r) {
+  for (int p = 0; p < comm_size(r->comm); p++) {
+    int at = p;
+    for (; at > 0 && r->deals[r->order[at - 1]].first_sample > r->deals[p].first_sample; at--)
+      r->order[at] = r->order[at - 1];
+    r->order[at] = p;
+  }
+}
+
+/* All ranks see the same deals, so all come to the same end. */
+static sbag_code_t check_deals(reduce_t *r, sbag_status_t *status) {
+  int64_t next = 0, global = r->deals[0].global_samples;
+  for (int i = 0; i < comm_size(r->comm); i++) {
+    const reduce_deal_t *deal = &r->deals[r->order[i]];
+    if (deal->global_samples != global)
+      return status_set(status, SBAG_ERR_ARGUMENT,
+                        "model: rank %d has global_samples %lld, rank 0 %lld; they must be the same",
+                        r->order[i], (long long)deal->global_samples, (long long)global);
+    if (deal->samples == 0) continue;
+    if (deal->first_sample != next || next % MODEL_SLICE != 0)
+      return status_set(status, SBAG_ERR_ARGUMENT,
+                        "model: rank %d's samples begin at %lld of the global batch; reproducible mode needs "
+                        "them to begin where those before end, %lld, and at a multiple of %d",
+                        r->order[i], (long long)deal->first_sample, (long long)next, (int)MODEL_SLICE);
+    next += deal->samples;
+  }
+  if (next == global) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT,
+                    "model: the ranks' batches have %lld samples together, but global_samples is %lld",
+                    (long long)next, (long long)global);
+}
+
+static sbag_code_t renew(mem_t *mem, int64_t count, int64_t width, size_t size, void **block,
+                         sbag_status_t *status) {
+  int64_t all;
+  if (__builtin_mul_overflow(count, width, &all)) all = INT64_MAX;
+  mem_free(mem, *block);
+  *block = NULL;
+  return mem_alloc(mem, mem_array_bytes(all, size), "model: gradients of slices", block, status);
+}
+
+/* At least half as much again as before, so that slowly growing batches do not allocate every time. */
+static int64_t grown(int64_t room, int64_t slices) {
+  return slices > room + room / 2 ? slices : room + room / 2;
+}
+
+static sbag_code_t room_for_mine(reduce_t *r, int64_t slices, sbag_status_t *status) {
+  if (r->sent != NULL && slices <= r->slice_room) return SBAG_OK;
+  int64_t room = grown(r->slice_room, slices);
+  void *sent = r->sent, *loss = r->slice_loss;
+  r->slice_room = 0;
+  sbag_code_t code = renew(r->mem, room, r->count, sizeof(float), &sent, status);
+  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof(double), &loss, status);
+  r->sent = sent;
+  r->slice_loss = loss;
+  if (code == SBAG_OK) r->slice_room = room;
+  return code;
+}
+
+static sbag_code_t room_for_all(reduce_t *r, int64_t slices, sbag_status_t *status) {
+  if (r->received != NULL && slices <= r->all_room) return SBAG_OK;
+  int64_t room = grown(r->all_room, slices);
+  void *received = r->received, *loss = r->all_loss;
+  r->all_room = 0;
+  int64_t share = share_count(r, comm_rank(r->comm));
+  sbag_code_t code = renew(r->mem, room, share, sizeof(float), &received, status);
+  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof(double), &loss, status);
+  r->received = received;
+  r->all_loss = loss;
+  if (code == SBAG_OK) r->all_room = room;
+  return code;
+}
+
+sbag_code_t reduce_begin(reduce_t *reduce, const reduce_deal_t *mine, sbag_status_t *status) {
+  reduce->mine = *mine;
+  reduce->begun = 0;
+  reduce->active = 1;
+  if (!reduce->by_slices) return SBAG_OK;
+  SBAG_TRY(comm_allgather(reduce->comm, &reduce->mine, (int64_t)sizeof *mine, reduce->deals, "model: deals",
+                          status));
+  sort_deals(reduce);
+  SBAG_TRY(check_deals(reduce, status));
+  sbag_code_t code = room_for_mine(reduce, slices_of(mine->samples), status);
+  if (code == SBAG_OK) code = room_for_all(reduce, slices_of(mine->global_samples), status);
+  return comm_agree(reduce->comm, code, status);
+}
+
+void reduce_slice(reduce_t *reduce, int64_t slice, double loss) {
+  int64_t slices = slices_of(reduce->mine.samples);
+  reduce->slice_loss[slice] = loss;
+  for (int p = 0; p < comm_size(reduce->comm); p++) {
+    int64_t first = share_first(reduce, p), count = share_count(reduce, p);
+    memcpy(reduce->sent + slices * first + slice * count, reduce->grad + first,
+           (size_t)count * sizeof(float));
+  }
+}
+
+sbag_code_t reduce_slices_done(reduce_t *reduce, sbag_status_t *status) {
+  int size = comm_size(reduce->comm);
+  int64_t slices = slices_of(reduce->mine.samples), before = 0;
+  int64_t share = share_count(reduce, comm_rank(reduce->comm));
+  comm_part_t *send = reduce->parts, *receive = reduce->parts + size;
+  for (int p = 0; p < size; p++) {
+    int64_t theirs = slices_of(reduce->deals[p].samples);
+    send[p] = (comm_part_t){.data = reduce->sent + slices * share_first(reduce, p),
+                            .bytes = slices * share_count(reduce, p) * (int64_t)sizeof(float)};
+    receive[p] = (comm_part_t){.data = reduce->received + before * share,
+                               .bytes = theirs * share * (int64_t)sizeof(float)};
+    before += theirs;
+  }
+  return reduce->comm->ops->exchange_begin(reduce->comm, send, receive, &reduce->request, status);
+}
+
+/* Where rank p's slices begin among what was received: those of the ranks before it. */
+static int64_t slices_before(const reduce_t *r, int rank) {
+  int64_t before = 0;
+  for (int p = 0; p < rank; p++) before += slices_of(r->deals[p].samples);
+  return before;
+}
+
+static void sum_share(reduce_t *r) {
+  int64_t share = share_count(r, comm_rank(r->comm));
+  float *restrict sum = r->share;
+  memset(sum, 0, (size_t)share * sizeof *sum);
+  for (int i = 0; i < comm_size(r->comm); i++) {
+    int rank = r->order[i];
+    const float *restrict grad = r->received + slices_before(r, rank) * share;
+    for (int64_t s = 0; s < slices_of(r->deals[rank].samples); s++, grad += share)
+      for (int64_t k = 0; k < share; k++) sum[k] += grad[k];
+  }
+}
+
+static double sum_loss(const reduce_t *r) {
+  double sum = 0.0;
+  for (int i = 0; i < comm_size(r->comm); i++) {
+    int64_t first = slices_before(r, r->order[i]);
+    for (int64_t s = 0; s < slices_of(r->deals[r->order[i]].samples); s++) sum += r->all_loss[first + s];
+  }
+  return sum;
+}
+
+static sbag_code_t end_slices(reduce_t *r, double *loss, sbag_status_t *status) {
+  SBAG_TRY(comm_wait(r->comm, &r->request, "model: dense gradients of slices", status));
+  sum_share(r);
+  for (int p = 0; p < comm_size(r->comm); p++) r->counts[p] = share_count(r, p) * (int64_t)sizeof(float);
+  SBAG_TRY(comm_allgatherv(r->comm, r->share, r->counts, r->grad, "model: dense gradients", status));
+  for (int p = 0; p < comm_size(r->comm); p++)
+    r->counts[p] = slices_of(r->deals[p].samples) * (int64_t)sizeof(double);
+  SBAG_TRY(comm_allgatherv(r->comm, r->slice_loss, r->counts, r->all_loss, "model: loss", status));
+  *loss = sum_loss(r);
+  return SBAG_OK;
+}
+
+/* ---- both ---- */
+
+sbag_code_t reduce_end(reduce_t *reduce, double *loss, sbag_status_t *status) {
+  SBAG_TRY(reduce->by_slices ? end_slices(reduce, loss, status) : end_buckets(reduce, loss, status));
+  reduce->active = 0;
+  return SBAG_OK;
+}
+
+/* Their outcome matters no more: the step has an error already, and a comm that breaks here says so at its
+ * next use. */
+void reduce_abandon(reduce_t *reduce) {
+  if (!reduce->active) return;
+  if (reduce->request != NULL) comm_wait(reduce->comm, &reduce->request, "model: loss", NULL);
+  for (int64_t i = 0; i < reduce->begun; i++)
+    if (reduce->requests[i] != NULL)
+      comm_wait(reduce->comm, &reduce->requests[i], "model: dense gradients", NULL);
+  reduce->begun = 0;
+  reduce->active = 0;
+  if (comm_check(reduce->comm, NULL) != SBAG_OK) reduce->stranded = 1;
+}
