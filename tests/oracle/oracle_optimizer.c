@@ -173,7 +173,7 @@ static void rmsprop(const row_t *row) {
   }
 }
 
-/* FBGEMM ----------------------------------------------------------------------------------------------- */
+/* FBGEMM. Where its LAMB or LARS would divide zero by zero, the step is zero here. */
 
 static double sum_of_squares(const double *values, int64_t count) {
   double sum = 0;
@@ -227,7 +227,8 @@ static void fbgemm_adam_or_lamb(const row_t *row, int row_wise, int lamb) {
                      (1 - options->beta2) * sum_of_squares(row->grad, row->dim) / (double)row->dim;
   /* The gradient's place takes the direction. */
   for (int64_t d = 0; d < row->dim; d++) row->grad[d] = fbgemm_direction(row, d, row_wise);
-  if (lamb) ratio = sqrt(sum_of_squares(row->weight, row->dim)) / sqrt(sum_of_squares(row->grad, row->dim));
+  double length = sqrt(sum_of_squares(row->grad, row->dim));
+  if (lamb) ratio = length == 0 ? 0 : sqrt(sum_of_squares(row->weight, row->dim)) / length;
   for (int64_t d = 0; d < row->dim; d++) row->weight[d] -= row->lr * ratio * row->grad[d];
 }
 
@@ -235,7 +236,8 @@ static void lars_sgd(const row_t *row) {
   const sbag_optimizer_options_t *options = row->options;
   double weight_norm = sqrt(sum_of_squares(row->weight, row->dim));
   double grad_norm = sqrt(sum_of_squares(row->grad, row->dim));
-  double lr = row->lr * options->eta * weight_norm / (grad_norm + options->weight_decay * weight_norm);
+  double length = grad_norm + options->weight_decay * weight_norm;
+  double lr = length == 0 ? 0 : row->lr * options->eta * weight_norm / length;
   for (int64_t d = 0; d < row->dim; d++) {
     double g = row->grad[d] + options->weight_decay * row->weight[d];
     row->state[0][d] = options->momentum * row->state[0][d] + lr * g;
