@@ -62,7 +62,7 @@ typedef struct replay {
   double lr_peak; /* the largest rate up to `last`; below 0: not looked for yet */
   int64_t last;
   int64_t filled; /* of[0 .. filled - 1] belong to steps last, last - 1, ... */
-  step_values_t of[REPLAY];
+  step_values_t of[REPLAY], beyond;
 } replay_t;
 
 static void replay_start(replay_t *replay, const optimizer_rows_t *rows, int64_t last) {
@@ -78,27 +78,38 @@ static step_values_t replay_compute(const replay_t *replay, int64_t step) {
   return step_values(rows->options, step, rows->lr_log[step - rows->epoch_step - 1]);
 }
 
-static step_values_t replay_at(replay_t *replay, int64_t step) {
-  int64_t back = replay->last - step;
-  if (back >= REPLAY) return replay_compute(replay, step);
+/* Valid until the next call. */
+static const step_values_t *replay_at(replay_t *replay, int64_t step) {
+  const int64_t back = replay->last - step;
+  if (back >= REPLAY) {
+    replay->beyond = replay_compute(replay, step);
+    return &replay->beyond;
+  }
   for (; replay->filled <= back; replay->filled++)
     replay->of[replay->filled] = replay_compute(replay, replay->last - replay->filled);
-  return replay->of[back];
+  return &replay->of[back];
 }
 
-/* Bounds on what any step from `step` on multiplies with. Before a row has lagged for long the search through
- * the log does not pay: no bound is known then. */
-static step_values_t replay_most(replay_t *replay, int64_t step, int long_lag) {
+/* Bounds on what any step from `step` on multiplies with. For a few steps the search through the log does not
+ * pay: no bound is known then. */
+static step_values_t replay_most(replay_t *replay, int64_t step) {
   const optimizer_rows_t *rows = replay->rows;
-  if (long_lag && replay->lr_peak < 0) {
+  const int known = replay->lr_peak >= 0 || replay->last - step >= STILL_EVERY;
+  if (known && replay->lr_peak < 0) {
     replay->lr_peak = 0;
     for (int64_t i = 0; i < replay->last - rows->epoch_step; i++)
       replay->lr_peak = fmax(replay->lr_peak, fabs(rows->lr_log[i]));
   }
-  step_values_t most = replay_at(replay, step);
-  most.lr = long_lag ? replay->lr_peak : INFINITY;
+  step_values_t most = *replay_at(replay, step);
+  most.lr = known ? replay->lr_peak : INFINITY;
   /* bias1 grows with the step (1 where there is none), but for pow's last digits. */
   most.rate = most.lr / most.bias1 * (1 + 1e-9);
+  /* AdamW, as a lower bound: what all remaining steps together leave of a weight; 0.99 covers the rounding of
+   * OPTIMIZER_LR_LOG products. */
+  if (rows->options->kind == SBAG_OPT_ADAMW) {
+    const double each = 1 - most.lr * rows->options->weight_decay;
+    most.shrink = known && each > 0 ? 0.99 * pow(each, (double)(replay->last - step + 1)) : 0;
+  }
   return most;
 }
 
@@ -142,15 +153,21 @@ void optimizer_update_scalar(const optimizer_update_t *update) {
   }
 }
 
+/* Goes through the epoch in blocks of REPLAY steps, all rows in each, so that a block's coefficients are
+ * computed once for all of them. */
 void optimizer_catch_up_scalar(const optimizer_rows_t *at, int64_t step, int64_t count, const int64_t *rows) {
+  int64_t reached = at->epoch_step;
   replay_t replay;
-  replay_start(&replay, at, step);
-  for (int64_t i = 0; i < count; i++) {
-    int64_t row = rows != NULL ? rows[i] : i;
-    if (at->dtype == SBAG_F32) {
-      row_catch_up_f32(&replay, row);
-    } else {
-      row_catch_up_f64(&replay, row);
+  while (reached < step) {
+    reached = step - reached > REPLAY ? reached + REPLAY : step;
+    replay_start(&replay, at, reached);
+    for (int64_t i = 0; i < count; i++) {
+      int64_t row = rows != NULL ? rows[i] : i;
+      if (at->dtype == SBAG_F32) {
+        row_catch_up_f32(&replay, row);
+      } else {
+        row_catch_up_f64(&replay, row);
+      }
     }
   }
 }
