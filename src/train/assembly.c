@@ -7,13 +7,12 @@
 
 /* ---- the reader's config ---- */
 
-static sbag_code_t movielens_source(const settings_movielens_t *from, reader_movielens_config_t *to) {
+static void movielens_source(const settings_movielens_t *from, reader_movielens_config_t *to) {
   *to = (reader_movielens_config_t){.folder = from->folder,
                                     .name = from->name,
                                     .like_threshold = from->like_threshold,
                                     .history_length = from->history_length,
                                     .shuffle_labels = from->shuffle_labels};
-  return SBAG_OK;
 }
 
 static sbag_code_t delimited_source(const settings_delimited_t *from, assembly_source_t *source,
@@ -74,7 +73,8 @@ static sbag_code_t fill_source(const settings_data_t *data, assembly_source_t *s
                                sbag_status_t *status) {
   switch (source->config.kind) {
   case READER_MOVIELENS:
-    return movielens_source(&data->movielens, &source->config.source.movielens);
+    movielens_source(&data->movielens, &source->config.source.movielens);
+    return SBAG_OK;
   case READER_DELIMITED:
     return delimited_source(&data->delimited, source, status);
   case READER_SYNTHETIC:
@@ -126,13 +126,6 @@ static const settings_feature_t *find_feature(const settings_t *s, const char *n
   return NULL;
 }
 
-static const settings_table_t *find_table(const settings_t *s, const char *name) {
-  const settings_table_t *tables = s->tables.items;
-  for (int i = 0; i < s->tables.count; i++)
-    if (strcmp(tables[i].name, name) == 0) return &tables[i];
-  return NULL;
-}
-
 static const char *table_of(const settings_t *s, const char *feature) {
   const settings_feature_t *given = find_feature(s, feature);
   return given != NULL && given->table[0] != '\0' ? given->table : feature;
@@ -173,12 +166,11 @@ static int64_t rows_needed(const builder_t *b, const char *table) {
   return rows;
 }
 
-static sbag_code_t take_ranks(builder_t *b, const settings_table_t *given, sbag_table_options_t *table) {
-  if (given->ranks.count == 0) return SBAG_OK;
+static void take_ranks(builder_t *b, const settings_table_t *given, sbag_table_options_t *table) {
+  if (given->ranks.count == 0) return;
   table->ranks = b->out->ranks + b->rank_used;
   table->rank_count = given->ranks.count;
   for (int i = 0; i < given->ranks.count; i++) b->out->ranks[b->rank_used++] = (int)given->ranks.values[i];
-  return SBAG_OK;
 }
 
 /* Appends a table; `given` holds its keys (the defaults where the config does not list it). */
@@ -203,7 +195,8 @@ static sbag_code_t add_table(builder_t *b, const char *name, const settings_tabl
   t->optimizer = settings_optimizer_options(&given->optimizer);
   t->layout = (sbag_layout_t)given->layout;
   t->replicated = given->replicated;
-  return take_ranks(b, given, t);
+  take_ranks(b, given, t);
+  return SBAG_OK;
 }
 
 static int table_index(const builder_t *b, const char *name) {
@@ -218,9 +211,7 @@ static sbag_code_t add_tables(builder_t *b) {
   for (int i = 0; i < b->settings->tables.count; i++) SBAG_TRY(add_table(b, tables[i].name, &tables[i]));
   for (int i = 0; i < reader_feature_count(b->reader); i++) {
     const char *name = table_of(b->settings, reader_feature(b->reader, i)->name);
-    if (table_index(b, name) >= 0) continue;
-    const settings_table_t *listed = find_table(b->settings, name);
-    SBAG_TRY(add_table(b, name, listed != NULL ? listed : &b->settings->table));
+    if (table_index(b, name) < 0) SBAG_TRY(add_table(b, name, &b->settings->table));
   }
   return SBAG_OK;
 }

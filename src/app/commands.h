@@ -1,0 +1,9 @@
+/* The commands of `shardbag`, one file each. */
+#ifndef APP_COMMANDS_H
+#define APP_COMMANDS_H
+
+#include "app/options.h"
+
+extern const command_t command_train, command_eval, command_plan;
+
+#endif

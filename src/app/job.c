@@ -1,0 +1,146 @@
+/* Starting, agreeing, and ending with one voice. */
+#include "app/job.h"
+
+#include "collection/context.h"
+#include <shardbag/mpi.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int job_speaks_early(void) {
+  static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    const char *rank = getenv(names[i]);
+    if (rank != NULL) return strcmp(rank, "0") == 0;
+  }
+  return 1;
+}
+
+static void log_line(void *user, sbag_log_level_t level, const char *line) {
+  (void)user;
+  if (level == SBAG_LOG_WARNING) fprintf(stderr, "warning: %s\n", line);
+}
+
+static sbag_code_t block_signal(sbag_status_t *status) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  if (sigprocmask(SIG_BLOCK, &set, NULL) == 0) return SBAG_OK;
+  return status_set(status, SBAG_ERR_STATE, "cannot block SIGUSR1: %s", strerror(errno));
+}
+
+static sbag_context_options_t context_options(const job_t *job) {
+  sbag_context_options_t o = sbag_context_options_default();
+  if (job->timeout_s >= 0) o.timeout_s = job->timeout_s;
+  o.log = log_line;
+  return o;
+}
+
+/* SIGUSR1 is blocked before any thread exists (see train.h). */
+static sbag_code_t start(const char *command, const options_t *options, job_t *job, sbag_status_t *status) {
+  *job = (job_t){.command = command, .timeout_s = options->timeout_s, .size = 1};
+  job->rank = job_speaks_early() ? 0 : 1; /* who speaks if MPI cannot start */
+  SBAG_TRY(block_signal(status));
+  int provided = 0;
+  if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+    return status_set(status, SBAG_ERR_COMM, "MPI cannot start");
+  MPI_Comm_rank(MPI_COMM_WORLD, &job->rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &job->size);
+  SBAG_TRY(mem_create(&job->mem, status));
+  sbag_context_options_t o = context_options(job);
+  return sbag_context_create_mpi(MPI_COMM_WORLD, &o, &job->control, status);
+}
+
+/* FNV-1a, kept positive. */
+static int64_t text_hash(const char *text) {
+  uint64_t hash = 14695981039346656037u;
+  for (; *text != '\0'; text++) hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+  return (int64_t)(hash >> 1);
+}
+
+static sbag_code_t check_same(job_t *job, const settings_t *settings, const char *file,
+                              sbag_status_t *status) {
+  int64_t hash = text_hash(config_tree_text(settings->tree));
+  int64_t range[2] = {hash, -hash}; /* least and, negated, greatest */
+  SBAG_TRY(comm_allreduce(context_comm(job->control), range, 2, COMM_I64, COMM_MIN, "config", status));
+  if (range[0] == -range[1]) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT,
+                    "%s: ranks have read different texts; every rank needs the same config", file);
+}
+
+/* The config, read by every rank. */
+static sbag_code_t load_settings(job_t *job, const char *file, const options_t *options, settings_t *settings,
+                                 sbag_status_t *status) {
+  sbag_code_t code = settings_load(file, options->sets, options->set_count, job->mem, settings, status);
+  int loaded = code == SBAG_OK;
+  code = sbag_context_agree(job->control, code, status);
+  if (code == SBAG_OK) code = check_same(job, settings, file, status);
+  if (code != SBAG_OK && loaded) settings_clear(settings);
+  return code;
+}
+
+sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *status) {
+  sbag_context_options_t o = context_options(job);
+  o.exchange = (sbag_exchange_t)settings->exchange.kind;
+  o.chunk_bytes = settings->exchange.chunk_bytes;
+  o.reproducible = settings->train.reproducible;
+  return sbag_context_create_mpi(MPI_COMM_WORLD, &o, &job->context, status);
+}
+
+static void say(const job_t *job, const sbag_status_t *status) {
+  fflush(stdout);
+  fprintf(stderr, "shardbag %s: %s\n", job->command, status->message);
+  fflush(stderr);
+}
+
+static int is_broken(sbag_context_h context) {
+  return context != NULL && comm_check(context_comm(context), NULL) != SBAG_OK;
+}
+
+/* A job whose ranks cannot reach each other any more ends by MPI_Abort. Rank 0 speaks and aborts at once; a
+ * higher rank gets as far as speaking only if all below it hang or are gone. */
+static void end_broken(const job_t *job, int exit_code, const sbag_status_t *status) {
+  if (job->rank > 0) {
+    double wait_s = 2.0 + 0.25 * job->rank;
+    struct timespec wait = {.tv_sec = (time_t)wait_s,
+                            .tv_nsec = (long)(1e9 * (wait_s - (double)(time_t)wait_s))};
+    nanosleep(&wait, NULL);
+  }
+  say(job, status);
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
+
+static int end(job_t *job, int exit_code, const sbag_status_t *status) {
+  int started = 0;
+  if (MPI_Initialized(&started) != MPI_SUCCESS) started = 0;
+  if (exit_code != EXIT_DONE) {
+    if (started && (job->control == NULL || is_broken(job->control) || is_broken(job->context)))
+      end_broken(job, exit_code, status);
+    if (job->rank == 0) say(job, status);
+  }
+  sbag_context_destroy(&job->context);
+  sbag_context_destroy(&job->control);
+  mem_destroy(&job->mem);
+  if (started) MPI_Finalize();
+  return exit_code;
+}
+
+int job_run(const char *command, const options_t *options, const char *config, job_body_t body) {
+  job_t job;
+  settings_t settings;
+  sbag_status_t status;
+  status_clear(&status);
+  int exit_code = EXIT_OTHER;
+  if (start(command, options, &job, &status) == SBAG_OK) {
+    exit_code = EXIT_USAGE;
+    if (load_settings(&job, config, options, &settings, &status) == SBAG_OK) {
+      exit_code = body(&job, &settings, options, &status);
+      settings_clear(&settings);
+    }
+  }
+  return end(&job, exit_code, &status);
+}

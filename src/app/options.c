@@ -1,0 +1,164 @@
+/* Parsing a command's part of the command line. */
+#include "app/options.h"
+
+#include "base/status.h"
+#include "config/schema.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct option_entry {
+  int bit; /* 0: every command */
+  const char *name, *value, *help;
+} option_entry_t;
+
+static const option_entry_t entries[] = {
+    {0, "help", NULL, "print this and exit"},
+    {OPTION_HELP_CONFIG, "help-config", NULL, "print every key of a config, with type, default and meaning"},
+    {OPTION_SET, "set", "KEY=VALUE", "override a key of the config, as train.epochs=2; repeatable"},
+    {OPTION_JSON, "json", "FILE", "append one JSON object a line to FILE"},
+    {OPTION_PROGRESS, "progress", "KIND",
+     "auto, bar, plain or none (auto: a bar on a terminal, not under mpirun)"},
+    {OPTION_TIMEOUT, "timeout", "SECONDS",
+     "give up on a rank that is silent for so long; 0 waits for ever (60)"},
+    {OPTION_RANKS, "ranks", "N", "plan for N ranks instead of those launched"}};
+enum { ENTRIES = sizeof entries / sizeof entries[0] };
+
+void options_print_help(const command_t *command) {
+  printf("Usage: shardbag %s [OPTIONS] %s\n\n%s\n\n", command->name, command->arguments, command->summary);
+  for (int i = 0; i < ENTRIES; i++) {
+    const option_entry_t *e = &entries[i];
+    if (e->bit != 0 && (command->options & e->bit) == 0) continue;
+    char left[64];
+    snprintf(left, sizeof left, "--%s%s%s", e->name, e->value != NULL ? " " : "",
+             e->value != NULL ? e->value : "");
+    printf("  %-20s %s\n", left, e->help);
+  }
+  printf("\n%s", command->details);
+}
+
+static sbag_code_t refuse(const command_t *command, sbag_status_t *status, const char *what,
+                          const char *word) {
+  return status_set(status, SBAG_ERR_ARGUMENT, "shardbag %s: %s '%s'; see shardbag %s --help", command->name,
+                    what, word, command->name);
+}
+
+static int under_launcher(void) {
+  static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK"};
+  for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++)
+    if (getenv(marks[i]) != NULL) return 1;
+  return 0;
+}
+
+static journal_progress_t progress_auto(void) {
+  return isatty(STDOUT_FILENO) && !under_launcher() ? JOURNAL_BAR : JOURNAL_PLAIN;
+}
+
+static sbag_code_t take_progress(const command_t *command, const char *word, options_t *options,
+                                 sbag_status_t *status) {
+  if (strcmp(word, "auto") == 0)
+    options->progress = progress_auto();
+  else if (strcmp(word, "bar") == 0)
+    options->progress = JOURNAL_BAR;
+  else if (strcmp(word, "plain") == 0)
+    options->progress = JOURNAL_PLAIN;
+  else if (strcmp(word, "none") == 0)
+    options->progress = JOURNAL_NONE;
+  else
+    return refuse(command, status, "--progress is auto, bar, plain or none, not", word);
+  return SBAG_OK;
+}
+
+static sbag_code_t take_number(const command_t *command, const char *name, const char *word, double min,
+                               double max, double *value, sbag_status_t *status) {
+  char *end = NULL, what[96];
+  errno = 0;
+  *value = strtod(word, &end);
+  if (end != word && *end == '\0' && errno == 0 && *value >= min && *value <= max) return SBAG_OK;
+  snprintf(what, sizeof what, "--%s is a number from %g to %g, not", name, min, max);
+  return refuse(command, status, what, word);
+}
+
+static sbag_code_t take_option(const command_t *command, const option_entry_t *entry, const char *value,
+                               options_t *options, sbag_status_t *status) {
+  double number = 0;
+  if (entry->bit != 0 && (command->options & entry->bit) == 0)
+    return refuse(command, status, "does not take the option", entry->name);
+  switch (entry->bit) {
+  case OPTION_HELP_CONFIG:
+    options->help_config = 1;
+    break;
+  case OPTION_SET:
+    if (options->set_count == OPTIONS_SETS_MAX) return refuse(command, status, "too many --set, at", value);
+    options->sets[options->set_count++] = value;
+    break;
+  case OPTION_JSON:
+    options->json = value;
+    break;
+  case OPTION_PROGRESS:
+    return take_progress(command, value, options, status);
+  case OPTION_TIMEOUT:
+    return take_number(command, entry->name, value, 0, 1e9, &options->timeout_s, status);
+  case OPTION_RANKS:
+    SBAG_TRY(take_number(command, entry->name, value, 1, 1e6, &number, status));
+    if (number != floor(number)) return refuse(command, status, "--ranks is an integer, not", value);
+    options->ranks = (int64_t)number;
+    break;
+  default:
+    options->help = 1;
+  }
+  return SBAG_OK;
+}
+
+/* What getopt_long did not like: '?' an unknown word, ':' a value that is missing. */
+static sbag_code_t refuse_option(const command_t *command, int found, const char *word,
+                                 sbag_status_t *status) {
+  if (found == ':') return refuse(command, status, "a value is missing behind", word);
+  const char *names[ENTRIES];
+  int count = 0;
+  for (int i = 0; i < ENTRIES; i++)
+    if (entries[i].bit == 0 || (command->options & entries[i].bit) != 0) names[count++] = entries[i].name;
+  const char *nearest = strncmp(word, "--", 2) == 0 ? config_nearest(word + 2, names, count) : NULL;
+  if (nearest == NULL) return refuse(command, status, "unknown option", word);
+  return status_set(status, SBAG_ERR_ARGUMENT, "shardbag %s: unknown option '%s', did you mean '--%s'?",
+                    command->name, word, nearest);
+}
+
+static sbag_code_t take_arguments(const command_t *command, int count, char **words, options_t *options,
+                                  sbag_status_t *status) {
+  if (options->help || options->help_config) return SBAG_OK;
+  if (count > command->argument_count)
+    return refuse(command, status, "unexpected argument", words[command->argument_count]);
+  if (count < command->argument_count)
+    return refuse(command, status, "arguments are missing, needed:", command->arguments);
+  for (int i = 0; i < count; i++) options->arguments[i] = words[i];
+  return SBAG_OK;
+}
+
+sbag_code_t options_parse(const command_t *command, int argc, char **argv, options_t *options,
+                          sbag_status_t *status) {
+  struct option longs[ENTRIES + 1];
+  memset(longs, 0, sizeof longs);
+  for (int i = 0; i < ENTRIES; i++)
+    longs[i] = (struct option){.name = entries[i].name,
+                               .has_arg = entries[i].value != NULL ? required_argument : no_argument};
+  *options = (options_t){.timeout_s = -1, .progress = progress_auto()};
+  opterr = 0; /* one line, ours */
+  for (;;) {
+    int index = -1;
+    int found = getopt_long(argc, argv, ":h", longs, &index);
+    if (found == -1) break;
+    if (found == 'h')
+      options->help = 1;
+    else if (found != 0)
+      return refuse_option(command, found, argv[optind - 1], status);
+    else
+      SBAG_TRY(take_option(command, &entries[index], optarg, options, status));
+  }
+  return take_arguments(command, argc - optind, argv + optind, options, status);
+}

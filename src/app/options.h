@@ -1,0 +1,45 @@
+/* The command line: one table of options, of which each command takes some. getopt_long does the parsing;
+ * messages and help come from the tables. */
+#ifndef APP_OPTIONS_H
+#define APP_OPTIONS_H
+
+#include "train/journal.h"
+#include <shardbag/status.h>
+
+enum { OPTIONS_SETS_MAX = 256, OPTIONS_ARGUMENTS_MAX = 2 };
+
+/* Which options a command takes, besides --help. */
+typedef enum option_bit {
+  OPTION_JSON = 1,
+  OPTION_SET = 2,
+  OPTION_TIMEOUT = 4,
+  OPTION_PROGRESS = 8,
+  OPTION_HELP_CONFIG = 16,
+  OPTION_RANKS = 32
+} option_bit_t;
+
+typedef struct options {
+  const char *arguments[OPTIONS_ARGUMENTS_MAX];
+  const char *sets[OPTIONS_SETS_MAX];
+  int set_count;
+  const char *json; /* NULL: none */
+  double timeout_s; /* negative: the library's default */
+  journal_progress_t progress;
+  int64_t ranks; /* plan: 0 = those launched */
+  int help, help_config;
+} options_t;
+
+typedef struct command {
+  const char *name, *arguments, *summary; /* arguments: "CHECKPOINT CONFIG" */
+  int argument_count;
+  int options;                          /* option_bit_t */
+  const char *details;                  /* the end of --help */
+  int (*run)(const options_t *options); /* the exit code */
+} command_t;
+
+/* argv[0] is the command's name. An error is one line without a line end. */
+sbag_code_t options_parse(const command_t *command, int argc, char **argv, options_t *options,
+                          sbag_status_t *status);
+void options_print_help(const command_t *command);
+
+#endif

@@ -1,0 +1,241 @@
+/* Lines for people, objects for programs. */
+#include "train/journal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+static double now_s(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void journal_init(int rank, journal_progress_t progress, journal_t *journal) {
+  *journal = (journal_t){.speaks = rank == 0, .progress = progress};
+}
+
+sbag_code_t journal_add_file(journal_t *journal, const char *path, sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  FILE *file = fopen(path, "ae");
+  if (file == NULL)
+    return status_set(status, SBAG_ERR_IO, "%s: cannot open for JSON lines: %s", path, strerror(errno));
+  journal->files[journal->file_count] = file;
+  journal->paths[journal->file_count++] = path;
+  return SBAG_OK;
+}
+
+sbag_code_t journal_close(journal_t *journal, sbag_status_t *status) {
+  sbag_code_t code = SBAG_OK;
+  for (int i = 0; i < journal->file_count; i++)
+    if (fclose(journal->files[i]) != 0 && code == SBAG_OK)
+      code = status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", journal->paths[i], strerror(errno));
+  journal->file_count = 0;
+  return code;
+}
+
+/* ---- objects ---- */
+
+static json_object *event(const char *name) {
+  json_object *object = json_object_new_object();
+  json_object_object_add(object, "event", json_object_new_string(name));
+  return object;
+}
+
+static void add_int(json_object *object, const char *key, int64_t value) {
+  json_object_object_add(object, key, json_object_new_int64(value));
+}
+
+/* JSON knows no NaN: null. Nine digits tell any two float32 apart. */
+static void add_real(json_object *object, const char *key, double value) {
+  char text[64];
+  snprintf(text, sizeof text, "%.9g", value);
+  json_object_object_add(object, key, isfinite(value) ? json_object_new_double_s(value, text) : NULL);
+}
+
+/* Six decimals: what an evaluation on another number of ranks gives too. */
+static void add_metric(json_object *object, const char *key, double value) {
+  char text[64];
+  snprintf(text, sizeof text, "%.6f", value);
+  json_object_object_add(object, key, isfinite(value) ? json_object_new_double_s(value, text) : NULL);
+}
+
+/* Writes and frees the object. */
+static sbag_code_t emit(journal_t *journal, json_object *object, sbag_status_t *status) {
+  const char *text =
+      json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+  sbag_code_t code = SBAG_OK;
+  for (int i = 0; i < journal->file_count && code == SBAG_OK; i++)
+    if (fprintf(journal->files[i], "%s\n", text) < 0 || fflush(journal->files[i]) != 0)
+      code = status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", journal->paths[i], strerror(errno));
+  json_object_put(object);
+  return code;
+}
+
+/* ---- stdout ---- */
+
+static void clear_bar(const journal_t *journal) {
+  if (journal->progress == JOURNAL_BAR) fputs("\r\033[K", stdout);
+}
+
+static void time_text(double seconds, char *out, size_t room) {
+  long long s = seconds > 0 && seconds < 1e9 ? (long long)(seconds + 0.5) : 0;
+  if (s >= 3600)
+    snprintf(out, room, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+  else
+    snprintf(out, room, "%02lld:%02lld", s / 60, s % 60);
+}
+
+static double training_s(const journal_t *journal) {
+  return now_s() - journal->start_s - journal->paused_s;
+}
+
+static void left_text(const journal_t *journal, int64_t step, char *out, size_t room) {
+  double per_step = training_s(journal) / (double)step;
+  time_text(per_step * (double)(journal->total_steps - step), out, room);
+}
+
+static void draw_bar(journal_t *journal, int64_t step, double lr) {
+  enum { CELLS = 24 };
+  char bar[CELLS + 1], left[24];
+  double part = journal->total_steps > 0 ? (double)step / (double)journal->total_steps : 1.0;
+  int full = (int)(part * CELLS);
+  for (int i = 0; i < CELLS; i++) bar[i] = i < full ? '#' : '.';
+  bar[CELLS] = '\0';
+  left_text(journal, step, left, sizeof left);
+  printf("\r\033[K%3.0f%% [%s] step %" PRId64 "/%" PRId64 "  loss %.4f  lr %.3g  %.0f samples/s  %s left",
+         100 * part, bar, step, journal->total_steps, journal->loss, lr, journal->rate, left);
+  fflush(stdout);
+  journal->drawn_s = now_s();
+}
+
+static void print_line(const journal_t *journal, int64_t step, int64_t epoch, double lr) {
+  char left[24];
+  left_text(journal, step, left, sizeof left);
+  printf("step %" PRId64 "/%" PRId64 "  epoch %" PRId64 "  loss %.6f  lr %.4g  %.0f samples/s  %s left\n",
+         step, journal->total_steps, epoch, journal->loss, lr, journal->rate, left);
+  fflush(stdout);
+}
+
+/* ---- events ---- */
+
+sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
+                          int64_t samples, int64_t log_every, sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  journal->total_steps = total_steps;
+  journal->log_every = log_every;
+  journal->start_s = journal->since_s = now_s();
+  if (journal->progress != JOURNAL_NONE) {
+    printf("%s: %" PRId64 " training samples, %" PRId64 " steps on %d rank%s\n", name, samples, total_steps,
+           ranks, ranks == 1 ? "" : "s");
+    fflush(stdout);
+  }
+  json_object *object = event("start");
+  json_object_object_add(object, "name", json_object_new_string(name));
+  add_int(object, "ranks", ranks);
+  add_int(object, "steps", total_steps);
+  add_int(object, "samples", samples);
+  return emit(journal, object, status);
+}
+
+/* Closes the interval: its mean loss and speed. */
+static void take_interval(journal_t *journal) {
+  double now = now_s(), span = now - journal->since_s;
+  journal->loss = journal->loss_sum / (double)journal->loss_count;
+  journal->rate = span > 0 ? (double)journal->samples / span : 0;
+}
+
+static void reset_interval(journal_t *journal) {
+  journal->since_s = now_s();
+  journal->loss_sum = 0;
+  journal->loss_count = journal->samples = 0;
+}
+
+sbag_code_t journal_step(journal_t *journal, int64_t step, int64_t epoch, double loss, double lr,
+                         int64_t samples, sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  static const double redraw_s = 0.1;
+  journal->loss_sum += loss;
+  journal->loss_count++;
+  journal->samples += samples;
+  int due = step % journal->log_every == 0 || step == journal->total_steps;
+  int draw = journal->progress == JOURNAL_BAR && now_s() - journal->drawn_s >= redraw_s;
+  if (!due && !draw) return SBAG_OK;
+  take_interval(journal);
+  if (draw) draw_bar(journal, step, lr);
+  if (!due) return SBAG_OK;
+  if (journal->progress == JOURNAL_PLAIN) print_line(journal, step, epoch, lr);
+  json_object *object = event("train");
+  add_int(object, "step", step);
+  add_int(object, "epoch", epoch);
+  add_real(object, "loss", journal->loss);
+  add_real(object, "lr", lr);
+  add_real(object, "samples_per_s", journal->rate);
+  add_real(object, "seconds", training_s(journal));
+  reset_interval(journal);
+  return emit(journal, object, status);
+}
+
+void journal_pause(journal_t *journal) {
+  journal->pause_began_s = now_s();
+}
+
+void journal_resume(journal_t *journal) {
+  double pause = now_s() - journal->pause_began_s;
+  journal->paused_s += pause;
+  journal->since_s += pause;
+}
+
+sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, const metrics_result_t *result,
+                         sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  const struct {
+    const char *name;
+    double value;
+  } metrics[] = {{"auc", result->auc},
+                 {"logloss", result->logloss},
+                 {"normalized_entropy", result->normalized_entropy},
+                 {"calibration", result->calibration},
+                 {"accuracy", result->accuracy}};
+  enum { METRICS = sizeof metrics / sizeof metrics[0] };
+  clear_bar(journal);
+  for (int i = 0; i < METRICS; i++) printf("%s %s %.4f\n", space, metrics[i].name, metrics[i].value);
+  fflush(stdout);
+  json_object *object = event("eval");
+  json_object_object_add(object, "space", json_object_new_string(space));
+  add_int(object, "step", step);
+  add_int(object, "samples", result->samples);
+  for (int i = 0; i < METRICS; i++) add_metric(object, metrics[i].name, metrics[i].value);
+  return emit(journal, object, status);
+}
+
+sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  if (journal->progress != JOURNAL_NONE) {
+    clear_bar(journal);
+    printf("checkpoint %s\n", path);
+    fflush(stdout);
+  }
+  json_object *object = event("checkpoint");
+  add_int(object, "step", step);
+  json_object_object_add(object, "path", json_object_new_string(path));
+  return emit(journal, object, status);
+}
+
+sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  double seconds = training_s(journal);
+  if (journal->progress != JOURNAL_NONE) {
+    clear_bar(journal);
+    printf("trained %" PRId64 " steps in %.2f s (%s)\n", step, seconds, reason);
+    fflush(stdout);
+  }
+  json_object *object = event("end");
+  add_int(object, "step", step);
+  add_real(object, "seconds", seconds);
+  json_object_object_add(object, "reason", json_object_new_string(reason));
+  return emit(journal, object, status);
+}

@@ -1,0 +1,58 @@
+/* What a run tells while it goes: lines or a progress bar on stdout, and one JSON object a line in files.
+ * Rank 0 speaks; on the others every call does nothing.
+ *
+ * Objects: {"event":"start"|"train"|"eval"|"checkpoint"|"end", ...}; see the functions for the fields. */
+#ifndef TRAIN_JOURNAL_H
+#define TRAIN_JOURNAL_H
+
+#include "base/status.h"
+#include "train/metrics.h"
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum journal_progress { JOURNAL_NONE, JOURNAL_PLAIN, JOURNAL_BAR } journal_progress_t;
+
+enum { JOURNAL_FILES_MAX = 2 };
+
+typedef struct journal {
+  int speaks; /* 1 on rank 0 */
+  journal_progress_t progress;
+  FILE *files[JOURNAL_FILES_MAX];
+  const char *paths[JOURNAL_FILES_MAX]; /* borrowed */
+  int file_count;
+  int64_t log_every, total_steps;
+  /* since the last line */
+  double since_s, loss_sum;
+  int64_t loss_count, samples;
+  double drawn_s;    /* when the bar was drawn last */
+  double rate, loss; /* shown by the bar between lines */
+  double start_s, paused_s, pause_began_s;
+} journal_t;
+
+/* Not collective. `rank` 0 speaks. */
+void journal_init(int rank, journal_progress_t progress, journal_t *journal);
+/* Adds a file for JSON lines, kept if it is there: new lines are appended. path is borrowed. */
+sbag_code_t journal_add_file(journal_t *journal, const char *path, sbag_status_t *status);
+/* Closes the files; refuses what could not be written. */
+sbag_code_t journal_close(journal_t *journal, sbag_status_t *status);
+
+/* "start": name, ranks, steps, samples (of the training split), parameters of the loop. Starts the clock. */
+sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
+                          int64_t samples, int64_t log_every, sbag_status_t *status);
+/* A step was taken. Every log_every steps "train": step, epoch, loss (mean since the last line), lr,
+ * samples_per_s, seconds. */
+sbag_code_t journal_step(journal_t *journal, int64_t step, int64_t epoch, double loss, double lr,
+                         int64_t samples, sbag_status_t *status);
+/* Time between pause and resume counts neither for samples/s nor as training. */
+void journal_pause(journal_t *journal);
+void journal_resume(journal_t *journal);
+/* "eval": space, step, samples, auc, logloss, normalized_entropy, calibration, accuracy; on stdout a line
+ * "space metric number" each. */
+sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, const metrics_result_t *result,
+                         sbag_status_t *status);
+/* "checkpoint": step, path. */
+sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status);
+/* "end": step, seconds (of training alone), reason. */
+sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status);
+
+#endif

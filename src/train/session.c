@@ -1,0 +1,93 @@
+/* Opening and closing what a run needs, in the order in which one thing needs the other. */
+#include "train/session.h"
+
+#include "collection/context.h"
+
+#include <string.h>
+
+/* This rank's reader; its errors are its own and agreed by the caller. */
+static sbag_code_t open_reader(session_t *session, int64_t global_batch, const reader_blob_t *blobs,
+                               int blob_count, reader_t **reader, sbag_status_t *status) {
+  assembly_source_t source;
+  SBAG_TRY(assembly_source(session->settings, global_batch, comm_rank(session->comm),
+                           comm_size(session->comm), session->mem, &source, status));
+  sbag_code_t code = reader_open(&source.config, blobs, blob_count, session->mem, reader, status);
+  assembly_source_clear(&source);
+  return code;
+}
+
+/* The readers' blobs are one array each behind an accessor; reader_open wants them side by side. */
+static sbag_code_t copy_blobs(session_t *session, reader_blob_t **blobs, sbag_status_t *status) {
+  int count = reader_blob_count(session->training);
+  void *block = NULL;
+  SBAG_TRY(
+      mem_alloc(session->mem, mem_array_bytes(count, sizeof(reader_blob_t)), "reader blobs", &block, status));
+  *blobs = block;
+  for (int i = 0; i < count; i++) (*blobs)[i] = *reader_blob(session->training, i);
+  return SBAG_OK;
+}
+
+static sbag_code_t open_readers(session_t *session, const reader_blob_t *blobs, int blob_count, int parts,
+                                sbag_status_t *status) {
+  const settings_train_t *train = &session->settings->train;
+  if ((parts & SESSION_TRAINING) == 0)
+    return open_reader(session, train->eval_batch, blobs, blob_count, &session->evaluation, status);
+  SBAG_TRY(open_reader(session, train->global_batch, blobs, blob_count, &session->training, status));
+  reader_blob_t *fitted = NULL;
+  SBAG_TRY(copy_blobs(session, &fitted, status));
+  sbag_code_t code = open_reader(session, train->eval_batch, fitted, reader_blob_count(session->training),
+                                 &session->evaluation, status);
+  mem_free(session->mem, fitted);
+  return code;
+}
+
+static sbag_code_t open_all(session_t *session, const reader_blob_t *blobs, int blob_count, int parts,
+                            sbag_status_t *status) {
+  sbag_code_t code = open_readers(session, blobs, blob_count, parts, status);
+  if (code == SBAG_OK)
+    code =
+        assembly_create(session->settings, session_reader(session), session->mem, &session->assembly, status);
+  SBAG_TRY(comm_agree(session->comm, code, status));
+  if ((parts & SESSION_MODEL) == 0) return SBAG_OK;
+  return model_create(session->context, &session->assembly.model, session->mem, &session->model, status);
+}
+
+sbag_code_t session_open(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
+                         int blob_count, int parts, session_t *session, sbag_status_t *status) {
+  *session = (session_t){
+      .settings = settings, .context = context, .comm = context_comm(context), .mem = context_mem(context)};
+  sbag_code_t code = open_all(session, blobs, blob_count, parts, status);
+  if (code != SBAG_OK) session_close(session);
+  return code;
+}
+
+void session_close(session_t *session) {
+  model_destroy(&session->model);
+  assembly_clear(&session->assembly);
+  reader_close(&session->training);
+  reader_close(&session->evaluation);
+  memset(session, 0, sizeof *session);
+}
+
+const reader_t *session_reader(const session_t *session) {
+  return session->training != NULL ? session->training : session->evaluation;
+}
+
+sbag_code_t session_fail(session_t *session, sbag_status_t *status) {
+  comm_fail(session->comm, status);
+  return comm_check(session->comm, status); /* the same message, now with this rank's name */
+}
+
+model_batch_t session_batch(const session_t *session, const reader_batch_t *batch, sbag_bags_t *bags) {
+  for (int i = 0; i < session->assembly.model.feature_count; i++) {
+    const reader_bags_t *from = &batch->features[i];
+    bags[i] = sbag_bags_1d(from->indices, from->nnz, from->offsets, batch->samples + 1);
+    bags[i].include_last_offset = 1;
+  }
+  return (model_batch_t){.samples = batch->samples,
+                         .first_sample = batch->first_sample,
+                         .global_samples = batch->global_samples,
+                         .labels = batch->labels,
+                         .dense = batch->dense,
+                         .features = bags};
+}

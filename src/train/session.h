@@ -1,0 +1,45 @@
+/* What a run has open: the data, the model made to fit it, and where they came from.
+ *
+ * Two readers serve a training run: one walks the training split, the other the splits of an evaluation, so
+ * that an evaluation does not disturb the epoch. The second takes the first one's vocabularies. */
+#ifndef TRAIN_SESSION_H
+#define TRAIN_SESSION_H
+
+#include "comm/comm.h"
+#include "model/model.h"
+#include "reader/reader.h"
+#include "train/assembly.h"
+#include "train/settings.h"
+
+typedef struct session {
+  const settings_t *settings;
+  sbag_context_h context;
+  comm_t *comm; /* the context's */
+  mem_t *mem;   /* the context's */
+  reader_t *training, *evaluation;
+  assembly_t assembly;
+  model_t *model; /* NULL for a session without one */
+} session_t;
+
+enum {
+  SESSION_TRAINING = 1, /* open the training reader, and fit vocabularies unless blobs are given */
+  SESSION_MODEL = 2     /* create the model */
+};
+
+/* Collective; all ranks return the same. settings and context must outlive the session. blobs: a
+ * checkpoint's, or none. */
+sbag_code_t session_open(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
+                         int blob_count, int parts, session_t *session, sbag_status_t *status);
+/* Not collective. */
+void session_close(session_t *session);
+
+/* The reader that is open, whichever it is: for features, samples and blobs. */
+const reader_t *session_reader(const session_t *session);
+
+/* Ends the job's collective work after an error of this rank alone: the others' next wait returns it. */
+sbag_code_t session_fail(session_t *session, sbag_status_t *status);
+
+/* A reader's batch as the model wants it. bags: [features] storage. */
+model_batch_t session_batch(const session_t *session, const reader_batch_t *batch, sbag_bags_t *bags);
+
+#endif
