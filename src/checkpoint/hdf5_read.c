@@ -339,7 +339,7 @@ sbag_code_t checkpoint_read_array(checkpoint_reader_t *reader, const char *name,
 
 sbag_code_t checkpoint_read_blob(checkpoint_reader_t *reader, const char *name, void **data, int64_t *bytes,
                                  sbag_status_t *status) {
-  checkpoint_array_t array;
+  checkpoint_array_t array = {0};
   int64_t any = -1;
   SBAG_TRY(checkpoint_expect(reader, name, CHECKPOINT_U8, 1, &any, status));
   SBAG_TRY(checkpoint_array_info(reader, name, &array, status));
