@@ -21,6 +21,7 @@ logs=$root/build/check
 scratch=$(mktemp -d)
 shared_memory=$(mktemp -d -p /dev/shm 2>/dev/null) || shared_memory=$scratch
 trap 'rm -rf "$scratch" "$shared_memory"' EXIT
+export SHARDBAG_SOURCE_DIR=$root # where tests look for files that come with the repository
 export TMPDIR=$scratch OMPI_MCA_btl_vader_backing_directory=$shared_memory
 
 # step NAME LIMIT_S COMMAND...: runs it with a deadline. It counts by the last `N passed, N failed` that it prints,
