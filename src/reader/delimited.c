@@ -126,6 +126,21 @@ static void cut_by_order(source_t *source, int64_t rows) {
   }
 }
 
+/* What the buffers will need is measured now, so that they need not grow while training. */
+static void note_good(source_t *source, text_t row) {
+  delimited_t *d = source->state;
+  d->good_bytes += row.length;
+  for (int i = 0; i < d->column_count; i++) {
+    delimited_column_t *column = &d->columns[i];
+    if (column->c.kind != COLUMN_MULTI_HOT) continue;
+    int64_t tokens = reader_delimited_row_tokens(source, column);
+    column->tokens += tokens;
+    if (tokens > column->tokens_max) column->tokens_max = tokens;
+  }
+  if (!source->config->source.delimited.split_by_order)
+    source->samples[reader_delimited_split_of(source, d->line_count, 0)]++;
+}
+
 /* The first pass: which rows are bad, how many good ones each split has. */
 static sbag_code_t scan(source_t *source, sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
@@ -140,8 +155,8 @@ static sbag_code_t scan(source_t *source, sbag_status_t *status) {
     if (code != SBAG_OK && !config->skip_bad_rows) return code;
     if (code != SBAG_OK)
       SBAG_TRY(note_bad(source, d->line_count, status));
-    else if (!config->split_by_order)
-      source->samples[reader_delimited_split_of(source, d->line_count, 0)]++;
+    else
+      note_good(source, row);
     d->line_count++;
   }
   if (d->line_count == source->bad_rows)
@@ -161,7 +176,6 @@ typedef struct fit {
 static sbag_code_t fit_column(source_t *source, const delimited_column_t *column, int64_t line, fit_t *fit,
                               sbag_status_t *status) {
   const reader_column_t *c = &column->c;
-  text_t field = ((const delimited_t *)source->state)->fields[c->index], token = field;
   int64_t index;
   if (has_zscore(c)) {
     double value;
@@ -170,7 +184,8 @@ static sbag_code_t fit_column(source_t *source, const delimited_column_t *column
     fit->mean += off / (double)++fit->count;
     fit->squares += off * (value - fit->mean);
   }
-  if (!has_vocabulary(c)) return SBAG_OK;
+  if (!has_vocabulary(c)) return SBAG_OK; /* a skipped column need not be among the fields */
+  text_t field = ((const delimited_t *)source->state)->fields[c->index], token = field;
   if (c->kind == COLUMN_ONE_HOT) return reader_vocabulary_add(fit->all, token, &index, status);
   for (int64_t n = 0;
        (c->max_length == 0 || n < c->max_length) && reader_text_token(&field, c->separator, &token); n++)
@@ -294,13 +309,21 @@ static sbag_code_t save_column(source_t *source, const delimited_column_t *colum
   return SBAG_OK;
 }
 
+/* Twice the mean bag and some: a batch's sum stays below that even where a few bags are very long. */
+static int64_t room_for_bag(const source_t *source, const delimited_column_t *column) {
+  const delimited_t *d = source->state;
+  if (column->c.kind == COLUMN_ONE_HOT) return 1;
+  int64_t usual = 2 * (column->tokens / (d->line_count - source->bad_rows)) + 16;
+  return usual < column->tokens_max ? usual : column->tokens_max;
+}
+
 static void describe(source_t *source, const delimited_column_t *column) {
   if (column->feature < 0) return;
   reader_feature_t *f = &source->features[column->feature];
   memcpy(f->name, column->c.name, sizeof f->name);
   f->multi_hot = column->c.kind == COLUMN_MULTI_HOT;
   f->rows = has_vocabulary(&column->c) ? reader_vocabulary_count(column->vocabulary) + 1 : column->c.rows;
-  source->bag_max[column->feature] = !f->multi_hot;
+  source->bag_room[column->feature] = room_for_bag(source, column);
 }
 
 static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {

@@ -13,6 +13,7 @@ typedef struct delimited_column {
   double mean, deviation;
   vocabulary_t *vocabulary;
   uint64_t hash_key;
+  int64_t tokens, tokens_max; /* multi-hot: of all good rows, of the longest bag */
 } delimited_column_t;
 
 /* One row of the window, as text: where it lies and which line it was. */
@@ -37,6 +38,7 @@ typedef struct delimited {
   int64_t *bad_lines; /* ascending */
   int64_t bad_capacity;
   int64_t line_count;         /* all data lines */
+  int64_t good_bytes;         /* of all good rows */
   int64_t cut[READER_SPLITS]; /* by order: good rows before cut[s] belong to splits up to s */
   /* Where the stream is: */
   int64_t line, bad_passed;
@@ -53,6 +55,8 @@ sbag_code_t reader_delimited_row_check(const source_t *source, text_t row, int64
 /* Parses a row into the slot's current sample. */
 sbag_code_t reader_delimited_row_parse(const source_t *source, text_t row, int64_t line, slot_t *slot,
                                        sbag_status_t *status);
+/* How many tokens a multi-hot column's bag has, of a row that has been split. */
+int64_t reader_delimited_row_tokens(const source_t *source, const delimited_column_t *column);
 /* A dense column's value before the z-score, of a row that has been split. */
 sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_column_t *column, int64_t line,
                                        double *value, sbag_status_t *status);

@@ -1,4 +1,5 @@
-/* From the text of a row to its label, dense values and bags. */
+/* From the text of a row to its label, dense values and bags. Messages count columns as the configuration
+ * does, from 0, and lines as an editor does, from 1 with the header. */
 #include "reader/delimited.h"
 
 #include <math.h>
@@ -57,6 +58,15 @@ sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_c
   return SBAG_OK;
 }
 
+int64_t reader_delimited_row_tokens(const source_t *source, const delimited_column_t *column) {
+  const reader_column_t *c = &column->c;
+  text_t field = ((const delimited_t *)source->state)->fields[c->index], token;
+  int64_t n = 0;
+  while ((c->max_length == 0 || n < c->max_length) && reader_text_token(&field, c->separator, &token)) n++;
+  return n;
+}
+
+/* An empty one-hot field is a token like others for hash and vocabulary; identity refuses it. */
 static sbag_code_t row_of(const source_t *source, const delimited_column_t *column, text_t token,
                           int64_t line, int64_t *row, sbag_status_t *status) {
   const reader_column_t *c = &column->c;

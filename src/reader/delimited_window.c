@@ -94,6 +94,22 @@ static sbag_code_t next_window(source_t *source, sbag_status_t *status) {
   return SBAG_OK;
 }
 
+/* Room for the rows that a window can have of this rank's: those of each batch that it touches. */
+static sbag_code_t reserve(source_t *source, sbag_status_t *status) {
+  const reader_config_t *config = source->config;
+  delimited_t *d = source->state;
+  delimited_window_t *w = &d->window;
+  int64_t units = config->global_batch / config->slice + 1;
+  int64_t share = (units / config->rank_count + 1) * config->slice;
+  int64_t batches = w->size / config->global_batch + 2;
+  int64_t mine = share < w->size / batches ? batches * share : w->size;
+  int64_t row_bytes = d->good_bytes / (d->line_count - source->bad_rows) + 1;
+  SBAG_TRY(reader_grow_to(source->mem, (void **)&w->rows, &w->row_capacity, w->size, sizeof *w->rows,
+                          "reader: window of rows", status));
+  return reader_grow_to(source->mem, (void **)&w->text, &w->text_capacity, mine * row_bytes, 1,
+                        "reader: window of rows", status);
+}
+
 sbag_code_t reader_delimited_seek(source_t *source, reader_split_t split, int64_t epoch, int64_t position,
                                   sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
@@ -107,8 +123,7 @@ sbag_code_t reader_delimited_seek(source_t *source, reader_split_t split, int64_
   d->shuffled = source->config->shuffle && split == READER_TRAIN && config->shuffle_window > 0;
   int64_t size = d->shuffled ? config->shuffle_window : PLAIN_WINDOW_ROWS;
   w->size = size < samples ? size : samples;
-  SBAG_TRY(reader_grow_to(source->mem, (void **)&w->rows, &w->row_capacity, w->size, sizeof *w->rows,
-                          "reader: window of rows", status));
+  SBAG_TRY(reserve(source, status));
   SBAG_TRY(reader_delimited_rewind(source, status));
   w->first = position / w->size * w->size;
   w->count = 0;

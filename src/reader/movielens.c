@@ -35,12 +35,12 @@ static int64_t rows_of(const movielens_t *m, movielens_words_t which) {
 }
 
 static void set_feature(source_t *source, int feature, const char *name, int64_t rows, int multi_hot,
-                        int64_t bag_max) {
+                        int64_t bag_room) {
   reader_feature_t *f = &source->features[feature];
   snprintf(f->name, sizeof f->name, "%s", name);
   f->rows = rows;
   f->multi_hot = multi_hot;
-  source->bag_max[feature] = bag_max;
+  source->bag_room[feature] = bag_room;
 }
 
 static sbag_code_t describe(source_t *source, sbag_status_t *status) {

@@ -172,7 +172,7 @@ static sbag_code_t reserve(pipeline_t *p, sbag_status_t *status) {
   int64_t most = units / config->rank_count + (units % config->rank_count != 0);
   int64_t share = most > samples / config->slice ? samples : most * config->slice;
   for (int i = 0; i < p->slot_count; i++)
-    SBAG_TRY(reader_slot_reserve(&p->slots[i], share, p->source->bag_max, status));
+    SBAG_TRY(reader_slot_reserve(&p->slots[i], share, p->source->bag_room, status));
   return SBAG_OK;
 }
 

@@ -18,8 +18,8 @@ struct reader {
 sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status) {
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *source->features), "reader: features",
                       (void **)&source->features, status));
-  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *source->bag_max), "reader: features",
-                      (void **)&source->bag_max, status));
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *source->bag_room), "reader: features",
+                      (void **)&source->bag_room, status));
   source->feature_count = count;
   return SBAG_OK;
 }
@@ -171,7 +171,7 @@ void reader_close(reader_t **reader) {
   if (r->source.ops != NULL) r->source.ops->close(&r->source);
   reader_blobs_free(&r->source.blobs, r->mem);
   mem_free(r->mem, r->source.features);
-  mem_free(r->mem, r->source.bag_max);
+  mem_free(r->mem, r->source.bag_room);
   free_config(r);
   mem_free(r->mem, r);
   *reader = NULL;

@@ -25,7 +25,7 @@ void reader_slot_free(slot_t *slot) {
   *slot = (slot_t){0};
 }
 
-sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max,
+sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_room,
                                 sbag_status_t *status) {
   mem_t *mem = slot->mem;
   if (samples <= slot->capacity && slot->labels != NULL) return SBAG_OK;
@@ -38,7 +38,7 @@ sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *ba
     SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples + 1, sizeof *bag->offsets),
                          "reader: offsets of a batch", (void **)&bag->offsets, status));
     int64_t room = 0;
-    if (__builtin_mul_overflow(samples, bag_max[f], &room)) room = INT64_MAX / 8;
+    if (__builtin_mul_overflow(samples, bag_room[f], &room)) room = INT64_MAX / 8;
     if (room <= bag->capacity && bag->indices != NULL) continue;
     SBAG_TRY(mem_realloc(mem, mem_array_bytes(room, sizeof *bag->indices), "reader: indices of a batch",
                          (void **)&bag->indices, status));

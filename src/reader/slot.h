@@ -25,8 +25,9 @@ sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, m
                              sbag_status_t *status);
 void reader_slot_free(slot_t *slot);
 
-/* Room for so many samples; bag_max as in source_t. */
-sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_max, sbag_status_t *status);
+/* Room for so many samples; bag_room as in source_t. */
+sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *bag_room,
+                                sbag_status_t *status);
 /* Empties the slot. */
 void reader_slot_begin(slot_t *slot);
 /* Where the label and the dense values of the current sample go. */

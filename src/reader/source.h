@@ -30,7 +30,7 @@ struct source {
   /* Set by open: */
   int dense_count, feature_count;
   reader_feature_t *features;
-  int64_t *bag_max; /* [feature_count] indices a bag has at most; 0 = not known */
+  int64_t *bag_room; /* [feature_count] indices a bag is given room for at first; 0 is allowed */
   int64_t samples[READER_SPLITS];
   int64_t bad_rows;
   blobs_t blobs;

@@ -49,7 +49,7 @@ static sbag_code_t describe(source_t *source, sbag_status_t *status) {
     snprintf(source->features[f].name, sizeof source->features[f].name, "feature_%d", f);
     source->features[f].rows = c->rows[f];
     source->features[f].multi_hot = c->bag_length[f] != 1;
-    source->bag_max[f] = c->bag_length[f];
+    source->bag_room[f] = c->bag_length[f];
   }
   source->dense_count = c->dense_count;
   for (int s = 0; s < READER_SPLITS; s++) source->samples[s] = c->samples[s];

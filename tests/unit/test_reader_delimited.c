@@ -448,7 +448,12 @@ END_TEST
 
 START_TEST(test_warm_steps_allocate_nothing) {
   reader_config_t config = config_for(write_rows("a", ROWS));
-  check_warm(&config, 10);
+  check_warm(&config, 2);
+  config.rank_count = 3; /* shares that are cut by windows at changing places */
+  for (config.rank = 0; config.rank < 3; config.rank++) {
+    config.source.delimited.shuffle_window = 50 + 17 * config.rank;
+    check_warm(&config, 2);
+  }
 }
 END_TEST
 
