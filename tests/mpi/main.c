@@ -13,6 +13,7 @@
 
 Suite *checkpoint_suite(void);
 Suite *comm_suite(void);
+Suite *metrics_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -22,6 +23,7 @@ typedef struct entry {
 static const entry_t entries[] = {
     {"checkpoint", checkpoint_suite},
     {"comm", comm_suite},
+    {"metrics", metrics_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };

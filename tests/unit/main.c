@@ -7,6 +7,8 @@
 
 Suite *base_suite(void);
 Suite *comm_self_suite(void);
+Suite *layout_suite(void);
+Suite *metrics_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -16,6 +18,8 @@ typedef struct entry {
 static const entry_t entries[] = {
     {"base", base_suite},
     {"comm_self", comm_self_suite},
+    {"layout", layout_suite},
+    {"metrics", metrics_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0] };
