@@ -70,7 +70,8 @@ SBAG_API sbag_optimizer_options_t sbag_optimizer_options_default(sbag_optimizer_
 SBAG_API const char *sbag_optimizer_name(sbag_optimizer_t kind);
 
 /* The kind of a name as above, in any case, or of FBGEMM's and torch's own spelling ("EXACT_SGD",
- * "SparseAdam", "ROWWISE_ADAGRAD"). SBAG_ERR_ARGUMENT, listing the names, for an unknown one. */
+ * "SparseAdam", "ROWWISE_ADAGRAD"). One name depends on its case: "ADAM" is FBGEMM's, "adam" and "Adam" are
+ * torch's. SBAG_ERR_ARGUMENT, listing the names, for an unknown one. */
 SBAG_API sbag_code_t sbag_optimizer_from_name(const char *name, sbag_optimizer_t *kind,
                                               sbag_status_t *status);
 
