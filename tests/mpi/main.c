@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 Suite *checkpoint_suite(void);
@@ -57,9 +58,9 @@ void mpi_test_failed(const char *file, int line, const char *expression, const c
   abort();
 }
 
-/* MPI_Abort is not made for signal handlers: should it block, the second alarm kills this rank, and mpirun
- * then ends the others. */
-static void on_alarm(int number) {
+/* MPI_Abort is not made for signal handlers: should it block, the alarm kills this rank, and mpirun then
+ * ends the others. */
+static void on_deadline(int number) {
   (void)number;
   signal(SIGALRM, SIG_DFL);
   alarm(LAST_GRACE_S);
@@ -70,14 +71,31 @@ static void on_alarm(int number) {
   end_job();
 }
 
+/* By a timer and SIGUSR2, because Check takes SIGALRM for itself and kills the process group with it. */
+static void set_deadline(timer_t timer, unsigned seconds) {
+  struct itimerspec when = {.it_value.tv_sec = seconds};
+  if (timer_settime(timer, 0, &when, NULL) != 0) perror("timer_settime");
+}
+
+static timer_t make_timer(void) {
+  timer_t timer;
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+  signal(SIGUSR2, on_deadline);
+  if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0) {
+    perror("timer_create");
+    end_job();
+  }
+  return timer;
+}
+
 /* Returns the number of tests that passed; does not return if one failed. */
-static int run(const entry_t *entry, unsigned deadline_s) {
+static int run(const entry_t *entry, timer_t timer, unsigned deadline_s) {
   current_suite = entry->name;
   SRunner *runner = srunner_create(entry->make());
   srunner_set_fork_status(runner, CK_NOFORK);
-  alarm(deadline_s);
+  set_deadline(timer, deadline_s);
   srunner_run_all(runner, CK_SILENT);
-  alarm(0);
+  set_deadline(timer, 0);
   int bad = srunner_ntests_failed(runner), passed = srunner_ntests_run(runner) - bad;
   TestResult **failures = srunner_failures(runner);
   for (int i = 0; i < bad; i++)
@@ -101,14 +119,15 @@ int main(int argc, char **argv) {
   int granted = 0, size = 0, passed = 0, first = 1;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &granted);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
-  signal(SIGALRM, on_alarm);
+  timer_t timer = make_timer();
   unsigned deadline_s = DEFAULT_DEADLINE_S;
   if (argc > 2 && strcmp(argv[1], "--deadline") == 0) {
     deadline_s = (unsigned)strtoul(argv[2], NULL, 10);
     first = 3;
   }
-  for (int i = 0; first == argc && i < ENTRY_COUNT; i++) passed += run(&entries[i], deadline_s);
-  for (int i = first; i < argc; i++) passed += run(find(argv[i]), deadline_s);
+  for (int i = 0; first == argc && i < ENTRY_COUNT; i++) passed += run(&entries[i], timer, deadline_s);
+  for (int i = first; i < argc; i++) passed += run(find(argv[i]), timer, deadline_s);
+  timer_delete(timer);
   MPI_Barrier(MPI_COMM_WORLD); /* nobody has failed if all come here */
   if (world_rank() == 0) printf("%d ranks: %d passed, 0 failed\n", size, passed);
   fflush(stdout);
