@@ -1,0 +1,678 @@
+/* The model on any number of ranks against the same model in one process, step by step; what ends a step on
+ * all ranks alike; and what a warm step may not do. */
+#include "mpi_test.h"
+
+#include "collection/context.h"
+#include "model/model.h"
+#include "oracle/draw.h"
+#include <math.h>
+#include <mpi.h>
+#include <shardbag/mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TABLES = 3, FEATURES = 4, DENSE = 3, BAG_MAX = 4, SAMPLES_MAX = 600 };
+static const int64_t table_rows[TABLES] = {50, 30, 7};
+static const int64_t table_dim[TABLES] = {8, 4, 8};
+static const int feature_table[FEATURES] = {0, 1, 2, 0}; /* the last one shares the first one's table */
+
+static int world(int (*ask)(MPI_Comm, int *)) {
+  int answer = 0;
+  ask(MPI_COMM_WORLD, &answer);
+  return answer;
+}
+
+/* ---- data: every sample is a function of its number ---- */
+
+typedef struct data {
+  int64_t samples, first, global;
+  float labels[SAMPLES_MAX], dense[SAMPLES_MAX * DENSE];
+  int64_t indices[FEATURES][SAMPLES_MAX * BAG_MAX], offsets[FEATURES][SAMPLES_MAX];
+  sbag_bags_t bags[FEATURES];
+} data_t;
+
+/* Some rows are liked and some are not, so that there is something to learn. */
+static double liking(int table, int64_t row) {
+  draw_t draw = draw_start(77, (uint64_t)(table * 1000 + row));
+  return 4.0 * draw_unit(&draw) - 2.0;
+}
+
+static double sample_features(data_t *d, draw_t *draw, int64_t at, int64_t *used) {
+  double score = 0.0;
+  for (int f = 0; f < FEATURES; f++) {
+    d->offsets[f][at] = used[f];
+    int64_t length = f == 0 ? 1 : draw_between(draw, 0, BAG_MAX);
+    for (int64_t i = 0; i < length; i++) {
+      int64_t row = draw_below(draw, table_rows[feature_table[f]]);
+      d->indices[f][used[f]++] = row;
+      score += liking(feature_table[f], row);
+    }
+  }
+  return score;
+}
+
+/* Samples [first, first + samples) of batch number `number` of `global` samples. */
+static void data_fill(data_t *d, uint64_t number, int64_t first, int64_t samples, int64_t global) {
+  int64_t used[FEATURES] = {0};
+  ck_assert_int_le(samples, SAMPLES_MAX);
+  *d = (data_t){.samples = samples, .first = first, .global = global};
+  for (int64_t i = 0; i < samples; i++) {
+    draw_t draw = draw_start(number + 1, (uint64_t)(first + i));
+    double score = sample_features(d, &draw, i, used);
+    for (int k = 0; k < DENSE; k++) d->dense[i * DENSE + k] = (float)(2.0 * draw_unit(&draw) - 1.0);
+    d->labels[i] = score + d->dense[i * DENSE] > 0.0;
+  }
+  for (int f = 0; f < FEATURES; f++)
+    d->bags[f] = sbag_bags_1d(d->indices[f], used[f], d->offsets[f], samples);
+}
+
+static model_batch_t data_batch(const data_t *d) {
+  return (model_batch_t){.samples = d->samples,
+                         .first_sample = d->first,
+                         .global_samples = d->global,
+                         .labels = d->labels,
+                         .dense = d->dense,
+                         .features = d->bags};
+}
+
+/* How a global batch is dealt. */
+typedef enum deal { DEAL_EVEN, DEAL_UNEVEN, DEAL_LAST, DEAL_BACKWARDS, DEAL_COUNT } deal_t;
+
+static int64_t cut(deal_t deal, int part, int size, int64_t global) {
+  if (deal == DEAL_LAST) return part < size ? 0 : global;
+  if (deal == DEAL_UNEVEN) return global * part * part / (size * size);
+  return global * part / size;
+}
+
+/* Cuts are multiples of `unit` but for the last. */
+static void data_share(data_t *d, uint64_t number, deal_t deal, int64_t unit, int64_t global) {
+  int size = world(MPI_Comm_size), rank = world(MPI_Comm_rank);
+  int part = deal == DEAL_BACKWARDS ? size - 1 - rank : rank;
+  int64_t first = cut(deal, part, size, global) / unit * unit;
+  int64_t end = part + 1 == size ? global : cut(deal, part + 1, size, global) / unit * unit;
+  data_fill(d, number, first, end - first, global);
+}
+
+/* ---- models ---- */
+
+typedef struct setup {
+  model_config_t config;
+  sbag_table_options_t tables[TABLES];
+  sbag_feature_options_t features[FEATURES];
+} setup_t;
+
+/* D = 8: the second table's vectors need a projection. */
+static void setup_fill(setup_t *s, sbag_optimizer_t optimizer, double lr) {
+  static const char *const tables[TABLES] = {"movie", "tag", "age"};
+  static const char *const features[FEATURES] = {"movie", "tags", "ages", "history"};
+  for (int t = 0; t < TABLES; t++) {
+    s->tables[t] = sbag_table_options_default(tables[t], table_rows[t], table_dim[t]);
+    s->tables[t].init_b = 0.3;
+    s->tables[t].seed = 5;
+    s->tables[t].optimizer = sbag_optimizer_options_default(optimizer);
+    s->tables[t].optimizer.lr = lr;
+  }
+  for (int f = 0; f < FEATURES; f++) {
+    s->features[f] = sbag_feature_options_default(features[f], feature_table[f]);
+    s->features[f].mode = f % 2 == 0 ? SBAG_SUM : SBAG_MEAN;
+  }
+  s->config = (model_config_t){.seed = 3,
+                               .dense_count = DENSE,
+                               .interaction_dim = 8,
+                               .bottom_count = 1,
+                               .bottom = {12},
+                               .top_count = 2,
+                               .top = {16, 8},
+                               .dense_optimizer = s->tables[0].optimizer,
+                               .tables = s->tables,
+                               .table_count = TABLES,
+                               .features = s->features,
+                               .feature_count = FEATURES};
+}
+
+typedef struct run {
+  sbag_context_h context;
+  model_t *model;
+  data_t data;
+  double loss;
+} run_t;
+
+/* `at` is the address of the status that the call is to fill. */
+#define RUN_OK(call)                                                                                         \
+  do {                                                                                                       \
+    sbag_status_t run_status = {SBAG_OK, -1, ""};                                                            \
+    sbag_status_t *at = &run_status;                                                                         \
+    ck_assert_msg((call) == SBAG_OK, "%s", run_status.message);                                              \
+  } while (0)
+
+/* alone: a model of one process, which every rank has for itself. */
+static run_t *run_open(const setup_t *setup, int alone) {
+  run_t *run = calloc(1, sizeof *run);
+  ck_assert_ptr_nonnull(run);
+  sbag_context_options_t options = sbag_context_options_default();
+  options.reproducible = setup->config.reproducible;
+  if (alone)
+    RUN_OK(sbag_context_create(&options, &run->context, at));
+  else
+    RUN_OK(sbag_context_create_mpi(MPI_COMM_WORLD, &options, &run->context, at));
+  RUN_OK(model_create(run->context, &setup->config, context_mem(run->context), &run->model, at));
+  return run;
+}
+
+static void run_close(run_t *run) {
+  model_destroy(&run->model);
+  ck_assert_ptr_null(run->model);
+  sbag_context_destroy(&run->context);
+  free(run);
+}
+
+static void run_step(run_t *run, int64_t step) {
+  model_batch_t batch = data_batch(&run->data);
+  RUN_OK(model_train_step(run->model, &batch, step, 1.0, &run->loss, at));
+}
+
+/* One step of the same global batch on the ranks together and on each alone. */
+static void both_step(run_t *ranks, run_t *one, int64_t step, deal_t deal, int64_t unit, int64_t global) {
+  data_share(&ranks->data, (uint64_t)step, deal, unit, global);
+  data_fill(&one->data, (uint64_t)step, 0, global, global);
+  run_step(ranks, step);
+  run_step(one, step);
+}
+
+/* All values of a table, and of the dense arrays: [run_values()] floats. */
+enum { TABLE_VALUES = 50 * 8 + 30 * 4 + 7 * 8, VALUES_MAX = 20000 };
+
+static int64_t run_values(const run_t *run, float *values) {
+  int64_t rows[50], count = 0;
+  for (int64_t i = 0; i < 50; i++) rows[i] = i;
+  for (int t = 0; t < TABLES; t++) {
+    RUN_OK(
+        sbag_collection_read_rows(model_collection(run->model), t, rows, table_rows[t], values + count, at));
+    count += table_rows[t] * table_dim[t];
+  }
+  for (int a = 0; a < model_array_count(run->model); a++) {
+    const model_array_t *array = model_array(run->model, a);
+    int64_t size = array->shape[0] * array->shape[1];
+    ck_assert_int_le(count + size, VALUES_MAX);
+    memcpy(values + count, array->data, (size_t)size * sizeof(float));
+    count += size;
+  }
+  return count;
+}
+
+static void check_near(const run_t *ranks, const run_t *one, double tolerance) {
+  static float a[VALUES_MAX], b[VALUES_MAX];
+  int64_t count = run_values(ranks, a);
+  ck_assert_int_eq(run_values(one, b), count);
+  for (int64_t i = 0; i < count; i++)
+    ck_assert_msg(fabs((double)a[i] - b[i]) <= tolerance * (1.0 + fabs((double)b[i])),
+                  "value %lld is %.9g on the ranks, %.9g alone", (long long)i, (double)a[i], (double)b[i]);
+}
+
+/* ---- the same as one rank ---- */
+
+static void check_same_as_alone(const setup_t *setup, deal_t deal, int steps, int64_t global) {
+  run_t *ranks = run_open(setup, 0), *one = run_open(setup, 1);
+  for (int step = 1; step <= steps; step++) {
+    both_step(ranks, one, step, deal, 1, global - step);
+    ck_assert_double_eq_tol(ranks->loss, one->loss, 1e-5 * one->loss);
+  }
+  check_near(ranks, one, 1e-5);
+  run_close(ranks);
+  run_close(one);
+}
+
+START_TEST(test_same_as_one_rank) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  check_same_as_alone(&setup, (deal_t)_i, 5, 61);
+}
+END_TEST
+
+START_TEST(test_without_dense_values) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.dense_count = 0;
+  check_same_as_alone(&setup, DEAL_UNEVEN, 4, 61);
+}
+END_TEST
+
+START_TEST(test_small_buckets) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.bucket_bytes = _i == 0 ? 1 : 100; /* a value each; no multiple of a layer */
+  check_same_as_alone(&setup, DEAL_EVEN, 2, 40);
+}
+END_TEST
+
+START_TEST(test_fewer_samples_than_ranks) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  check_same_as_alone(&setup, DEAL_EVEN, 2, 3);
+}
+END_TEST
+
+START_TEST(test_clipping) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.5);
+  setup.config.clip_norm = 0.05;
+  setup.config.clip_value = 0.004;
+  check_same_as_alone(&setup, DEAL_UNEVEN, 4, 61);
+}
+END_TEST
+
+/* Masks belong to samples, not to ranks; and they do something. */
+START_TEST(test_dropout) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *plain = run_open(&setup, 1);
+  data_fill(&plain->data, 1, 0, 60, 60);
+  run_step(plain, 1);
+  setup.config.dropout = 0.5;
+  check_same_as_alone(&setup, (deal_t)_i, 4, 61);
+  run_t *dropped = run_open(&setup, 1);
+  data_fill(&dropped->data, 1, 0, 60, 60);
+  run_step(dropped, 1);
+  ck_assert_double_gt(fabs(plain->loss - dropped->loss), 1e-4);
+  run_close(plain);
+  run_close(dropped);
+}
+END_TEST
+
+START_TEST(test_reproducible) {
+  static float a[VALUES_MAX], b[VALUES_MAX];
+  static const sbag_optimizer_t optimizers[] = {SBAG_OPT_ADAGRAD, SBAG_OPT_SGD, SBAG_OPT_ADAM,
+                                                SBAG_OPT_ADAGRAD};
+  setup_t setup;
+  setup_fill(&setup, optimizers[_i], 0.05);
+  setup.config.reproducible = 1;
+  setup.config.dropout = _i == 1 ? 0.2 : 0.0;
+  setup.config.clip_norm = _i == 3 ? 0.5 : 0.0;
+  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  for (int step = 1; step <= 20; step++) {
+    both_step(ranks, one, step, (deal_t)(step % DEAL_BACKWARDS), MODEL_SLICE, 500 + step);
+    ck_assert_msg(ranks->loss == one->loss, "step %d: loss %.17g on the ranks, %.17g alone", step,
+                  ranks->loss, one->loss);
+  }
+  int64_t count = run_values(ranks, a);
+  ck_assert_int_eq(run_values(one, b), count);
+  ck_assert_mem_eq(a, b, (size_t)count * sizeof *a);
+  run_close(ranks);
+  run_close(one);
+}
+END_TEST
+
+/* The slices' sums are those of the plain way but for rounding. */
+START_TEST(test_reproducible_is_right) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *plain = run_open(&setup, 1);
+  setup.config.reproducible = 1;
+  run_t *slices = run_open(&setup, 0);
+  for (int step = 1; step <= 3; step++) both_step(slices, plain, step, DEAL_EVEN, MODEL_SLICE, 333);
+  ck_assert_double_eq_tol(slices->loss, plain->loss, 1e-5 * plain->loss);
+  check_near(slices, plain, 1e-5);
+  run_close(plain);
+  run_close(slices);
+}
+END_TEST
+
+/* ---- what a step does ---- */
+
+START_TEST(test_loss_falls) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_ADAGRAD, 0.1);
+  setup.config.dense_count = _i == 0 ? DENSE : 0;
+  run_t *run = run_open(&setup, 0);
+  double early = 0.0, late = 0.0;
+  for (int step = 1; step <= 150; step++) {
+    data_share(&run->data, (uint64_t)step, DEAL_EVEN, 1, 256);
+    run_step(run, step);
+    if (step <= 5) early += run->loss / 5.0;
+    if (step > 140) late += run->loss / 10.0;
+  }
+  ck_assert_msg(late < 0.6 * early && late < 0.45, "loss %g at first, %g at last", early, late);
+  run_close(run);
+}
+END_TEST
+
+/* With SGD, what moved is lr times the clipped gradient: dense and sparse together have norm clip_norm. */
+START_TEST(test_clip_norm) {
+  static float before[VALUES_MAX], after[VALUES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 1.0);
+  setup.config.clip_norm = 0.01;
+  run_t *run = run_open(&setup, 0);
+  int64_t count = run_values(run, before);
+  data_share(&run->data, 9, DEAL_EVEN, 1, 100);
+  run_step(run, 1);
+  run_values(run, after);
+  double squares = 0.0;
+  for (int64_t i = 0; i < count; i++) squares += pow((double)before[i] - after[i], 2.0);
+  ck_assert_double_eq_tol(sqrt(squares), 0.01, 1e-5);
+  run_close(run);
+}
+END_TEST
+
+START_TEST(test_learning_rate_factor) {
+  static float before[VALUES_MAX], after[VALUES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  int64_t count = run_values(run, before);
+  data_share(&run->data, 9, DEAL_EVEN, 1, 100);
+  model_batch_t batch = data_batch(&run->data);
+  RUN_OK(model_train_step(run->model, &batch, 1, 0.0, &run->loss, at));
+  run_values(run, after);
+  ck_assert_mem_eq(before, after, (size_t)count * sizeof *before);
+  run_close(run);
+}
+END_TEST
+
+/* Predictions are what the next step starts from, and change nothing. */
+START_TEST(test_predict) {
+  static float before[VALUES_MAX], after[VALUES_MAX], logits[SAMPLES_MAX], alone[SAMPLES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_ADAGRAD, 0.1);
+  setup.config.dropout = 0.5; /* not when predicting */
+  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  both_step(ranks, one, 1, DEAL_UNEVEN, 1, 200);
+  int64_t count = run_values(ranks, before);
+  data_share(&ranks->data, 2, (deal_t)_i, 1, 150);
+  data_fill(&one->data, 2, 0, 150, 150);
+  model_batch_t batch = data_batch(&ranks->data), whole = data_batch(&one->data);
+  batch.labels = NULL;
+  RUN_OK(model_predict(ranks->model, &batch, logits, at));
+  RUN_OK(model_predict(one->model, &whole, alone, at));
+  for (int64_t i = 0; i < batch.samples; i++)
+    ck_assert_double_eq_tol(logits[i], alone[batch.first_sample + i], 1e-3); /* after a step of Adagrad */
+  run_values(ranks, after);
+  ck_assert_mem_eq(before, after, (size_t)count * sizeof *before);
+  run_close(ranks);
+  run_close(one);
+}
+END_TEST
+
+START_TEST(test_loss_is_that_of_predictions) {
+  static float logits[SAMPLES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *one = run_open(&setup, 1);
+  data_fill(&one->data, 4, 0, 90, 90);
+  model_batch_t batch = data_batch(&one->data);
+  RUN_OK(model_predict(one->model, &batch, logits, at));
+  double mean = 0.0;
+  for (int i = 0; i < 90; i++)
+    mean += (log1p(exp((double)logits[i])) - (double)logits[i] * (double)one->data.labels[i]) / 90.0;
+  run_step(one, 1);
+  ck_assert_double_eq_tol(one->loss, mean, 1e-7);
+  run_close(one);
+}
+END_TEST
+
+START_TEST(test_no_allocation_when_warm) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_ADAM, 0.01);
+  setup.config.reproducible = _i;
+  run_t *run = run_open(&setup, 0);
+  int64_t warm = 0;
+  for (int step = 1; step <= 30; step++) {
+    data_share(&run->data, (uint64_t)(step % 10), DEAL_EVEN, MODEL_SLICE, 600);
+    run_step(run, step);
+    if (step == 20) warm = sbag_context_memory(run->context).alloc_count;
+  }
+  ck_assert_int_eq(sbag_context_memory(run->context).alloc_count, warm);
+  ck_assert_double_gt(model_phases(run->model).dense_s, 0.0);
+  run_close(run);
+}
+END_TEST
+
+/* What a checkpoint does: arrays of one model into another of the same config but another seed. */
+START_TEST(test_arrays_carry_the_model) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_ADAM, 0.01);
+  run_t *from = run_open(&setup, 1);
+  for (int step = 1; step <= 3; step++) {
+    data_fill(&from->data, (uint64_t)step, 0, 80, 80);
+    run_step(from, step);
+  }
+  setup.config.seed = 4;
+  run_t *to = run_open(&setup, 1);
+  ck_assert_int_eq(model_array_count(to->model), model_array_count(from->model));
+  for (int a = 0; a < model_array_count(to->model); a++) {
+    const model_array_t *source = model_array(from->model, a), *target = model_array(to->model, a);
+    ck_assert_str_eq(source->name, target->name);
+    memcpy(target->data, source->data, (size_t)(source->shape[0] * source->shape[1]) * sizeof(float));
+  }
+  int64_t rows[50];
+  float values[50 * 8];
+  for (int64_t i = 0; i < 50; i++) rows[i] = i;
+  for (int t = 0; t < TABLES; t++) {
+    RUN_OK(sbag_collection_read_rows(model_collection(from->model), t, rows, table_rows[t], values, at));
+    RUN_OK(sbag_collection_write_rows(model_collection(to->model), t, rows, table_rows[t], values, at));
+  }
+  data_fill(&from->data, 4, 0, 80, 80);
+  to->data = from->data;
+  for (int f = 0; f < FEATURES; f++)
+    to->data.bags[f] =
+        sbag_bags_1d(to->data.indices[f], from->data.bags[f].index_count, to->data.offsets[f], 80);
+  run_step(from, 4);
+  run_step(to, 4);
+  ck_assert(from->loss == to->loss);
+  for (int a = 0; a < model_array_count(to->model); a++) {
+    const model_array_t *x = model_array(from->model, a), *y = model_array(to->model, a);
+    ck_assert_mem_eq(x->data, y->data, (size_t)(x->shape[0] * x->shape[1]) * sizeof(float));
+  }
+  run_close(from);
+  run_close(to);
+}
+END_TEST
+
+/* ---- what is refused ---- */
+
+static void refused(run_t *run, const model_batch_t *batch, sbag_code_t code, const char *part) {
+  sbag_status_t status = {SBAG_OK, -1, ""};
+  double loss = -1.0;
+  ck_assert_int_eq(model_train_step(run->model, batch, 2, 1.0, &loss, &status), code);
+  ck_assert_msg(strstr(status.message, part) != NULL, "'%s' is not in '%s'", part, status.message);
+  ck_assert(loss == -1.0);
+}
+
+/* One rank has a value that is not finite: all refuse the step, nothing has changed, and training can go on.
+ */
+START_TEST(test_not_finite) {
+  static float before[VALUES_MAX], after[VALUES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_ADAM, 0.01);
+  setup.config.reproducible = _i;
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, MODEL_SLICE, 600);
+  run_step(run, 1);
+  int64_t count = run_values(run, before);
+  data_share(&run->data, 2, DEAL_EVEN, MODEL_SLICE, 600);
+  if (world(MPI_Comm_rank) == world(MPI_Comm_size) - 1) run->data.dense[4] = NAN;
+  model_batch_t batch = data_batch(&run->data);
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "the loss is");
+  run_values(run, after);
+  ck_assert_mem_eq(before, after, (size_t)count * sizeof *before);
+  data_share(&run->data, 3, DEAL_EVEN, MODEL_SLICE, 600);
+  run_step(run, 2);
+  ck_assert(isfinite(run->loss));
+  run_close(run);
+}
+END_TEST
+
+START_TEST(test_empty_global_batch) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  data_fill(&run->data, 1, 0, 0, 0);
+  model_batch_t batch = data_batch(&run->data);
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "needs one at least");
+  run_close(run);
+}
+END_TEST
+
+/* An index out of range on one rank: the collection's own error on all, and the buckets' comm stays usable.
+ */
+START_TEST(test_bad_index) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, 1, 100);
+  if (world(MPI_Comm_rank) == world(MPI_Comm_size) - 1) run->data.indices[0][0] = 50;
+  model_batch_t batch = data_batch(&run->data);
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "50");
+  data_share(&run->data, 1, DEAL_EVEN, 1, 100);
+  run_step(run, 1);
+  run_close(run);
+}
+END_TEST
+
+/* A mistake in one rank's batch ends the step on all, with that rank's words. */
+START_TEST(test_local_mistakes) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, 1, 100);
+  model_batch_t batch = data_batch(&run->data);
+  const char *part = "without labels";
+  int last = world(MPI_Comm_rank) == world(MPI_Comm_size) - 1;
+  if (_i == 0 && last) batch.labels = NULL;
+  if (_i == 1) part = "without dense values";
+  if (_i == 1 && last) batch.dense = NULL;
+  if (_i == 2) part = "feature 2 has";
+  if (_i == 2 && last) run->data.bags[2].offset_count--;
+  if (_i == 3) part = "a batch of -1 samples";
+  if (_i == 3 && last) batch.samples = -1;
+  refused(run, &batch, SBAG_ERR_ARGUMENT, part);
+  run_close(run);
+}
+END_TEST
+
+START_TEST(test_out_of_memory) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, 1, 100);
+  model_batch_t batch = data_batch(&run->data);
+  if (world(MPI_Comm_rank) == 0) mem_fail_at(context_mem(run->context), 1);
+  refused(run, &batch, SBAG_ERR_MEMORY, "model: buffers of the batch");
+  run_close(run);
+}
+END_TEST
+
+START_TEST(test_samples_do_not_add_up) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.reproducible = _i;
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, MODEL_SLICE, 600);
+  run->data.global = 601;
+  model_batch_t batch = data_batch(&run->data);
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "600 samples together, but global_samples is 601");
+  run_close(run);
+}
+END_TEST
+
+/* Slices that do not begin at multiples of 64 would be other slices on other ranks. */
+START_TEST(test_crooked_slices) {
+  if (world(MPI_Comm_size) == 1) return; /* one rank's samples begin at 0 */
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.reproducible = 1;
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, 1, 550);
+  model_batch_t batch = data_batch(&run->data);
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "at a multiple of 64");
+  run_close(run);
+}
+END_TEST
+
+static void create_refused(const setup_t *setup, sbag_code_t code, const char *part) {
+  sbag_context_h context = NULL;
+  model_t *model = NULL;
+  sbag_status_t status = {SBAG_OK, -1, ""};
+  RUN_OK(sbag_context_create_mpi(MPI_COMM_WORLD, NULL, &context, at));
+  ck_assert_int_eq(model_create(context, &setup->config, context_mem(context), &model, &status), code);
+  ck_assert_msg(strstr(status.message, part) != NULL, "'%s' is not in '%s'", part, status.message);
+  ck_assert_ptr_null(model);
+  sbag_context_destroy(&context);
+}
+
+START_TEST(test_bad_configs) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.interaction_dim = 0;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "interaction_dim is 0");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.top[1] = -3;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "the top MLP's hidden layer 1 has -3 units");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.dropout = 1.0;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "dropout is 1");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.clip_norm = NAN;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "clip_norm");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.dense_optimizer.kind = SBAG_OPT_LARS_SGD;
+  create_refused(&setup, SBAG_ERR_UNSUPPORTED, "lars_sgd");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.feature_count = 0;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "0 features");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.bottom_count = MODEL_LAYERS_MAX + 1;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "the bottom MLP has 17 hidden layers");
+}
+END_TEST
+
+START_TEST(test_configs_that_differ) {
+  if (world(MPI_Comm_size) == 1) return; /* nobody to differ from */
+  int rank = world(MPI_Comm_rank);
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  if (_i == 0) setup.config.seed += (uint64_t)(rank == 0);
+  if (_i == 1) setup.config.top[0] += rank == 0;
+  if (_i == 2) setup.config.dense_optimizer.momentum = rank == 0 ? 0.5 : 0.0;
+  if (_i == 3) setup.config.bucket_bytes = rank == 0 ? 100 : 0;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "configs differ");
+}
+END_TEST
+
+static TCase *case_of(Suite *suite, const char *name) {
+  TCase *made = tcase_create(name);
+  suite_add_tcase(suite, made);
+  return made;
+}
+
+Suite *model_suite(void) {
+  Suite *suite = suite_create("model");
+  TCase *tc = case_of(suite, "as one rank");
+  tcase_add_loop_test(tc, test_same_as_one_rank, 0, DEAL_COUNT);
+  tcase_add_test(tc, test_without_dense_values);
+  tcase_add_loop_test(tc, test_small_buckets, 0, 2);
+  tcase_add_test(tc, test_fewer_samples_than_ranks);
+  tcase_add_test(tc, test_clipping);
+  tcase_add_loop_test(tc, test_dropout, 0, DEAL_COUNT);
+  tcase_add_loop_test(tc, test_reproducible, 0, 4);
+  tcase_add_test(tc, test_reproducible_is_right);
+  tc = case_of(suite, "a step");
+  tcase_add_loop_test(tc, test_loss_falls, 0, 2);
+  tcase_add_test(tc, test_clip_norm);
+  tcase_add_test(tc, test_learning_rate_factor);
+  tcase_add_loop_test(tc, test_predict, 0, DEAL_COUNT);
+  tcase_add_test(tc, test_loss_is_that_of_predictions);
+  tcase_add_loop_test(tc, test_no_allocation_when_warm, 0, 2);
+  tcase_add_test(tc, test_arrays_carry_the_model);
+  tc = case_of(suite, "refused");
+  tcase_add_loop_test(tc, test_not_finite, 0, 2);
+  tcase_add_test(tc, test_empty_global_batch);
+  tcase_add_test(tc, test_bad_index);
+  tcase_add_loop_test(tc, test_local_mistakes, 0, 4);
+  tcase_add_test(tc, test_out_of_memory);
+  tcase_add_loop_test(tc, test_samples_do_not_add_up, 0, 2);
+  tcase_add_test(tc, test_crooked_slices);
+  tcase_add_test(tc, test_bad_configs);
+  tcase_add_loop_test(tc, test_configs_that_differ, 0, 4);
+  return suite;
+}
