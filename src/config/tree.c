@@ -377,7 +377,8 @@ static sbag_code_t set_path(config_tree_t *tree, char *words, config_node_t *val
     SBAG_TRY(find_slot(at, name, path, &slot, status));
     if (dot == NULL) return put_slot(tree, at, name, slot, value, status);
     if (slot < 0) {
-      config_node_kind_t kind = list_index(dot + 1) == 0 ? CONFIG_NODE_LIST : CONFIG_NODE_MAP;
+      int first = dot[1] == '0' && (dot[2] == '.' || dot[2] == '\0'); /* an index: the list is new */
+      config_node_kind_t kind = first ? CONFIG_NODE_LIST : CONFIG_NODE_MAP;
       config_node_t *made = NULL;
       SBAG_TRY(node_create(tree, kind, "--set", 0, path, &made, status));
       SBAG_TRY(put_slot(tree, at, name, slot, made, status));
