@@ -35,7 +35,7 @@ say "training on 2 ranks"
 rm -rf "$run"
 mkdir -p "$run"
 start=$SECONDS
-launch/local.sh 2 "$program" train "$config" "${settings[@]}" 2>&1 | tee "$run/train.log"
+launch/local.sh -n 2 "$program" train "$config" "${settings[@]}" 2>&1 | tee -i "$run/train.log"
 echo "trained in $((SECONDS - start)) s"
 
 # The checkpoint of the last step.
@@ -43,7 +43,7 @@ checkpoint=$(find "$run" -name 'ckpt-*.h5' | sort -V | tail -n 1)
 [ -n "$checkpoint" ] || fail "the training left no checkpoint in $run"
 
 say "the same checkpoint on 3 ranks: $checkpoint"
-launch/local.sh 3 "$program" eval "$checkpoint" "$config" "${settings[@]}" 2>&1 | tee "$run/eval.log"
+launch/local.sh -n 3 "$program" eval "$checkpoint" "$config" "${settings[@]}" 2>&1 | tee -i "$run/eval.log"
 
 # Every number that the evaluation prints, the training printed last; equal to the last digit.
 metrics() {
