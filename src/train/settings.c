@@ -252,16 +252,10 @@ static const config_section_t model_section = SECTION(settings_model_t, model_ke
 
 static const config_word_t exchange_kinds[] = {
     {"auto", SBAG_EXCHANGE_AUTO}, {"pools", SBAG_EXCHANGE_POOLS}, {"rows", SBAG_EXCHANGE_ROWS}, {NULL, 0}};
-static const config_word_t bounds_names[] = {{"fatal", SBAG_BOUNDS_FATAL},
-                                             {"warning", SBAG_BOUNDS_WARNING},
-                                             {"ignore", SBAG_BOUNDS_IGNORE},
-                                             {NULL, 0}};
 static const config_key_t exchange_keys[] = {
     KEY_CHOICE(settings_exchange_t, "kind", kind, "auto", exchange_kinds,
                "what owners send; auto: per pair of ranks and batch, whatever takes fewer bytes"),
     KEY_INT(settings_exchange_t, chunk_bytes, "67108864", 1, 1 << 30, NULL, "largest single message"),
-    KEY_CHOICE(settings_exchange_t, "bounds_check", bounds_check, "fatal", bounds_names,
-               "an index outside its table: an error, or dropped with or without a warning"),
     KEYS_END};
 static const config_section_t exchange_section = SECTION(settings_exchange_t, exchange_keys);
 

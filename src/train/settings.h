@@ -107,7 +107,6 @@ typedef struct settings_exchange {
   const config_node_t *node;
   int kind; /* sbag_exchange_t */
   int64_t chunk_bytes;
-  int bounds_check; /* sbag_bounds_check_t */
 } settings_exchange_t;
 
 typedef struct settings_schedule {

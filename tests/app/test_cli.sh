@@ -1,0 +1,231 @@
+#!/usr/bin/env bash
+# The `shardbag` command as its user meets it: exit codes, one line on stderr for the whole job, equal losses on
+# any number of ranks, eval against train, signals, NaN. tests/app/test_cli.sh BUILD_FOLDER; ends with
+# `N passed, N failed`.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=launch/common.sh
+. "$here/../../launch/common.sh"
+[ $# = 1 ] || fail "usage: test_cli.sh BUILD_FOLDER"
+program=$(cd "$1" && pwd)/shardbag
+[ -x "$program" ] || fail "$program is not there; build it first"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# check NAME COMMAND...: counts a command that must succeed.
+check() {
+  local name=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $name: exit $code"
+    sed 's/^/      out | /' "$work/out" | tail -n 8
+    sed 's/^/      err | /' "$work/err" | tail -n 8
+  fi
+}
+
+# launch RANKS COMMAND...: leaves the exit code in $code, the output in out and err, and err without mpirun's
+# banner in said.
+launch() {
+  ranks "$@" >"$work/out" 2>"$work/err"
+  code=$?
+  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
+}
+
+alone() {
+  "$@" >"$work/out" 2>"$work/err" </dev/null
+  code=$?
+  cp "$work/err" "$work/said"
+}
+
+# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
+ended() {
+  local want=$1 word
+  shift
+  [ "$code" = "$want" ] || return 1
+  [ "$(wc -l <"$work/said")" = "$(($# > 0))" ] || return 1
+  for word in "$@"; do grep -qF -- "$word" "$work/said" || return 1; done
+}
+
+printed() { grep -qE -- "$1" "$work/out"; }
+
+# A model that trains in a second: 40 steps of SGD.
+cat >"$work/small.yaml" <<'YAML'
+data:
+  kind: synthetic
+  synthetic: {samples: [5120, 1000, 1000], dense_count: 4, rows: [500, 300, 7], bag_length: [1, 5, 2]}
+table: {dim: 8, optimizer: {name: sgd, lr: 0.1}}
+features: [{name: feature_1, mode: sum}, {name: feature_2, mode: max}]
+model: {bottom: [16], top: [16], optimizer: {name: sgd, lr: 0.1}}
+train: {global_batch: 128, log_every: 1}
+YAML
+small=$work/small.yaml
+
+### usage
+alone "$program"
+check "no command" ended 2 "a command is missing"
+alone "$program" trian
+check "unknown command" ended 2 "did you mean 'train'"
+alone "$program" train
+check "no config" ended 2 "arguments are missing" CONFIG
+alone "$program" train a b
+check "spare argument" ended 2 "unexpected argument 'b'"
+alone "$program" train --jsn x "$small"
+check "unknown option" ended 2 "did you mean '--json'"
+alone "$program" train "$small" --json
+check "option without a value" ended 2 "a value is missing behind '--json'"
+alone "$program" eval a b --progress bar
+check "another command's option" ended 2 "does not take the option"
+alone "$program" train "$small" --timeout soon
+check "no number" ended 2 "--timeout is a number" soon
+for words in --help "train --help" "eval --help" "plan --help" "train --help-config" --version; do
+  # shellcheck disable=SC2086  # one word or two
+  launch 2 "$program" $words
+  check "$words" ended 0
+  check "$words, once" test "$(sort "$work/out" | uniq -cd | grep -cE 'Usage|^ *[0-9]+ (seed|shardbag)')" = 0
+  check "$words, something" test -s "$work/out"
+done
+launch 2 "$program" trian
+check "unknown command on 2 ranks" ended 2 "did you mean 'train'"
+
+### configs
+launch 3 "$program" train "$work/nowhere.yaml"
+check "no such config" ended 2 "nowhere.yaml: cannot open"
+sed 's/global_batch/globl_batch/' "$small" >"$work/typo.yaml"
+launch 3 "$program" train "$work/typo.yaml"
+check "unknown key" ended 2 "typo.yaml:7: key 'train.globl_batch'" "did you mean 'global_batch'"
+launch 2 "$program" train "$small" --set train.epochs=x
+check "bad --set" ended 2 "--set: key 'train.epochs'" "an integer"
+# shellcheck disable=SC2016  # the ranks' shell
+launch 3 sh -c 'f=$2; [ "$OMPI_COMM_WORLD_RANK" != 1 ] || f=/nowhere.yaml; exec "$1" train "$f"' - "$program" "$small"
+check "a config missing on one rank" ended 2 "rank 1" "/nowhere.yaml: cannot open"
+sed 's/0.1/0.2/' "$small" >"$work/other.yaml"
+# shellcheck disable=SC2016
+launch 2 sh -c '[ "$OMPI_COMM_WORLD_RANK" = 0 ] || set -- "$1" "$3"; exec "$1" train "$2"' - "$program" "$small" "$work/other.yaml"
+check "configs that differ" ended 2 "different texts"
+launch 2 "$program" train "$small" --set 'features.0.name=feature_7' --set "run.dir=$work/none"
+check "a feature the data has not" ended 2 "no feature 'feature_7'" "key 'features.0'"
+launch 2 "$program" train "$small" --set 'table.ranks=[5]' --set "run.dir=$work/none"
+check "a rank that is not there" ended 2 "5"
+touch "$work/plain"
+launch 2 "$program" train "$small" --set "run.dir=$work/plain/run"
+check "no folder for the run" ended 1 "plain" "cannot make the run's folder"
+
+### equal losses
+losses() { grep '"event":"train"' "$1" | grep -oE '"loss":[^,}]*' | cut -d: -f2; }
+# near A B: as many numbers, each within 1e-5 of the other's.
+near() {
+  paste <(losses "$1") <(losses "$2") | awk -v steps=40 '
+    NF != 2 { exit 1 } { d = $1 - $2; if (d < 0) d = -d; if (d > 1e-5 * $1) bad = 1; n++ }
+    END { exit bad || n != steps }'
+}
+for n in 1 2 3; do
+  launch $n "$program" train "$small" --set "run.dir=$work/r$n" --json "$work/j$n"
+  check "training on $n ranks" ended 0
+  check "plain lines" printed '^step 40/40  epoch 1  loss 0\.[0-9]{6}  lr 0\.1  [0-9]+ samples/s'
+  check "test metrics" printed '^test auc 0\.[0-9]{4}$'
+  check "a checkpoint" test -s "$work/r$n/ckpt-40.h5"
+  check "metrics.jsonl is what --json gives" cmp -s "$work/j$n" "$work/r$n/metrics.jsonl"
+  [ $n = 1 ] || check "losses of 1 and $n ranks" near "$work/j1" "$work/j$n"
+  cp "$work/out" "$work/out$n"
+done
+check "an object a line" test "$(grep -cE '^\{"event":"(start|train|eval|checkpoint|end)",.*\}$' "$work/j2")" = 45
+check "eval has space, step and auc" grep -qE '"event":"eval","space":"test","step":40,.*"auc":0\.' "$work/j2"
+
+### eval
+final() { grep -E '^(valid|test) ' "$1" | tail -n 10; }
+for n in 1 2 3; do
+  launch $n "$program" eval "$work/r2/ckpt-40.h5" "$small" --json "$work/e$n"
+  check "eval on $n ranks" ended 0
+  check "eval on $n ranks repeats the training's digits" test "$(final "$work/out")" = "$(final "$work/out2")"
+  check "eval on $n ranks in JSON" grep -qE '"space":"test","step":40' "$work/e$n"
+done
+launch 2 "$program" eval "$work/r2/ckpt-40.h5" "$small" --set table.dim=16
+check "another dim" ended 2 "table 'feature_0'" "500 x 16" "500 x 8"
+launch 2 "$program" eval "$work/r2/ckpt-40.h5" "$small" --set 'model.top=[24]'
+check "another layer" ended 1 "dense/top/0/weight" 24 16
+launch 2 "$program" eval "$work/nowhere.h5" "$small"
+check "no such checkpoint" ended 2 "nowhere.h5: cannot open the checkpoint"
+launch 2 "$program" eval "$small" "$small"
+check "a checkpoint that is none" ended 1 small.yaml
+
+### on the way
+launch 2 "$program" train "$small" --progress none --set "run.dir=$work/es" --set train.eval_every=10 \
+  --set train.log_every=20 --set run.checkpoint=false
+check "eval_every" ended 0
+check "evaluations on the way" test "$(grep -c '"space":"valid"' "$work/es/metrics.jsonl")" = 4
+check "no progress" test "$(grep -cvE '^(valid|test) ' "$work/out")" = 0
+check "no checkpoint" test -z "$(find "$work/es" -name '*.h5')"
+launch 2 "$program" train "$small" --progress bar --set "run.dir=$work/bar" --set train.max_steps=7
+check "max_steps" test -s "$work/bar/ckpt-7.h5"
+launch 2 "$program" train "$small" --set "run.dir=$work/nan" --set 'model.optimizer.lr=1e6' --set table.optimizer.lr=1e6 \
+  --set train.epochs=5
+check "NaN names its step" ended 1 "step " "loss"
+check "nothing is saved then" test -z "$(find "$work/nan" -name '*.h5')"
+printf '1\t5\n0\t7\n1\tx\n0\t3\n' >"$work/bad.tsv"
+cat >"$work/bad.yaml" <<YAML
+data:
+  kind: delimited
+  delimited:
+    path: $work/bad.tsv
+    columns: [{name: y, kind: label}, {name: a, kind: dense}]
+YAML
+launch 2 "$program" train "$work/bad.yaml" --set "run.dir=$work/none"
+check "a bad row" ended 1 "bad.tsv" 3
+
+### plan
+launch 2 "$program" plan "$small" --json "$work/plan"
+check "plan" ended 0
+check "plan's rows" printed '^feature_0 1 250 8000$'
+check "plan's objects" test "$(grep -c '"event":"plan"' "$work/plan")" = 6
+launch 1 "$program" plan "$small" --ranks 3
+check "plan for other ranks" printed '^feature_2 2 2 64$'
+
+### signals
+# wait_for COMMAND...: until it succeeds, 20 s at most.
+wait_for() {
+  for _ in $(seq 200); do
+    "$@" && return 0
+    sleep 0.1
+  done
+  return 1
+}
+long=(train "$small" --set train.epochs=1000000 --set train.log_every=100)
+ranks 2 "$program" "${long[@]}" --set "run.dir=$work/usr" >"$work/out" 2>"$work/err" &
+child=$!
+wait_for grep -q '"event":"train"' "$work/usr/metrics.jsonl" 2>/dev/null
+kill -USR1 "$(pgrep -P $child mpirun || echo $child)"
+wait $child
+code=$?
+check "SIGUSR1 ends well" test $code = 0
+check "SIGUSR1 leaves a checkpoint" test -n "$(find "$work/usr" -name 'ckpt-*.h5')"
+check "SIGUSR1 says so" printed 'stopped by a signal'
+
+"$root/launch/local.sh" -n 2 "$program" "${long[@]}" --set "run.dir=$work/term" >"$work/out" 2>"$work/err" &
+child=$!
+wait_for grep -q '"event":"train"' "$work/term/metrics.jsonl" 2>/dev/null
+kill -TERM $child
+wait $child
+code=$?
+check "local.sh turns SIGTERM into a stop" test $code = 0
+check "with a checkpoint" test -n "$(find "$work/term" -name 'ckpt-*.h5')"
+
+# A rank that hangs: the other gives up and says which.
+ranks 2 "$program" "${long[@]}" --timeout 1 --set "run.dir=$work/hang" >"$work/out" 2>"$work/err" &
+child=$!
+wait_for grep -q '"event":"train"' "$work/hang/metrics.jsonl" 2>/dev/null
+victim=$(pgrep -f "run.dir=$work/hang" | while read -r pid; do
+  tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=1' && echo "$pid"
+done)
+kill -STOP "$victim"
+wait $child
+code=$?
+sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
+check "a silent rank" ended 1 "shardbag train: "
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
