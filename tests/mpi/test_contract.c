@@ -1,0 +1,488 @@
+/* What the library promises beside right numbers: steps that allocate nothing, memory in proportion to shard
+ * and batch, sizes past 2^31, and values that do not depend on the number of ranks. */
+#include "mpi_test.h"
+#include "property_case.h"
+
+#include <mpi.h>
+#include <shardbag/mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+Suite *contract_suite(void);
+
+#if defined(__SANITIZE_ADDRESS__)
+enum { SANITIZED = 1 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+#else
+enum { SANITIZED = 0 };
+#endif
+
+static const int64_t MIB = 1 << 20;
+
+static sbag_status_t failure;
+
+/* Every call here must succeed. */
+static void must(sbag_code_t code) {
+  if (code != SBAG_OK) ck_abort_msg("%s error: %s", sbag_code_name(code), failure.message);
+}
+
+static sbag_context_h open_mpi(const sbag_context_options_t *options) {
+  sbag_context_h context = NULL;
+  must(sbag_context_create_mpi(MPI_COMM_WORLD, options, &context, &failure));
+  return context;
+}
+
+static int world_size(void) {
+  int size;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  return size;
+}
+
+static int world_rank(void) {
+  int rank;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+/* ---- A warm step allocates nothing ---- */
+
+enum { WARM_TABLES = 2, WARM_FEATURES = 3, WARM_SAMPLES = 64, WARM_LENGTH = 5, WARM_COLUMNS = 21 };
+
+typedef struct warm {
+  sbag_collection_h collection;
+  int64_t indices[WARM_FEATURES][WARM_SAMPLES * WARM_LENGTH], offsets[WARM_SAMPLES];
+  float weights[WARM_SAMPLES * WARM_LENGTH], weight_grad[WARM_SAMPLES * WARM_LENGTH];
+  float out[WARM_SAMPLES * WARM_COLUMNS], grad[WARM_SAMPLES * WARM_COLUMNS];
+} warm_t;
+
+static const int64_t warm_rows[WARM_TABLES] = {1000, 500};
+static const int warm_table[WARM_FEATURES] = {0, 1, 0};
+
+static void warm_open(warm_t *it, sbag_context_h context, int replicated) {
+  sbag_collection_options_t options = sbag_collection_options_default();
+  sbag_table_options_t tables[WARM_TABLES] = {sbag_table_options_default("a", warm_rows[0], 8),
+                                              sbag_table_options_default("b", warm_rows[1], 5)};
+  sbag_feature_options_t features[WARM_FEATURES];
+  static const char *const names[WARM_FEATURES] = {"x", "y", "z"};
+  for (int f = 0; f < WARM_FEATURES; f++) {
+    features[f] = sbag_feature_options_default(names[f], warm_table[f]);
+    features[f].mode = (sbag_mode_t)f;
+  }
+  features[1].scale_grad_by_freq = 1;
+  tables[0].optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAM);
+  tables[1].optimizer = sbag_optimizer_options_default(SBAG_OPT_EXACT_ROWWISE_ADAGRAD);
+  tables[0].has_max_norm = 1;
+  tables[0].max_norm = 2;
+  tables[1].layout = SBAG_LAYOUT_CYCLIC;
+  tables[1].replicated = replicated;
+  must(sbag_collection_create(context, &options, tables, WARM_TABLES, features, WARM_FEATURES,
+                              &it->collection, &failure));
+  ck_assert_int_eq(sbag_collection_output_dim(it->collection), WARM_COLUMNS);
+}
+
+/* The first steps are as large as any that follow. */
+static void warm_step(warm_t *it, draw_t *draw, int step) {
+  int64_t samples = step < 10 ? WARM_SAMPLES : draw_between(draw, WARM_SAMPLES / 2, WARM_SAMPLES);
+  int64_t length = step < 10 ? WARM_LENGTH : draw_between(draw, 1, WARM_LENGTH);
+  sbag_bags_t bags[WARM_FEATURES];
+  sbag_step_h handle = NULL;
+  void *weight_grads[WARM_FEATURES] = {it->weight_grad, NULL, NULL};
+  for (int64_t i = 0; i < samples * length; i++) it->weights[i] = (float)draw_unit(draw);
+  for (int64_t i = 0; i < samples * WARM_COLUMNS; i++) it->grad[i] = (float)draw_unit(draw) - 0.5f;
+  for (int64_t s = 0; s < samples; s++) it->offsets[s] = s * length;
+  for (int f = 0; f < WARM_FEATURES; f++) {
+    for (int64_t i = 0; i < samples * length; i++)
+      it->indices[f][i] = draw_below(draw, warm_rows[warm_table[f]]);
+    bags[f] = f == 1 ? sbag_bags_2d(it->indices[f], samples, length)
+                     : sbag_bags_1d(it->indices[f], samples * length, it->offsets, samples);
+  }
+  bags[0].per_sample_weights = it->weights;
+  bags[0].per_sample_weight_count = samples * length;
+  must(sbag_collection_forward_begin(it->collection, bags, SBAG_FORWARD_WEIGHT_GRADS, &handle, &failure));
+  must(sbag_step_forward_end(handle, it->out, &failure));
+  must(sbag_step_backward(handle, it->grad, weight_grads, &failure));
+  must(sbag_step_update(handle, 1, 1, &failure));
+  sbag_step_release(&handle);
+}
+
+START_TEST(warm_steps_allocate_nothing) {
+  sbag_context_options_t options = sbag_context_options_default();
+  options.exchange = (sbag_exchange_t)(_i % 3);
+  options.reproducible = _i == 3;
+  sbag_context_h context = open_mpi(&options);
+  warm_t *it = calloc(1, sizeof *it);
+  ck_assert_ptr_nonnull(it);
+  draw_t draw = draw_start(11, (uint64_t)world_rank());
+  int64_t before = 0;
+  warm_open(it, context, _i == 1);
+  for (int step = 0; step < 110; step++) {
+    if (step == 10) before = sbag_context_memory(context).alloc_count;
+    warm_step(it, &draw, step);
+  }
+  ck_assert_int_gt(before, 0);
+  ck_assert_int_eq(sbag_context_memory(context).alloc_count, before);
+  sbag_collection_destroy(&it->collection);
+  sbag_context_destroy(&context);
+  free(it);
+}
+END_TEST
+
+/* ---- Memory ---- */
+
+/* A line of a /proc file, in bytes; -1 if there is none. */
+static int64_t proc_bytes(const char *file, const char *key) {
+  char line[256];
+  long long kib = -1;
+  FILE *stream = fopen(file, "r");
+  if (stream == NULL) return -1;
+  while (kib < 0 && fgets(line, sizeof line, stream) != NULL)
+    if (strncmp(line, key, strlen(key)) == 0) sscanf(line + strlen(key), ": %lld", &kib);
+  fclose(stream);
+  return kib < 0 ? -1 : kib * 1024;
+}
+
+/* The kernel's high-water mark of this process begins anew (Linux 4.0). */
+static void reset_high_water(void) {
+  FILE *stream = fopen("/proc/self/clear_refs", "w");
+  if (stream == NULL) return;
+  fputs("5", stream);
+  fclose(stream);
+}
+
+/* One table with one state beside each value, one feature, batches of unlike rows. */
+static void check_memory(int64_t rows, int64_t dim, int64_t samples, int64_t length) {
+  int64_t count = samples * length;
+  sbag_context_h context = open_mpi(NULL);
+  sbag_collection_h collection = NULL;
+  sbag_collection_options_t options = sbag_collection_options_default();
+  sbag_table_options_t table = sbag_table_options_default("table", rows, dim);
+  sbag_feature_options_t feature = sbag_feature_options_default("feature", 0);
+  arena_t arena = {0};
+  int64_t *indices = arena_ints(&arena, count);
+  float *out = arena_alloc(&arena, samples * dim, sizeof *out);
+  draw_t draw = draw_start(13, (uint64_t)world_rank());
+  int64_t own = (int64_t)sizeof *indices * count + 4 * samples * dim, moved = 0;
+  table.init = SBAG_INIT_UNIFORM_DLRM;
+  table.optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAGRAD);
+  reset_high_water();
+  must(sbag_collection_create(context, &options, &table, 1, &feature, 1, &collection, &failure));
+  for (int step = 0; step < 3; step++) {
+    sbag_step_h handle = NULL;
+    for (int64_t i = 0; i < count; i++) indices[i] = draw_below(&draw, rows);
+    sbag_bags_t bags = sbag_bags_2d(indices, samples, length);
+    must(sbag_collection_forward_begin(collection, &bags, 0, &handle, &failure));
+    must(sbag_step_forward_end(handle, out, &failure));
+    must(sbag_step_backward(handle, out, NULL, &failure));
+    must(sbag_step_update(handle, 1, 1, &failure));
+    sbag_step_stats_t stats = sbag_step_stats(handle);
+    moved = stats.bytes_sent + stats.bytes_received;
+    sbag_step_release(&handle);
+  }
+  /* The batch: ids, pooled vectors, their gradients; what does not leave the rank is looked up all the same.
+   */
+  int64_t size = world_size(), shard = 2 * ((rows + size - 1) / size) * dim * (int64_t)sizeof(float);
+  int64_t batch = count * (8 + 4 * dim) + 2 * samples * dim * 4, limit = shard + 6 * (batch + moved);
+  int64_t peak = sbag_context_memory(context).peak_bytes;
+  ck_assert_msg(peak >= shard / 2 && peak <= limit + 16 * MIB, "%lld bytes at most, the limit is %lld",
+                (long long)peak, (long long)limit);
+  int64_t high = proc_bytes("/proc/self/status", "VmHWM");
+  if (high > 0 && !SANITIZED)
+    ck_assert_msg(high <= limit + own + 150 * MIB, "%lld bytes resident at most, the limit is %lld",
+                  (long long)high, (long long)(limit + own + 150 * MIB));
+  sbag_collection_destroy(&collection);
+  sbag_context_destroy(&context);
+  arena_free(&arena);
+}
+
+START_TEST(memory_follows_shard_and_batch) {
+  if (_i == 0)
+    check_memory(50000, 64, 256, 10);
+  else
+    check_memory(500000, 64, 256, 10);
+}
+END_TEST
+
+START_TEST(a_destroyed_collection_leaves_nothing) {
+  sbag_context_h context = open_mpi(NULL);
+  warm_t *it = calloc(1, sizeof *it);
+  ck_assert_ptr_nonnull(it);
+  draw_t draw = draw_start(17, (uint64_t)world_rank());
+  int64_t before = sbag_context_memory(context).live_bytes;
+  for (int round = 0; round < 3; round++) {
+    warm_open(it, context, round == 1);
+    warm_step(it, &draw, 0);
+    sbag_collection_destroy(&it->collection);
+    ck_assert_int_eq(sbag_context_memory(context).live_bytes, before);
+  }
+  sbag_context_destroy(&context);
+  free(it);
+}
+END_TEST
+
+/* ---- Sizes past 2^31 ---- */
+
+/* Two ranks, and memory for it on the whole machine; SHARDBAG_BIG=0 and 1 decide otherwise. */
+static int is_big_enough(const char *what, int64_t bytes) {
+  const char *wish = getenv("SHARDBAG_BIG");
+  int64_t available = proc_bytes("/proc/meminfo", "MemAvailable");
+  int yes = world_size() == 2 && !SANITIZED && (wish != NULL ? strcmp(wish, "1") == 0 : available >= bytes);
+  MPI_Allreduce(MPI_IN_PLACE, &yes, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+  if (!yes && world_rank() == 0 && world_size() == 2)
+    fprintf(stderr, "skipped: %s needs %lld GiB of memory, of which %lld are available\n", what,
+            (long long)(bytes >> 30), (long long)(available >> 30));
+  return yes;
+}
+
+START_TEST(a_table_of_more_than_2_31_rows) {
+  static const int64_t rows = ((int64_t)1 << 31) + 1000;
+  if (!is_big_enough("a table of 2^31 + 1000 rows", (int64_t)11 << 30)) return;
+  sbag_context_h context = open_mpi(NULL);
+  sbag_collection_h collection = NULL;
+  sbag_step_h step = NULL;
+  sbag_collection_options_t options = sbag_collection_options_default();
+  sbag_table_options_t table = sbag_table_options_default("table", rows, 1);
+  sbag_feature_options_t feature = sbag_feature_options_default("feature", 0);
+  table.init = SBAG_INIT_CONSTANT;
+  table.init_a = 0.5;
+  table.optimizer.lr = 0.25;
+  feature.mode = SBAG_SUM;
+  int64_t indices[6] = {rows - 1, rows - 2, ((int64_t)1 << 31) + world_rank(), ((int64_t)1 << 31) - 1,
+                        0,        rows - 1};
+  int64_t asked[4] = {rows - 1, rows - 2, rows - 3, 0}, place;
+  float out[3], grad[3] = {1, 2, 4}, values[4];
+  int owner;
+  sbag_bags_t bags = sbag_bags_2d(indices, 3, 2);
+  must(sbag_collection_create(context, &options, &table, 1, &feature, 1, &collection, &failure));
+  must(sbag_collection_locate(collection, 0, rows - 1, &owner, &place, &failure));
+  ck_assert(owner == 1 && place == rows / 2 - 1);
+  must(sbag_collection_forward_begin(collection, &bags, 0, &step, &failure));
+  must(sbag_step_forward_end(step, out, &failure));
+  for (int i = 0; i < 3; i++) ck_assert(out[i] == 1);
+  must(sbag_step_backward(step, grad, NULL, &failure));
+  must(sbag_step_update(step, 1, 1, &failure));
+  sbag_step_release(&step);
+  must(sbag_collection_read_rows(collection, 0, asked, 4, values, &failure));
+  /* Both ranks bring the same bags: the last row has 1 and 4 twice, the one before 1 twice, the first 4
+   * twice. */
+  ck_assert(values[0] == 0.5f - 0.25f * 10 && values[1] == 0.5f - 0.25f * 2 && values[2] == 0.5f);
+  ck_assert(values[3] == 0.5f - 0.25f * 8);
+  sbag_collection_destroy(&collection);
+  sbag_context_destroy(&context);
+}
+END_TEST
+
+/* One bag of rank 1 holds all rows, which rank 0 owns: they travel as rows, 2.2 GiB of them. */
+START_TEST(an_exchange_of_more_than_2_31_bytes) {
+  enum { ROWS = 144000, DIM = 4096 };
+  if (!is_big_enough("an exchange of 2.2 GiB", (int64_t)9 << 30)) return;
+  static const int owners[] = {0};
+  sbag_context_options_t context_options = sbag_context_options_default();
+  context_options.exchange = SBAG_EXCHANGE_ROWS;
+  sbag_context_h context = open_mpi(&context_options);
+  sbag_collection_h collection = NULL;
+  sbag_step_h step = NULL;
+  sbag_collection_options_t options = sbag_collection_options_default();
+  sbag_table_options_t table = sbag_table_options_default("table", ROWS, DIM);
+  sbag_feature_options_t feature = sbag_feature_options_default("feature", 0);
+  arena_t arena = {0};
+  int64_t *indices = arena_ints(&arena, ROWS), last = ROWS - 1, count = world_rank() == 1 ? ROWS : 0,
+          offset = 0;
+  float *row = arena_alloc(&arena, DIM, sizeof *row), *out = arena_alloc(&arena, DIM, sizeof *out);
+  options.weight_grad = 0;
+  table.init = SBAG_INIT_CONSTANT;
+  table.init_a = 1.0 / 1024;
+  table.ranks = owners;
+  table.rank_count = 1;
+  feature.mode = SBAG_SUM;
+  for (int64_t i = 0; i < ROWS; i++) indices[i] = i;
+  for (int64_t d = 0; d < DIM; d++) row[d] = (float)d;
+  must(sbag_collection_create(context, &options, &table, 1, &feature, 1, &collection, &failure));
+  must(sbag_collection_write_rows(collection, 0, &last, world_rank() == 0, row, &failure));
+  sbag_bags_t bags = sbag_bags_1d(indices, count, &offset, count > 0);
+  must(sbag_collection_forward_begin(collection, &bags, SBAG_FORWARD_NO_BACKWARD, &step, &failure));
+  must(sbag_step_forward_end(step, out, &failure));
+  ck_assert_int_gt(sbag_step_stats(step).bytes_sent + sbag_step_stats(step).bytes_received, (int64_t)1 << 31);
+  for (int64_t d = 0; count > 0 && d < DIM; d++)
+    ck_assert_float_eq_tol(out[d], (float)(ROWS - 1) / 1024 + (float)d, 0.01f);
+  sbag_step_release(&step);
+  sbag_collection_destroy(&collection);
+  sbag_context_destroy(&context);
+  arena_free(&arena);
+}
+END_TEST
+
+/* ---- Any number of ranks ---- */
+
+/* The same table on all ranks and on one: its values, bit for bit. */
+static void check_initial(sbag_context_h all, sbag_context_h one, const sbag_table_options_t *table,
+                          sbag_dtype_t dtype) {
+  sbag_collection_options_t options = sbag_collection_options_default();
+  sbag_feature_options_t feature = sbag_feature_options_default("feature", 0);
+  sbag_collection_h collections[2] = {NULL, NULL};
+  arena_t arena = {0};
+  int64_t count = table->num_embeddings * table->embedding_dim,
+          *rows = arena_ints(&arena, table->num_embeddings);
+  double *values[2];
+  size_t bytes = (size_t)count * (dtype == SBAG_F64 ? 8 : 4);
+  options.dtype = dtype;
+  feature.has_padding_idx = 1;
+  feature.padding_idx = 3;
+  for (int64_t r = 0; r < table->num_embeddings; r++) rows[r] = r;
+  for (int i = 0; i < 2; i++) {
+    values[i] = arena_doubles(&arena, count);
+    must(sbag_collection_create(i == 0 ? all : one, &options, table, 1, &feature, 1, &collections[i],
+                                &failure));
+    must(sbag_collection_read_rows(collections[i], 0, rows, table->num_embeddings, values[i], &failure));
+    sbag_collection_destroy(&collections[i]);
+  }
+  ck_assert_msg(memcmp(values[0], values[1], bytes) == 0, "init %d, layout %d, dtype %d: not the same values",
+                (int)table->init, (int)table->layout, (int)dtype);
+  /* A table that is all zero would pass. */
+  batch_untyped(values[1], count, dtype, values[0]);
+  ck_assert(values[0][0] != 0 && values[0][3 * table->embedding_dim] == 0);
+}
+
+START_TEST(initial_values_do_not_depend_on_ranks) {
+  sbag_context_h all = open_mpi(NULL), one = NULL;
+  must(sbag_context_create(NULL, &one, &failure));
+  ck_assert_int_eq(sbag_context_size(one), 1);
+  for (int init = 0; init < 4; init++)
+    for (int layout = 0; layout < 3; layout++)
+      for (int dtype = 0; dtype < 2; dtype++) {
+        sbag_table_options_t table = sbag_table_options_default("table", 101, 7);
+        table.init = (sbag_init_t)init;
+        table.init_a = init == SBAG_INIT_UNIFORM ? -2 : 0.25;
+        table.seed = 42;
+        table.layout = (sbag_layout_t)layout;
+        check_initial(all, one, &table, (sbag_dtype_t)dtype);
+      }
+  sbag_context_destroy(&one);
+  sbag_context_destroy(&all);
+}
+END_TEST
+
+/* All features' gradients side by side, for the whole batch. */
+static double *whole_gradient(property_case_t *it, const property_batch_t *batch,
+                              sbag_collection_h collection) {
+  int64_t columns = sbag_collection_output_dim(collection);
+  double *grad = arena_doubles(&it->arena, batch->samples * columns);
+  for (int f = 0; f < it->feature_count; f++) {
+    int64_t dim = it->weights[it->features[f].table].dim,
+            column = sbag_collection_output_offset(collection, f);
+    for (int64_t s = 0; s < batch->samples; s++)
+      memcpy(grad + s * columns + column, batch->grads[f] + s * dim, (size_t)dim * sizeof(double));
+  }
+  return grad;
+}
+
+/* One step with the samples from `begin`; out: [samples][columns] of the dtype. */
+static void train(property_case_t *it, sbag_collection_h collection, const sbag_bags_t *bags,
+                  const double *grad, int64_t samples, void *out) {
+  int64_t columns = sbag_collection_output_dim(collection);
+  sbag_step_h step = NULL;
+  must(sbag_collection_forward_begin(collection, bags, 0, &step, &failure));
+  must(sbag_step_forward_end(step, out, &failure));
+  must(sbag_step_backward(step, batch_typed(&it->arena, grad, samples * columns, it->options.dtype), NULL,
+                          &failure));
+  must(sbag_step_update(step, 0.7, 0.9, &failure));
+  sbag_step_release(&step);
+}
+
+static void compare_tables(property_case_t *it, const sbag_collection_h *collections) {
+  size_t width_bytes = it->options.dtype == SBAG_F64 ? 8 : 4;
+  for (int t = 0; t < it->table_count; t++)
+    for (int s = -1; s < (it->tables[t].freeze ? 0 : sbag_collection_state_count(collections[0], t)); s++) {
+      int64_t rows = it->weights[t].rows, *row = arena_ints(&it->arena, rows);
+      int64_t width = s < 0 ? it->weights[t].dim : sbag_collection_state_width(collections[0], t, s);
+      double *values[2];
+      for (int64_t r = 0; r < rows; r++) row[r] = r;
+      for (int i = 0; i < 2; i++) {
+        values[i] = arena_doubles(&it->arena, rows * width);
+        must(s < 0 ? sbag_collection_read_rows(collections[i], t, row, rows, values[i], &failure)
+                   : sbag_collection_read_state(collections[i], t, s, row, rows, values[i], &failure));
+      }
+      ck_assert_msg(memcmp(values[0], values[1], (size_t)(rows * width) * width_bytes) == 0,
+                    "seed %llu case %llu: table %d, state %d: not the same bits",
+                    (unsigned long long)it->seed, (unsigned long long)it->number, t, s);
+    }
+}
+
+/* A case of the property test on all ranks and on one. */
+static void check_same_bits(sbag_context_h all, sbag_context_h one, uint64_t number) {
+  property_case_t it;
+  sbag_table_options_t alone[TABLES_MAX];
+  sbag_collection_h collections[2] = {NULL, NULL};
+  property_case_draw(&it, 31, number, world_rank(), world_size());
+  if (it.special) { /* NaNs have many bits */
+    arena_free(&it.arena);
+    return;
+  }
+  it.options.weight_grad = 1;
+  it.options.bounds_check = SBAG_BOUNDS_IGNORE;
+  for (int t = 0; t < it.table_count; t++) {
+    alone[t] = it.tables[t];
+    alone[t].ranks = NULL;
+    alone[t].rank_count = 0;
+  }
+  must(sbag_collection_create(all, &it.options, it.tables, it.table_count, it.features, it.feature_count,
+                              &collections[0], &failure));
+  must(sbag_collection_create(one, &it.options, alone, it.table_count, it.features, it.feature_count,
+                              &collections[1], &failure));
+  int64_t columns = sbag_collection_output_dim(collections[0]);
+  size_t bytes = it.options.dtype == SBAG_F64 ? 8 : 4;
+  for (int s = 0; s < 4; s++) {
+    property_batch_t batch;
+    sbag_bags_t whole[FEATURES_MAX];
+    batch_form_t form = {.dtype = it.options.dtype, .include_last_offset = 1};
+    property_batch_draw(&it, &batch);
+    int64_t begin = batch.first[it.rank], samples = batch.first[it.rank + 1] - begin;
+    for (int f = 0; f < it.feature_count; f++)
+      whole[f] = batch_slice(&it.arena, &batch.bags[f], 0, batch.samples, &form);
+    double *grad = whole_gradient(&it, &batch, collections[0]);
+    char *mine = (char *)arena_doubles(&it.arena, samples * columns);
+    char *out = (char *)arena_doubles(&it.arena, batch.samples * columns);
+    train(&it, collections[0], batch.mine, grad + begin * columns, samples, mine);
+    train(&it, collections[1], whole, grad, batch.samples, out);
+    ck_assert_msg(
+        memcmp(mine, out + (size_t)(begin * columns) * bytes, (size_t)(samples * columns) * bytes) == 0,
+        "seed 31 case %llu: output: not the same bits", (unsigned long long)number);
+  }
+  compare_tables(&it, collections);
+  sbag_collection_destroy(&collections[0]);
+  sbag_collection_destroy(&collections[1]);
+  arena_free(&it.arena);
+}
+
+/* Reproducible mode; messages of 1 KiB on small data. */
+START_TEST(reproducible_mode_gives_the_bits_of_one_rank) {
+  sbag_context_options_t options = sbag_context_options_default();
+  sbag_context_h one = NULL;
+  options.reproducible = 1;
+  options.chunk_bytes = _i == 0 ? 0 : 1024;
+  sbag_context_h all = open_mpi(&options);
+  must(sbag_context_create(&options, &one, &failure));
+  for (uint64_t number = 0; number < 30; number++) check_same_bits(all, one, number + (uint64_t)_i * 30);
+  sbag_context_destroy(&one);
+  sbag_context_destroy(&all);
+}
+END_TEST
+
+Suite *contract_suite(void) {
+  Suite *suite = suite_create("contract");
+  TCase *test_case = tcase_create("contract");
+  tcase_add_loop_test(test_case, warm_steps_allocate_nothing, 0, 4);
+  tcase_add_loop_test(test_case, memory_follows_shard_and_batch, 0, 2);
+  tcase_add_test(test_case, a_destroyed_collection_leaves_nothing);
+  tcase_add_test(test_case, initial_values_do_not_depend_on_ranks);
+  tcase_add_loop_test(test_case, reproducible_mode_gives_the_bits_of_one_rank, 0, 2);
+  tcase_add_test(test_case, a_table_of_more_than_2_31_rows);
+  tcase_add_test(test_case, an_exchange_of_more_than_2_31_bytes);
+  suite_add_tcase(suite, test_case);
+  return suite;
+}
