@@ -394,6 +394,18 @@ START_TEST(test_folder_is_missing) {
 }
 END_TEST
 
+/* What HDF5 itself refuses while the file is made: an attribute below an array. */
+START_TEST(test_hdf5_refuses) {
+  pattern_t p[PATTERNS];
+  checkpoint_writer_t *writer = declare(p);
+  ck_assert_int_eq(checkpoint_add_int(writer, "counts/below", "k", 1, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_commit(&writer, &status), SBAG_ERR_IO);
+  ck_assert_ptr_nonnull(strstr(status.message, "attribute 'k' of 'counts/below': HDF5: "));
+  write_all();
+  read_all(comm, take);
+}
+END_TEST
+
 START_TEST(test_ranks_declare_differently) {
   if (comm_size(comm) == 1) return;
   checkpoint_writer_t *writer = NULL;
@@ -504,6 +516,7 @@ Suite *checkpoint_suite(void) {
   tcase_add_test(tcase, test_not_a_checkpoint);
   tcase_add_test(tcase, test_callback_fails);
   tcase_add_test(tcase, test_folder_is_missing);
+  tcase_add_test(tcase, test_hdf5_refuses);
   tcase_add_test(tcase, test_ranks_declare_differently);
   tcase_add_test(tcase, test_bad_declarations);
   tcase_add_test(tcase, test_memory_fails);
