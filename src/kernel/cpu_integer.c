@@ -168,6 +168,15 @@ static void cpu_gather_vectors_i64(kernel_t *k, kernel_stream_t *stream, const i
   for (int64_t i = 0; i < count; i++) memcpy(to + i * dim, from + at[i], (size_t)dim * sizeof *to);
 }
 
+static void cpu_nonempty(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count,
+                         int64_t *which, int64_t *nonempty) {
+  (void)k, (void)stream;
+  int64_t n = 0;
+  for (int64_t i = 0; i < count; i++)
+    if (begin[i] < begin[i + 1]) which[n++] = i;
+  *nonempty = n;
+}
+
 static void cpu_global_rows(kernel_t *k, kernel_stream_t *stream, const plan_table_t *plan, int shard,
                             const int64_t *local, int64_t count, int64_t *rows) {
   (void)k, (void)stream;
@@ -187,5 +196,6 @@ void cpu_integer_ops(kernel_ops_t *ops) {
   ops->expand = cpu_expand;
   ops->edge_positions = cpu_edge_positions;
   ops->gather_vectors_i64 = cpu_gather_vectors_i64;
+  ops->nonempty = cpu_nonempty;
   ops->global_rows = cpu_global_rows;
 }

@@ -210,6 +210,9 @@ struct kernel_ops {
   void (*winner_rows)(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *bags, int64_t first_entry,
                       const int64_t *slot_begin, int64_t bag_count, int64_t dim, const int64_t *entry,
                       const int64_t *position, int64_t stride, int64_t *to);
+  /* which[j] = the j-th i with begin[i] < begin[i + 1]; *nonempty (host): how many. */
+  void (*nonempty)(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count, int64_t *which,
+                   int64_t *nonempty);
   /* rows[i] = global row of local row local[i] of a shard. */
   void (*global_rows)(kernel_t *k, kernel_stream_t *stream, const plan_table_t *plan, int shard,
                       const int64_t *local, int64_t count, int64_t *rows);

@@ -1,0 +1,249 @@
+/* Creating collections, and their rows seen from outside of steps. */
+#include "collection/collection.h"
+
+#include <string.h>
+
+int64_t collection_features(const sbag_table_options_t *tables, const sbag_feature_options_t *features,
+                            int feature_count, exchange_feature_t *made) {
+  int64_t column = 0;
+  for (int f = 0; f < feature_count; f++) {
+    const sbag_table_options_t *table = &tables[features[f].table];
+    int64_t padding = features[f].padding_idx;
+    made[f] = (exchange_feature_t){.name = features[f].name,
+                                   .table = features[f].table,
+                                   .mode = features[f].mode,
+                                   .padding_idx = !features[f].has_padding_idx ? -1
+                                                  : padding < 0 ? padding + table->num_embeddings
+                                                                : padding,
+                                   .by_freq = features[f].scale_grad_by_freq,
+                                   .dim = table->embedding_dim,
+                                   .column = column};
+    column += table->embedding_dim;
+  }
+  return column;
+}
+
+static sbag_code_t copy_name(mem_t *mem, const char **name, sbag_status_t *status) {
+  size_t bytes = strlen(*name) + 1;
+  void *p = NULL;
+  SBAG_TRY(mem_alloc(mem, bytes, "feature's name", &p, status));
+  *name = memcpy(p, *name, bytes);
+  return SBAG_OK;
+}
+
+/* The rows that start as zero: those that a feature of the table names as padding, unless weights are given.
+ */
+static sbag_code_t create_store(sbag_collection_h c, const sbag_table_options_t *tables,
+                                sbag_status_t *status) {
+  mem_t *mem = c->context->mem;
+  int64_t *rows = NULL;
+  const int64_t **of_table = NULL;
+  int *counts = NULL;
+  void *p = NULL;
+  int64_t places = (int64_t)c->table_count * c->feature_count;
+  sbag_code_t code = mem_alloc(mem, mem_array_bytes(places, sizeof *rows), "collection", &p, status);
+  if (code == SBAG_OK) rows = p;
+  if (code == SBAG_OK)
+    code = mem_alloc(mem, mem_array_bytes(c->table_count, sizeof *of_table), "collection", &p, status);
+  if (code == SBAG_OK) of_table = p;
+  if (code == SBAG_OK && rows != NULL)
+    code = mem_calloc(mem, mem_array_bytes(c->table_count, sizeof *counts), "collection", &p, status);
+  if (code == SBAG_OK) counts = p;
+  for (int t = 0; code == SBAG_OK && t < c->table_count; t++) {
+    int64_t *mine = rows + (int64_t)t * c->feature_count;
+    of_table[t] = mine;
+    for (int f = 0; f < c->feature_count; f++)
+      if (c->features[f].table == t && c->features[f].padding_idx >= 0)
+        mine[counts[t]++] = c->features[f].padding_idx;
+  }
+  if (code == SBAG_OK)
+    code = store_create(c->context->kernel, c->plan, comm_rank(c->context->comm), c->options.dtype,
+                        c->options.weight_grad, tables, of_table, counts, &c->store, status);
+  mem_free(mem, rows);
+  mem_free(mem, of_table);
+  mem_free(mem, counts);
+  return code;
+}
+
+static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t *tables,
+                                const sbag_feature_options_t *features, sbag_status_t *status) {
+  sbag_context_h context = c->context;
+  void *p = NULL;
+  SBAG_TRY(mem_calloc(context->mem, mem_array_bytes(c->feature_count, sizeof *c->features), "collection", &p,
+                      status));
+  exchange_feature_t *made = p;
+  c->output_dim = collection_features(tables, features, c->feature_count, made);
+  for (int f = 0; f < c->feature_count; f++) {
+    sbag_code_t code = copy_name(context->mem, &made[f].name, status);
+    if (code != SBAG_OK) { /* from here on the names are the caller's, not ours to free */
+      while (f-- > 0) mem_free(context->mem, (void *)(uintptr_t)made[f].name);
+      mem_free(context->mem, made);
+      return code;
+    }
+  }
+  c->features = made;
+  SBAG_TRY(plan_create(context->mem, comm_size(context->comm), tables, c->table_count, &c->plan, status));
+  SBAG_TRY(create_store(c, tables, status));
+  exchange_config_t config = {.kernel = context->kernel,
+                              .comm = context->comm,
+                              .plan = c->plan,
+                              .store = c->store,
+                              .features = c->features,
+                              .feature_count = c->feature_count,
+                              .columns = c->output_dim,
+                              .kind = context->options.exchange,
+                              .reproducible = context->options.reproducible,
+                              .drop = c->options.bounds_check != SBAG_BOUNDS_FATAL};
+  SBAG_TRY(exchange_create(&config, &c->exchange, status));
+  for (int s = 0; s < COLLECTION_STEPS; s++) {
+    c->steps[s] = (struct sbag_step){.collection = c};
+    SBAG_TRY(route_create(c->exchange, &c->steps[s].route, status));
+  }
+  return route_create(c->exchange, &c->spare, status);
+}
+
+static sbag_code_t create_local(sbag_context_h context, const sbag_collection_options_t *options,
+                                const sbag_table_options_t *tables, int table_count,
+                                const sbag_feature_options_t *features, int feature_count,
+                                sbag_collection_h *collection, sbag_status_t *status) {
+  void *p = NULL;
+  SBAG_TRY(mem_calloc(context->mem, sizeof(struct sbag_collection), "collection", &p, status));
+  sbag_collection_h c = p;
+  *c = (struct sbag_collection){
+      .context = context, .options = *options, .table_count = table_count, .feature_count = feature_count};
+  sbag_code_t code = create_parts(c, tables, features, status);
+  if (code != SBAG_OK) {
+    sbag_collection_destroy(&c);
+    return code;
+  }
+  *collection = c;
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection_options_t *options,
+                                   const sbag_table_options_t *tables, int table_count,
+                                   const sbag_feature_options_t *features, int feature_count,
+                                   sbag_collection_h *collection, sbag_status_t *status) {
+  sbag_collection_options_t checked = options != NULL ? *options : sbag_collection_options_default();
+  sbag_status_t own; /* agreement needs the message even where the caller wants none */
+  status_clear(&own);
+  sbag_collection_h made = NULL;
+  sbag_code_t code = collection_check(&checked, tables, table_count, features, feature_count, &own);
+  code = comm_agree(context->comm, code, &own);
+  if (code == SBAG_OK)
+    code = collection_same(context, &checked, tables, table_count, features, feature_count, &own);
+  if (code == SBAG_OK) {
+    code = create_local(context, &checked, tables, table_count, features, feature_count, &made, &own);
+    code = comm_agree(context->comm, code, &own);
+  }
+  if (code != SBAG_OK) {
+    sbag_collection_destroy(&made);
+    if (status != NULL) *status = own;
+    return code;
+  }
+  *collection = made;
+  return SBAG_OK;
+}
+
+void sbag_collection_destroy(sbag_collection_h *collection) {
+  if (collection == NULL || *collection == NULL) return;
+  sbag_collection_h c = *collection;
+  mem_t *mem = c->context->mem;
+  for (int s = 0; s < COLLECTION_STEPS; s++) {
+    if (c->steps[s].route != NULL) route_release(c->steps[s].route);
+    route_destroy(&c->steps[s].route);
+  }
+  route_destroy(&c->spare);
+  exchange_destroy(&c->exchange);
+  store_destroy(&c->store);
+  plan_destroy(&c->plan);
+  for (int f = 0; c->features != NULL && f < c->feature_count; f++)
+    mem_free(mem, (void *)(uintptr_t)c->features[f].name);
+  mem_free(mem, c->features);
+  mem_free(mem, c);
+  *collection = NULL;
+}
+
+int64_t sbag_collection_output_dim(sbag_collection_h collection) {
+  return collection->output_dim;
+}
+
+int64_t sbag_collection_output_offset(sbag_collection_h collection, int feature) {
+  if (feature < 0 || feature >= collection->feature_count) return -1;
+  return collection->features[feature].column;
+}
+
+static sbag_code_t check_table_index(sbag_collection_h c, int table, sbag_status_t *status) {
+  if (table >= 0 && table < c->table_count) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT, "table %d is not in 0 to %d", table, c->table_count - 1);
+}
+
+static sbag_code_t check_state_index(sbag_collection_h c, int table, int state, sbag_status_t *status) {
+  SBAG_TRY(check_table_index(c, table, status));
+  int count = sbag_collection_state_count(c, table);
+  if (state >= 0 && state < count) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT, "table '%s': state %d of %d", c->store->tables[table].name,
+                    state, count);
+}
+
+sbag_code_t sbag_collection_read_rows(sbag_collection_h collection, int table, const int64_t *rows,
+                                      int64_t count, void *values, sbag_status_t *status) {
+  SBAG_TRY(check_table_index(collection, table, status));
+  const store_table_t *t = &collection->store->tables[table];
+  return exchange_read_rows(collection->exchange, table, t->weight, t->dim, rows, count, values, status);
+}
+
+sbag_code_t sbag_collection_write_rows(sbag_collection_h collection, int table, const int64_t *rows,
+                                       int64_t count, const void *values, sbag_status_t *status) {
+  SBAG_TRY(check_table_index(collection, table, status));
+  const store_table_t *t = &collection->store->tables[table];
+  return exchange_write_rows(collection->exchange, table, t->weight, t->dim, rows, count, values, status);
+}
+
+int sbag_collection_state_count(sbag_collection_h collection, int table) {
+  if (table < 0 || table >= collection->table_count) return 0;
+  const store_table_t *t = &collection->store->tables[table];
+  return t->trainable ? t->info.state_count : 0;
+}
+
+const char *sbag_collection_state_name(sbag_collection_h collection, int table, int state) {
+  if (state < 0 || state >= sbag_collection_state_count(collection, table)) return NULL;
+  return collection->store->tables[table].info.states[state].name;
+}
+
+int64_t sbag_collection_state_width(sbag_collection_h collection, int table, int state) {
+  if (state < 0 || state >= sbag_collection_state_count(collection, table)) return 0;
+  const store_table_t *t = &collection->store->tables[table];
+  return t->info.states[state].row_wise ? 1 : t->dim;
+}
+
+sbag_code_t sbag_collection_read_state(sbag_collection_h collection, int table, int state,
+                                       const int64_t *rows, int64_t count, void *values,
+                                       sbag_status_t *status) {
+  SBAG_TRY(check_state_index(collection, table, state, status));
+  return exchange_read_rows(collection->exchange, table, collection->store->tables[table].states[state],
+                            sbag_collection_state_width(collection, table, state), rows, count, values,
+                            status);
+}
+
+sbag_code_t sbag_collection_write_state(sbag_collection_h collection, int table, int state,
+                                        const int64_t *rows, int64_t count, const void *values,
+                                        sbag_status_t *status) {
+  SBAG_TRY(check_state_index(collection, table, state, status));
+  return exchange_write_rows(collection->exchange, table, collection->store->tables[table].states[state],
+                             sbag_collection_state_width(collection, table, state), rows, count, values,
+                             status);
+}
+
+sbag_code_t sbag_collection_locate(sbag_collection_h collection, int table, int64_t row, int *rank,
+                                   int64_t *local_row, sbag_status_t *status) {
+  SBAG_TRY(check_table_index(collection, table, status));
+  const plan_table_t *plan = &collection->plan->tables[table];
+  if (row < 0 || row >= plan->rows)
+    return status_set(status, SBAG_ERR_ARGUMENT, "table '%s': row %lld is not in 0 to %lld",
+                      collection->store->tables[table].name, (long long)row, (long long)plan->rows - 1);
+  int shard;
+  plan_locate(plan, row, &shard, local_row);
+  *rank = plan->ranks[shard];
+  return SBAG_OK;
+}

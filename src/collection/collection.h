@@ -1,0 +1,57 @@
+/* The inside of a collection, shared by the files of this layer. */
+#ifndef COLLECTION_COLLECTION_H
+#define COLLECTION_COLLECTION_H
+
+#include "collection/context.h"
+#include "exchange/exchange.h"
+#include <shardbag/collection.h>
+
+enum { COLLECTION_STEPS = 2 }; /* batches under way at a time */
+
+typedef enum step_state {
+  STEP_FREE,
+  STEP_BEGUN,
+  STEP_FORWARD_DONE,
+  STEP_BACKWARD_DONE,
+  STEP_UPDATED
+} step_state_t;
+
+struct sbag_step {
+  sbag_collection_h collection;
+  route_t *route;
+  step_state_t state;
+  int flags;
+};
+
+struct sbag_collection {
+  sbag_context_h context;
+  sbag_collection_options_t options;
+  plan_t *plan;
+  store_t *store;
+  exchange_t *exchange;
+  exchange_feature_t *features;
+  int table_count, feature_count;
+  int64_t output_dim;
+  struct sbag_step steps[COLLECTION_STEPS];
+  route_t *spare; /* to tell the other ranks that no step is free here */
+};
+
+/* describe.c: refuses what no collection can be. */
+sbag_code_t collection_check(const sbag_collection_options_t *options, const sbag_table_options_t *tables,
+                             int table_count, const sbag_feature_options_t *features, int feature_count,
+                             sbag_status_t *status);
+/* agree.c: refuses descriptions that differ between ranks, naming the first that does. Collective. */
+sbag_code_t collection_same(sbag_context_h context, const sbag_collection_options_t *options,
+                            const sbag_table_options_t *tables, int table_count,
+                            const sbag_feature_options_t *features, int feature_count, sbag_status_t *status);
+/* batch.c: shapes of a batch. */
+sbag_code_t batch_check_feature(const char *name, sbag_mode_t mode, const sbag_bags_t *bags,
+                                int64_t *bag_count, sbag_status_t *status);
+sbag_code_t batch_check(const exchange_feature_t *features, int feature_count, const sbag_bags_t *batch,
+                        int64_t *bag_count, sbag_status_t *status);
+/* The features as the exchange sees them; features[f].name stays the caller's. Returns the output's columns.
+ */
+int64_t collection_features(const sbag_table_options_t *tables, const sbag_feature_options_t *features,
+                            int feature_count, exchange_feature_t *made);
+
+#endif

@@ -1,0 +1,162 @@
+/* One step of a collection: forward, backward, update. */
+#include "collection/collection.h"
+
+static struct sbag_step *free_step(sbag_collection_h c) {
+  for (int s = 0; s < COLLECTION_STEPS; s++)
+    if (c->steps[s].state == STEP_FREE) return &c->steps[s];
+  return NULL;
+}
+
+static sbag_code_t check_flags(int flags, sbag_status_t *status) {
+  int known = SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD | SBAG_FORWARD_WEIGHT_GRADS;
+  if (flags & ~known)
+    return status_set(status, SBAG_ERR_ARGUMENT, "forward: flags %d have bits beyond %d", flags, known);
+  if ((flags & SBAG_FORWARD_WEIGHT_GRADS) && (flags & (SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD)))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "forward: SBAG_FORWARD_WEIGHT_GRADS needs a backward, which the other flags exclude");
+  return SBAG_OK;
+}
+
+/* A read-only step has no backward: its update would write. */
+static int effective_flags(const struct sbag_collection *c, int flags) {
+  if ((flags & SBAG_FORWARD_READ_ONLY) || !c->options.weight_grad) flags |= SBAG_FORWARD_NO_BACKWARD;
+  return flags;
+}
+
+static void warn_dropped(sbag_collection_h c, const struct sbag_step *step) {
+  int64_t dropped = route_stats(step->route).dropped;
+  if (dropped > 0 && c->options.bounds_check == SBAG_BOUNDS_WARNING)
+    context_log(c->context, SBAG_LOG_WARNING,
+                "rank %d: %lld indices out of range were left out of their bags", comm_rank(c->context->comm),
+                (long long)dropped);
+}
+
+sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sbag_bags_t *batch, int flags,
+                                          sbag_step_h *step, sbag_status_t *status) {
+  sbag_collection_h c = collection;
+  sbag_status_t own;
+  status_clear(&own);
+  int64_t bag_count = 0;
+  struct sbag_step *s = free_step(c);
+  sbag_code_t local = check_flags(flags, &own);
+  if (local == SBAG_OK && s == NULL)
+    local = status_set(&own, SBAG_ERR_STATE, "forward: %d steps are under way already; release one first",
+                       COLLECTION_STEPS);
+  if (local == SBAG_OK) local = batch_check(c->features, c->feature_count, batch, &bag_count, &own);
+  int effective = effective_flags(c, flags);
+  sbag_code_t code = route_open(s != NULL ? s->route : c->spare, batch, bag_count, effective, local, &own);
+  if (code == SBAG_OK) code = route_forward_begin(s->route, &own);
+  if (code != SBAG_OK) {
+    if (status != NULL) *status = own;
+    return code;
+  }
+  s->state = STEP_BEGUN;
+  s->flags = effective;
+  warn_dropped(c, s);
+  *step = s;
+  return SBAG_OK;
+}
+
+static sbag_code_t check_state(const struct sbag_step *step, step_state_t wanted, const char *call,
+                               const char *before, sbag_status_t *status) {
+  if (step->state == wanted) return SBAG_OK;
+  return status_set(status, SBAG_ERR_STATE, "%s: the step is not where it must be, right after %s", call,
+                    before);
+}
+
+sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
+  SBAG_TRY(check_state(step, STEP_BEGUN, "forward_end", "forward_begin", status));
+  SBAG_TRY(route_forward_end(step->route, out, status));
+  step->state = STEP_FORWARD_DONE;
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_t *max_indices,
+                                  sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  if (step->state < STEP_FORWARD_DONE)
+    return status_set(status, SBAG_ERR_STATE, "max_indices: forward_end comes first");
+  if (feature < 0 || feature >= c->feature_count)
+    return status_set(status, SBAG_ERR_ARGUMENT, "max_indices: feature %d is not in 0 to %d", feature,
+                      c->feature_count - 1);
+  if (c->features[feature].mode != SBAG_MAX)
+    return status_set(status, SBAG_ERR_ARGUMENT, "max_indices: feature '%s' does not pool by max",
+                      c->features[feature].name);
+  route_max_rows(step->route, feature, max_indices);
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *const *weight_grads,
+                               sbag_status_t *status) {
+  SBAG_TRY(check_state(step, STEP_FORWARD_DONE, "backward", "forward_end", status));
+  if (step->flags & SBAG_FORWARD_NO_BACKWARD)
+    return status_set(status, SBAG_ERR_STATE,
+                      "backward: the step was begun without one (read-only or no-backward flag, "
+                      "or a collection without weight_grad)");
+  if (weight_grads != NULL && !(step->flags & SBAG_FORWARD_WEIGHT_GRADS))
+    return status_set(status, SBAG_ERR_STATE,
+                      "backward: weight_grads needs SBAG_FORWARD_WEIGHT_GRADS in forward_begin");
+  SBAG_TRY(route_backward(step->route, grad_out, weight_grads, status));
+  step->state = STEP_BACKWARD_DONE;
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_step_sparse_grad(sbag_step_h step, int table, const int64_t **rows, const void **values,
+                                  int64_t *count, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  if (step->state < STEP_BACKWARD_DONE)
+    return status_set(status, SBAG_ERR_STATE, "sparse_grad: backward comes first");
+  if (table < 0 || table >= c->table_count)
+    return status_set(status, SBAG_ERR_ARGUMENT, "sparse_grad: table %d is not in 0 to %d", table,
+                      c->table_count - 1);
+  if (!c->store->tables[table].trainable)
+    return status_set(status, SBAG_ERR_STATE, "sparse_grad: table '%s' is frozen and has no gradient",
+                      c->store->tables[table].name);
+  return route_sparse_grad(step->route, table, rows, values, count, status);
+}
+
+sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  if (step->state < STEP_BACKWARD_DONE)
+    return status_set(status, SBAG_ERR_STATE, "grad_norm_squared: backward comes first");
+  kernel_t *k = c->context->kernel;
+  double sum = 0;
+  for (int t = 0; t < c->table_count; t++) {
+    route_grads_t grads = route_grads(step->route, t);
+    double part = 0;
+    k->ops->norm_squared(k, NULL, c->options.dtype, grads.grad, grads.count * c->store->tables[t].dim, &part);
+    SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+    sum += part;
+  }
+  SBAG_TRY(comm_allreduce(c->context->comm, &sum, 1, COMM_F64, COMM_SUM, "gradient's norm", status));
+  *norm_squared = sum;
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_scale, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  SBAG_TRY(check_state(step, STEP_BACKWARD_DONE, "update", "backward", status));
+  sbag_code_t code = SBAG_OK;
+  for (int t = 0; t < c->table_count && code == SBAG_OK; t++) {
+    const store_table_t *table = &c->store->tables[t];
+    if (!table->trainable) continue;
+    route_grads_t grads = route_grads(step->route, t);
+    code = store_update(c->store, t, table->optimizer.lr * lr_factor, grad_scale, grads.rows, grads.touched,
+                        grads.grad, grads.count, status);
+  }
+  SBAG_TRY(exchange_give_up(c->exchange, code, status));
+  SBAG_TRY(exchange_refresh_mirrors(c->exchange, status));
+  step->state = STEP_UPDATED;
+  return SBAG_OK;
+}
+
+void sbag_step_release(sbag_step_h *step) {
+  if (step == NULL || *step == NULL) return;
+  route_release((*step)->route);
+  (*step)->state = STEP_FREE;
+  *step = NULL;
+}
+
+sbag_step_stats_t sbag_step_stats(sbag_step_h step) {
+  return route_stats(step->route);
+}

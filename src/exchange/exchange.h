@@ -1,0 +1,102 @@
+/* The exchange: ids out, vectors back, gradients home, for all tables and features of a batch at once.
+ *
+ * What comes in: bags on every rank, the plan, the store. What goes out: pooled vectors at the requester;
+ * merged gradients by row at the owner. A *route* is the record of one batch: who asked whom for what. It is
+ * built once by route_open and then read by forward and backward, so several can be in flight.
+ *
+ * Between one requester and one owner vectors travel as *pools* (a vector a bag that touches the owner) or as
+ * *rows* (a vector a distinct row), chosen for each direction by the requester. */
+#ifndef EXCHANGE_EXCHANGE_H
+#define EXCHANGE_EXCHANGE_H
+
+#include "comm/comm.h"
+#include "kernel/kernel.h"
+#include "plan/plan.h"
+#include "store/store.h"
+#include <shardbag/collection.h>
+
+typedef struct exchange_feature {
+  const char *name; /* borrowed */
+  int table;
+  sbag_mode_t mode;
+  int64_t padding_idx; /* resolved; -1 = none */
+  int by_freq;
+  int64_t dim, column; /* its columns in the output */
+} exchange_feature_t;
+
+typedef struct exchange_config {
+  kernel_t *kernel;
+  comm_t *comm;
+  const plan_t *plan;
+  store_t *store;
+  const exchange_feature_t *features; /* borrowed */
+  int feature_count;
+  int64_t columns; /* of the output */
+  sbag_exchange_t kind;
+  int reproducible;
+  int drop; /* out-of-range indices: 0 = an error */
+} exchange_config_t;
+
+typedef struct exchange exchange_t;
+typedef struct route route_t;
+
+sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchange, sbag_status_t *status);
+void exchange_destroy(exchange_t **exchange);
+
+/* A route's storage; it is reused batch after batch and keeps its buffers. */
+sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *status);
+void route_destroy(route_t **route);
+
+/* Sends this rank's ids to their owners and takes in the others'. `local` is the outcome of the caller's own
+ * checks: if any rank comes with an error all return it, and nothing has changed. bags: [feature_count],
+ * borrowed until the route is opened anew; flags: SBAG_FORWARD_*. Collective. */
+sbag_code_t route_open(route_t *route, const sbag_bags_t *bags, int64_t bag_count, int flags,
+                       sbag_code_t local, sbag_status_t *status);
+
+/* Owners renormalise, pool and send; collective. */
+sbag_code_t route_forward_begin(route_t *route, sbag_status_t *status);
+/* Requesters combine: out [bag_count][columns]. Collective. */
+sbag_code_t route_forward_end(route_t *route, void *out, sbag_status_t *status);
+
+/* Gradients home, merged by row at the owner; weight_grads as in sbag_step_backward. Collective. */
+sbag_code_t route_backward(route_t *route, const void *grad_out, void *const *weight_grads,
+                           sbag_status_t *status);
+
+/* What the owner has after backward for one table: local rows [count], `touched` [count + 1] (row i has a
+ * gradient if touched[i] < touched[i + 1]), grad [count][dim]. Borrowed from the route. */
+typedef struct route_grads {
+  int64_t count;
+  const int64_t *rows, *touched;
+  const void *grad;
+} route_grads_t;
+route_grads_t route_grads(const route_t *route, int table);
+
+/* The same as coalesced sparse rows: global row numbers and values, rows without a gradient left out.
+ * Borrowed. */
+sbag_code_t route_sparse_grad(route_t *route, int table, const int64_t **rows, const void **values,
+                              int64_t *count, sbag_status_t *status);
+
+/* Ends the batch: waits for what is under way. */
+void route_release(route_t *route);
+
+/* After forward_end: [bag_count][dim] rows that won a max feature's columns. */
+void route_max_rows(const route_t *route, int feature, int64_t *rows);
+
+sbag_step_stats_t route_stats(const route_t *route);
+
+/* Tells the peers where a failure came too late to be agreed upon; returns `code`. */
+sbag_code_t exchange_give_up(exchange_t *x, sbag_code_t code, sbag_status_t *status);
+
+/* Brings rows written since the last call to all mirrors. Collective. */
+sbag_code_t exchange_refresh_mirrors(exchange_t *exchange, sbag_status_t *status);
+
+/* Rows of one table between any rank and their owners: `base` is the owner's array [local_rows][width]
+ * (weight or a state). read: values [count][width] are filled; write: taken (of one row's several values on a
+ * rank the last). Collective; ranks may bring different rows. */
+sbag_code_t exchange_read_rows(exchange_t *exchange, int table, const void *base, int64_t width,
+                               const int64_t *rows, int64_t count, void *values, sbag_status_t *status);
+sbag_code_t exchange_write_rows(exchange_t *exchange, int table, void *base, int64_t width,
+                                const int64_t *rows, int64_t count, const void *values,
+                                sbag_status_t *status);
+
+#endif

@@ -1,0 +1,56 @@
+/* The owner's view of a route: the distinct rows that all peers together ask for, by table, and each incoming
+ * edge in terms of them. */
+#include "exchange/route.h"
+
+static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t count = r->in_key[x->ranks] + r->in_touch[x->ranks];
+  unique_request_t u = {.count = count,
+                        .key = i64_of(r, BUF_IN_KEY),
+                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables]};
+  SBAG_TRY(route_take_i64(r, BUF_OWN_KEY, count, &u.distinct, status));
+  SBAG_TRY(route_take_i64(r, BUF_OWN_BEGIN, count + 1, &u.begin, status));
+  SBAG_TRY(route_take_i64(r, BUF_OWN_MEMBER, count, &u.member, status));
+  SBAG_TRY(route_take_i64(r, BUF_OWN_WHICH, count, &u.which, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 3 * count, &u.scratch, status));
+  k->ops->unique(k, NULL, &u, &r->own_count);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  k->ops->lower_bounds(k, NULL, u.distinct, r->own_count, x->c.plan->block_key + (int64_t)x->rank * x->tables,
+                       x->tables + 1, r->own_block);
+  return k->ops->stream_sync(k, NULL, status);
+}
+
+static sbag_code_t find_rows(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t *row;
+  SBAG_TRY(route_take_i64(r, BUF_OWN_ROW, r->own_count, &row, status));
+  for (int t = 0; t < x->tables; t++) {
+    int64_t first = r->own_block[t];
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_KEY) + first, NULL, r->own_block[t + 1] - first,
+                       -plan_block_key(x->c.plan, x->rank, t), row + first);
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t find_edges(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t *own, *run_begin;
+  SBAG_TRY(route_take_i64(r, BUF_IN_EDGE_OWN, r->in_edge[x->ranks], &own, status));
+  SBAG_TRY(route_take_i64(r, BUF_IN_RUN_BEGIN, r->in_run[x->ranks] + 1, &run_begin, status));
+  k->ops->scan(k, NULL, i64_of(r, BUF_IN_LENGTH), r->in_run[x->ranks], run_begin);
+  for (int p = 0; p < x->ranks; p++) {
+    int64_t first = r->in_edge[p];
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_WHICH) + r->in_key[p], i64_of(r, BUF_IN_INDEX) + first,
+                       r->in_edge[p + 1] - first, 0, own + first);
+  }
+  return SBAG_OK;
+}
+
+sbag_code_t route_owner(route_t *r, sbag_status_t *status) {
+  SBAG_TRY(find_owned(r, status));
+  SBAG_TRY(find_rows(r, status));
+  return find_edges(r, status);
+}

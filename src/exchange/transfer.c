@@ -1,0 +1,228 @@
+/* Rows of one table between any rank and their owners, as they are stored: for reading and writing tables and
+ * optimizer state outside of steps. Distinct rows travel once. */
+#include "exchange/route.h"
+
+enum {
+  T_SLOT_BEGIN,
+  T_KEY,
+  T_SLOT,
+  T_ENTRY,
+  T_DISTINCT,
+  T_BEGIN,
+  T_MEMBER,
+  T_WHICH,
+  T_SCRATCH,
+  T_IN,
+  T_OUT_VALUES,
+  T_IN_VALUES
+};
+
+typedef struct transfer {
+  exchange_t *x;
+  int table;
+  int64_t width, distinct, in_count;
+  int64_t *out_begin, *in_begin; /* [ranks + 1] distinct keys by owner; incoming keys by peer */
+  int64_t *out_words, *in_words; /* [ranks][2] code and count */
+} transfer_t;
+
+static sbag_code_t take(exchange_t *x, int buffer, int64_t bytes, void **data, sbag_status_t *status) {
+  SBAG_TRY(
+      kernel_buffer_reserve(x->c.kernel, &x->transfer[buffer], (size_t)bytes, "rows in transfer", status));
+  *data = x->transfer[buffer].data;
+  return SBAG_OK;
+}
+
+static sbag_code_t take_i64(exchange_t *x, int buffer, int64_t count, int64_t **data, sbag_status_t *status) {
+  void *p = NULL;
+  SBAG_TRY(take(x, buffer, count * 8, &p, status));
+  *data = p;
+  return SBAG_OK;
+}
+
+static int64_t *i64(const transfer_t *t, int buffer) {
+  return t->x->transfer[buffer].data;
+}
+
+/* A list of rows is a batch of bags of one index. */
+static sbag_code_t find_keys(transfer_t *t, const int64_t *rows, int64_t count, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
+  const store_table_t *table = &x->c.store->tables[t->table];
+  edges_feature_t feature = {.bags = sbag_bags_2d(rows, count, 1),
+                             .num_embeddings = table->rows,
+                             .padding_idx = -1,
+                             .plan = &x->c.plan->tables[t->table]};
+  edges_request_t request = {.features = &feature, .feature_count = 1, .bag_count = count};
+  edges_info_t info;
+  SBAG_TRY(take_i64(x, T_SLOT_BEGIN, count + 1, &request.slot_begin, status));
+  SBAG_TRY(take_i64(x, T_KEY, count, &request.key, status));
+  SBAG_TRY(take_i64(x, T_SLOT, count, &request.slot, status));
+  SBAG_TRY(take_i64(x, T_ENTRY, count, &request.entry, status));
+  k->ops->edges_build(k, NULL, &request, &info);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  if (info.fault != EDGES_FINE)
+    return status_set(status, SBAG_ERR_ARGUMENT, "table '%s': row %lld at position %lld is not in 0 to %lld",
+                      table->name, (long long)info.fault_value, (long long)info.fault_position,
+                      (long long)table->rows - 1);
+  return SBAG_OK;
+}
+
+static sbag_code_t find_owners(transfer_t *t, int64_t count, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
+  unique_request_t u = {
+      .count = count, .key = i64(t, T_KEY), .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables]};
+  SBAG_TRY(take_i64(x, T_DISTINCT, count, &u.distinct, status));
+  SBAG_TRY(take_i64(x, T_BEGIN, count + 1, &u.begin, status));
+  SBAG_TRY(take_i64(x, T_MEMBER, count, &u.member, status));
+  SBAG_TRY(take_i64(x, T_WHICH, count, &u.which, status));
+  SBAG_TRY(take_i64(x, T_SCRATCH, 3 * count, &u.scratch, status));
+  k->ops->unique(k, NULL, &u, &t->distinct);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  for (int o = 0; o <= x->ranks; o++) {
+    int64_t bound = o < x->ranks ? plan_rank_key(x->c.plan, o) : u.key_limit;
+    k->ops->lower_bounds(k, NULL, u.distinct, t->distinct, &bound, 1, &t->out_begin[o]);
+  }
+  return k->ops->stream_sync(k, NULL, status);
+}
+
+static sbag_code_t exchange_parts(exchange_t *x, const char *what, sbag_status_t *status) {
+  return comm_exchange(x->c.comm, x->transfer_send, x->transfer_recv, what, status);
+}
+
+/* Counts with each rank's outcome: an error on one is returned by all (*agreed). */
+static sbag_code_t exchange_counts(transfer_t *t, sbag_code_t local, int *agreed, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  for (int p = 0; p < x->ranks; p++) {
+    t->out_words[2 * p] = local;
+    t->out_words[2 * p + 1] = local == SBAG_OK ? t->out_begin[p + 1] - t->out_begin[p] : 0;
+    x->transfer_send[p] = (comm_part_t){t->out_words + 2 * p, 16};
+    x->transfer_recv[p] = (comm_part_t){t->in_words + 2 * p, 16};
+  }
+  sbag_status_t cause;
+  status_clear(&cause);
+  sbag_code_t code = exchange_parts(x, "rows: counts", &cause);
+  if (code != SBAG_OK) {
+    if (status != NULL) *status = cause;
+    return code;
+  }
+  int any = 0;
+  t->in_begin[0] = 0;
+  for (int p = 0; p < x->ranks; p++) {
+    any |= t->in_words[2 * p] != SBAG_OK;
+    t->in_begin[p + 1] = t->in_begin[p] + t->in_words[2 * p + 1];
+  }
+  t->in_count = t->in_begin[x->ranks];
+  if (!any) return SBAG_OK;
+  *agreed = 1;
+  return comm_agree(x->c.comm, local, status);
+}
+
+/* Keys to owners, who turn them into local rows (T_IN). */
+static sbag_code_t exchange_keys(transfer_t *t, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
+  int64_t *in;
+  SBAG_TRY(take_i64(x, T_IN, t->in_count, &in, status));
+  for (int p = 0; p < x->ranks; p++) {
+    int64_t out_count = t->out_begin[p + 1] - t->out_begin[p];
+    x->transfer_send[p] = (comm_part_t){i64(t, T_DISTINCT) + t->out_begin[p], 8 * out_count};
+    x->transfer_recv[p] = (comm_part_t){in + t->in_begin[p], 8 * (t->in_begin[p + 1] - t->in_begin[p])};
+  }
+  SBAG_TRY(exchange_parts(x, "rows: keys", status));
+  k->ops->gather_i64(k, NULL, in, NULL, t->in_count, -plan_block_key(x->c.plan, x->rank, t->table), in);
+  return store_catch_up(x->c.store, t->table, in, t->in_count, status);
+}
+
+static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  int64_t *host = x->transfer_counts;
+  t->out_begin = host;
+  t->in_begin = host + x->ranks + 1;
+  t->out_words = host + 2 * (x->ranks + 1);
+  t->in_words = t->out_words + 2 * x->ranks;
+  int agreed = 0;
+  sbag_code_t code = find_keys(t, rows, count, status);
+  if (code == SBAG_OK) code = find_owners(t, count, status);
+  code = exchange_counts(t, code, &agreed, status);
+  if (code == SBAG_OK) code = exchange_keys(t, status);
+  return agreed ? code : exchange_give_up(x, code, status);
+}
+
+static void gather_rows(transfer_t *t, const void *from, const int64_t *index, int64_t count, void *to) {
+  kernel_t *k = t->x->c.kernel;
+  reduce_task_t task = {.op = REDUCE_SUM,
+                        .dim = t->width,
+                        .segment_end = count,
+                        .term = index,
+                        .stride = t->width,
+                        .src = from,
+                        .out = to,
+                        .out_stride = t->width};
+  k->ops->reduce(k, NULL, t->x->c.store->dtype, &task, 1);
+}
+
+/* Values between owners (`owner_side`, by peer) and requesters (by owner). */
+static sbag_code_t exchange_values(transfer_t *t, void *requester_side, void *owner_side, int to_owner,
+                                   sbag_status_t *status) {
+  exchange_t *x = t->x;
+  for (int p = 0; p < x->ranks; p++) {
+    int64_t out_count = t->out_begin[p + 1] - t->out_begin[p], in_count = t->in_begin[p + 1] - t->in_begin[p];
+    comm_part_t requester = {real_at(x, requester_side, t->out_begin[p] * t->width),
+                             out_count * t->width * x->real_bytes};
+    comm_part_t owner = {real_at(x, owner_side, t->in_begin[p] * t->width),
+                         in_count * t->width * x->real_bytes};
+    x->transfer_send[p] = to_owner ? requester : owner;
+    x->transfer_recv[p] = to_owner ? owner : requester;
+  }
+  SBAG_TRY(x->c.kernel->ops->stream_sync(x->c.kernel, NULL, status));
+  return exchange_parts(x, "rows: values", status);
+}
+
+static sbag_code_t take_values(transfer_t *t, void **requester_side, void **owner_side,
+                               sbag_status_t *status) {
+  exchange_t *x = t->x;
+  SBAG_TRY(take(x, T_IN_VALUES, t->distinct * t->width * x->real_bytes, requester_side, status));
+  return take(x, T_OUT_VALUES, t->in_count * t->width * x->real_bytes, owner_side, status);
+}
+
+static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, void *values,
+                             sbag_status_t *status) {
+  void *mine, *theirs;
+  SBAG_TRY(take_values(t, &mine, &theirs, status));
+  gather_rows(t, base, i64(t, T_IN), t->in_count, theirs);
+  SBAG_TRY(exchange_values(t, mine, theirs, 0, status));
+  gather_rows(t, mine, i64(t, T_WHICH), count, values);
+  return SBAG_OK;
+}
+
+static sbag_code_t write_rows(transfer_t *t, void *base, const void *values, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
+  void *mine, *theirs;
+  int64_t *last = i64(t, T_SCRATCH);
+  SBAG_TRY(take_values(t, &mine, &theirs, status));
+  k->ops->gather_i64(k, NULL, i64(t, T_BEGIN) + 1, NULL, t->distinct, -1, last);
+  k->ops->gather_i64(k, NULL, i64(t, T_MEMBER), last, t->distinct, 0, last);
+  gather_rows(t, values, last, t->distinct, mine);
+  SBAG_TRY(exchange_values(t, mine, theirs, 1, status));
+  SBAG_TRY(store_will_write(x->c.store, t->table, i64(t, T_IN), t->in_count, status));
+  k->ops->scatter_rows(k, NULL, x->c.store->dtype, theirs, t->width, i64(t, T_IN), t->in_count, base);
+  return SBAG_OK;
+}
+
+sbag_code_t exchange_read_rows(exchange_t *exchange, int table, const void *base, int64_t width,
+                               const int64_t *rows, int64_t count, void *values, sbag_status_t *status) {
+  transfer_t t = {.x = exchange, .table = table, .width = width};
+  SBAG_TRY(open(&t, rows, count, status));
+  return exchange_give_up(exchange, read_rows(&t, base, count, values, status), status);
+}
+
+sbag_code_t exchange_write_rows(exchange_t *exchange, int table, void *base, int64_t width,
+                                const int64_t *rows, int64_t count, const void *values,
+                                sbag_status_t *status) {
+  transfer_t t = {.x = exchange, .table = table, .width = width};
+  SBAG_TRY(open(&t, rows, count, status));
+  SBAG_TRY(exchange_give_up(exchange, write_rows(&t, base, values, status), status));
+  return exchange_refresh_mirrors(exchange, status);
+}
