@@ -33,7 +33,7 @@ uint64_t reader_source_epoch_key(const source_t *source, int64_t epoch) {
 void reader_source_share(int64_t n, int64_t slice, int rank, int rank_count, int64_t *begin, int64_t *end) {
   int64_t units = n / slice + (n % slice != 0);
   int64_t from = units * rank / rank_count, to = units * (rank + 1) / rank_count;
-  /* Only the last unit can be short, and a `slice` beyond n is one unit: multiply after the clip. */
+  /* Only the last unit can be short. */
   *begin = from == units ? n : from * slice;
   *end = to == units ? n : to * slice;
 }

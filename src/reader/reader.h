@@ -3,9 +3,9 @@
  * ranks.
  *
  * What comes in: a reader_config_t. What goes out: batches of labels, dense values and one bag per (sample,
- * feature). A background thread has the next batch ready; at most `prefetch` batches and one shuffle window
- * are in memory, whatever the file's size. Not collective: no call communicates; every rank reads what it
- * needs itself. */
+ * feature). A background thread has the next batch ready; at most `prefetch` batches, the caller's own and
+ * one shuffle window are in memory, whatever the file's size. Not collective: no call communicates; every
+ * rank reads what it needs itself. */
 #ifndef READER_READER_H
 #define READER_READER_H
 
@@ -117,7 +117,8 @@ typedef struct reader_batch {
   const reader_bags_t *features; /* [feature_count] */
 } reader_batch_t;
 
-/* A named piece of the reader's fitted state: a vocabulary, the mean and deviation of a dense column. */
+/* A named piece of the reader's fitted state: "vocabulary/NAME" (vocabulary.h says what is in it),
+ * "zscore/NAME" and "hash/NAME" (delimited.c), NAME being a column's or a feature's. */
 typedef struct reader_blob {
   char name[96];
   void *data;
