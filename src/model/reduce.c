@@ -68,6 +68,7 @@ static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
   int64_t first = r->begun * r->bucket_count, left = r->count - first;
   int64_t count = left < r->bucket_count ? left : r->bucket_count;
   comm_request_t **request = &r->requests[r->begun];
+  r->in_flight = 1;
   SBAG_TRY(
       r->comm->ops->allreduce_begin(r->comm, r->grad + first, count, COMM_F32, COMM_SUM, request, status));
   r->begun++;
@@ -82,6 +83,7 @@ sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status) {
 }
 
 sbag_code_t reduce_loss(reduce_t *reduce, double loss, sbag_status_t *status) {
+  reduce->in_flight = 1;
   reduce->loss[0] = loss;
   reduce->loss[1] = (double)reduce->mine.samples;
   return reduce->comm->ops->allreduce_begin(reduce->comm, reduce->loss, 2, COMM_F64, COMM_SUM,
@@ -180,7 +182,6 @@ static sbag_code_t room_for_all(reduce_t *r, int64_t slices, sbag_status_t *stat
 sbag_code_t reduce_begin(reduce_t *reduce, const reduce_deal_t *mine, sbag_status_t *status) {
   reduce->mine = *mine;
   reduce->begun = 0;
-  reduce->active = 1;
   if (!reduce->by_slices) return SBAG_OK;
   SBAG_TRY(comm_allgather(reduce->comm, &reduce->mine, (int64_t)sizeof *mine, reduce->deals, "model: deals",
                           status));
@@ -206,6 +207,7 @@ sbag_code_t reduce_slices_done(reduce_t *reduce, sbag_status_t *status) {
   int64_t slices = slices_of(reduce->mine.samples), before = 0;
   int64_t share = share_count(reduce, comm_rank(reduce->comm));
   comm_part_t *send = reduce->parts, *receive = reduce->parts + size;
+  reduce->in_flight = 1;
   for (int p = 0; p < size; p++) {
     int64_t theirs = slices_of(reduce->deals[p].samples);
     send[p] = (comm_part_t){.data = reduce->sent + slices * share_first(reduce, p),
@@ -261,19 +263,19 @@ static sbag_code_t end_slices(reduce_t *r, double *loss, sbag_status_t *status) 
 
 sbag_code_t reduce_end(reduce_t *reduce, double *loss, sbag_status_t *status) {
   SBAG_TRY(reduce->by_slices ? end_slices(reduce, loss, status) : end_buckets(reduce, loss, status));
-  reduce->active = 0;
+  reduce->in_flight = 0;
   return SBAG_OK;
 }
 
 /* Their outcome matters no more: the step has an error already, and a comm that breaks here says so at its
  * next use. */
 void reduce_abandon(reduce_t *reduce) {
-  if (!reduce->active) return;
+  if (!reduce->in_flight) return;
   if (reduce->request != NULL) comm_wait(reduce->comm, &reduce->request, "model: loss", NULL);
   for (int64_t i = 0; i < reduce->begun; i++)
     if (reduce->requests[i] != NULL)
       comm_wait(reduce->comm, &reduce->requests[i], "model: dense gradients", NULL);
   reduce->begun = 0;
-  reduce->active = 0;
+  reduce->in_flight = 0;
   if (comm_check(reduce->comm, NULL) != SBAG_OK) reduce->stranded = 1;
 }

@@ -41,8 +41,8 @@ typedef struct reduce {
   double *slice_loss, *all_loss;
   int64_t slice_room, all_room; /* slices that the buffers hold */
 
-  int active;   /* between reduce_begin and reduce_end */
-  int stranded; /* the comm broke while it held our buffers: it may still write there */
+  int in_flight; /* reductions have begun and not all have ended */
+  int stranded;  /* the comm broke while it held our buffers: it may still write there */
 } reduce_t;
 
 /* A zeroed `reduce` becomes one of `count` gradients at `grad`; reduce_clear frees it, also after a failure.

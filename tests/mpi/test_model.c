@@ -156,6 +156,7 @@ static run_t *run_open(const setup_t *setup, int alone) {
   else
     RUN_OK(sbag_context_create_mpi(MPI_COMM_WORLD, &options, &run->context, at));
   RUN_OK(model_create(run->context, &setup->config, context_mem(run->context), &run->model, at));
+  if (!alone) MPI_Barrier(MPI_COMM_WORLD); /* a rank that gives up at once would end the others' creation */
   return run;
 }
 
