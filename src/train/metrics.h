@@ -35,8 +35,9 @@ void metrics_reset(metrics_t *metrics);
 sbag_code_t metrics_add(metrics_t *metrics, const float *labels, const float *logits, int64_t n,
                         sbag_status_t *status);
 
-/* Collective. Pairs stay: more may be added. Memory beyond the pairs themselves (8 bytes each): at most 72
- * bytes for each distinct logit of this rank's share. */
+/* Collective. Pairs stay: more may be added. Memory: the pairs (8 bytes each), once more while they are
+ * sorted; then 24 bytes for each distinct logit of this rank's pairs, and of its equal share of all ranks'.
+ */
 sbag_code_t metrics_compute(metrics_t *metrics, metrics_result_t *result, sbag_status_t *status);
 
 #endif
