@@ -7,8 +7,16 @@
 
 Suite *base_suite(void);
 Suite *comm_self_suite(void);
+Suite *config_suite(void);
+Suite *dense_suite(void);
+Suite *embedding_bag_suite(void);
 Suite *layout_suite(void);
 Suite *metrics_suite(void);
+Suite *optimizer_suite(void);
+Suite *reader_delimited_suite(void);
+Suite *reader_movielens_suite(void);
+Suite *reader_parts_suite(void);
+Suite *reader_synthetic_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -18,8 +26,16 @@ typedef struct entry {
 static const entry_t entries[] = {
     {"base", base_suite},
     {"comm_self", comm_self_suite},
+    {"config", config_suite},
+    {"dense", dense_suite},
+    {"embedding_bag", embedding_bag_suite},
     {"layout", layout_suite},
     {"metrics", metrics_suite},
+    {"optimizer", optimizer_suite},
+    {"reader_delimited", reader_delimited_suite},
+    {"reader_movielens", reader_movielens_suite},
+    {"reader_parts", reader_parts_suite},
+    {"reader_synthetic", reader_synthetic_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0] };
