@@ -116,7 +116,7 @@ check_clang() {
 check_asan() {
   build_step asan build-asan || return
   export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_leaks=1
-  export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
+  export LSAN_OPTIONS=suppressions=$root/tests/mpi/lsan.supp:print_suppressions=0
   export UBSAN_OPTIONS=print_stacktrace=1
   SHARDBAG_PROPERTY_CASES=$([ $full = 0 ] && echo 25 || echo 250) suites build-asan "1 2 4"
   golden_steps build-asan "2" "cyclic --exchange rows"
