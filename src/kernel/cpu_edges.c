@@ -28,6 +28,7 @@ static int check_offsets(const edges_request_t *request, int feature, edges_info
       fault = EDGES_OFFSET_TOO_BIG;
     if (fault != EDGES_FINE) {
       set_fault(info, fault, feature, b, offset);
+      info->fault_before = before;
       return 0;
     }
     before = offset;

@@ -50,6 +50,7 @@ typedef struct edges_info {
   edges_fault_t fault; /* the first one, by feature and position; then the counts are 0 */
   int fault_feature;
   int64_t fault_position, fault_value;
+  int64_t fault_before; /* EDGES_OFFSET_FALLS: the offset before */
 } edges_info_t;
 
 typedef struct edges_request {
