@@ -363,6 +363,7 @@ static double row_magnitude(const property_run_t *run, int t, int64_t r) {
   const oracle_optimizer_t *optimizer = &it->optimizers[t];
   int64_t dim = it->weights[t].dim;
   double most = 1;
+  if (it->special) return most;
   for (int64_t d = r * dim; d < (r + 1) * dim; d++) {
     most = fmax(most, fabs(it->weights[t].weight[d]));
     if (run->before[t] != NULL) most = fmax(most, fmax(fabs(run->before[t][d]), fabs(run->grad[t][d])));
@@ -383,7 +384,7 @@ static void check_table(const property_run_t *run, int t) {
   for (int64_t r = 0; r < table->rows; r++) magnitude[r] = row_magnitude(run, t, r);
   for (int64_t i = 0; i < table->rows * table->dim; i++) {
     check_value(it, "weight of table", t, i, table->weight[i], got[i],
-                unit * (32 * fabs(table->weight[i]) + 128 * run->lr[t] * magnitude[i / table->dim]));
+                unit * 32 * fabs(table->weight[i]) + unit * 128 * run->lr[t] * magnitude[i / table->dim]);
     table->weight[i] = got[i];
   }
   if (!it->options.weight_grad || it->tables[t].freeze) return;

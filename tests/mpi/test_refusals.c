@@ -19,7 +19,7 @@ enum {
   ITEMS = 7,
   USER_DIM = 3,
   ITEM_DIM = 2,
-  COLUMNS = 7,
+  COLUMNS = 8,
   SAMPLES = 2
 };
 enum { WORDS_MAX = 3 };
@@ -256,7 +256,7 @@ static const bad_batch_t bad_batches[] = {
     {"offsets[0] = 1", first_offset_not_zero, {"clicks", "1"}},
     {"an offset past the end", offset_past_the_end, {"friends", "6", "5"}},
     {"a negative offset", offset_negative, {"friends", "-4"}},
-    {"decreasing offsets", offsets_decrease, {"foes", "4", "3"}},
+    {"decreasing offsets", offsets_decrease, {"foes", "2", "3"}},
     {"a last offset below the count", last_offset_short, {"friends", "4", "5"}},
     {"a last offset above the count", last_offset_long, {"friends", "6", "5"}},
     {"no last offset", last_offset_missing, {"clicks"}},
