@@ -37,9 +37,10 @@ static sbag_code_t fault_status(const route_t *r, sbag_status_t *status) {
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "feature '%s': offsets[0] is %lld; the first bag must begin at 0", name, value);
   case EDGES_OFFSET_FALLS:
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "feature '%s': offsets[%lld] is %lld, below the one before; offsets must not fall",
-                      name, position, value);
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "feature '%s': offsets[%lld] is %lld, below offsets[%lld] = %lld; offsets must not fall", name,
+        position, value, position - 1, (long long)i->fault_before);
   case EDGES_OFFSET_TOO_BIG:
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "feature '%s': offsets[%lld] is %lld, beyond the %lld indices", name, position, value,
