@@ -13,6 +13,7 @@ Suite *embedding_bag_suite(void);
 Suite *layout_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
+Suite *plan_suite(void);
 Suite *reader_delimited_suite(void);
 Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
@@ -32,6 +33,7 @@ static const entry_t entries[] = {
     {"layout", layout_suite},
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
+    {"plan", plan_suite},
     {"reader_delimited", reader_delimited_suite},
     {"reader_movielens", reader_movielens_suite},
     {"reader_parts", reader_parts_suite},
