@@ -61,11 +61,11 @@ install_packages() {
 build_packages=(gcc g++ make cmake pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev
   libopenblas-pthread-dev librandom123-dev libyaml-dev libjson-c-dev zlib1g-dev check)
 
-# build PRESET FOLDER [ARGUMENT...]: configures and builds. A folder whose configuration is of another tree or
-# broken is made anew.
+# build PRESET FOLDER [ARGUMENT...]: configures and builds; the arguments are the build's. A configuration that cannot
+# be taken up, of a tree that has moved say, is made anew.
 build() {
   local preset=$1 folder=$2
   shift 2
-  (cd "$root" && { cmake --preset "$preset" "$@" || { rm -rf "${folder:?}" && cmake --preset "$preset" "$@"; }; } &&
-    cmake --build "$folder" -j "$(nproc)")
+  (cd "$root" && { cmake --preset "$preset" || cmake --fresh --preset "$preset"; } &&
+    cmake --build "$folder" -j "$(nproc)" "$@")
 }

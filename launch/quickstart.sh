@@ -24,8 +24,10 @@ echo "all there"
 
 say "build"
 mkdir -p build
-build release build --target shardbag_app >build/quickstart.log 2>&1 ||
-  { tail -n 20 build/quickstart.log >&2 && fail "the build failed: build/quickstart.log"; }
+if ! build release build --target shardbag_app >build/quickstart.log 2>&1; then
+  tail -n 20 build/quickstart.log >&2
+  fail "the build failed: build/quickstart.log"
+fi
 echo "$program"
 
 say "data"
