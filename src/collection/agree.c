@@ -105,7 +105,9 @@ sbag_code_t collection_same(sbag_context_h context, const sbag_collection_option
   mem_free(context->mem, p);
   if (code != SBAG_OK || differs < 0) return code;
   int is_table = differs < table_count;
-  return status_set(status, SBAG_ERR_ARGUMENT, "%s %d ('%s' here) is not described the same on all ranks",
+  code = status_set(status, SBAG_ERR_ARGUMENT, "%s %d ('%s' here) is not described the same on all ranks",
                     is_table ? "table" : "feature", (int)(is_table ? differs : differs - table_count),
                     is_table ? tables[differs].name : features[differs - table_count].name);
+  /* The name may be what differs; the message is the same everywhere all the same. */
+  return comm_agree(context->comm, code, status);
 }
