@@ -421,7 +421,7 @@ static const bad_batch_t bad_descriptions[] = {
     {"a negative max_norm", negative_max_norm, {"items", "-1"}},
     {"a negative norm_type", negative_norm_type, {"items", "norm_type"}},
     {"a rank outside", rank_outside, {"users", "4711"}},
-    {"a rank twice", rank_twice, {"users", "0"}},
+    {"a rank twice", rank_twice, {"users"}},
     {"an unknown optimizer", unknown_optimizer, {"users", "99"}},
     {"a negative learning rate", negative_lr, {"users", "lr", "-0.5"}},
     {"an option that nobody reads", unread_option, {"items", "amsgrad"}},
