@@ -47,18 +47,27 @@ static void fixed_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_
   }
 }
 
+/* c [n] = sum over l < k, ascending, of a[l * a_step] times row l of b. */
+static void fixed_combine(int64_t n, int64_t k, const float *a, int64_t a_step, const float *b,
+                          int64_t b_stride, float *c) {
+  memset(c, 0, (size_t)n * sizeof *c);
+  int64_t l = 0;
+  for (; l + 4 <= k; l += 4) {
+    const float *first = a + l * a_step;
+    const float four[4] = {first[0], first[a_step], first[2 * a_step], first[3 * a_step]};
+    lanes_axpy4(four, b + l * b_stride, b_stride, n, c);
+  }
+  for (; l < k; l++) lanes_axpy(a[l * a_step], b + l * b_stride, n, c);
+}
+
 static void fixed_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
                      int64_t b_stride, float *c, int64_t c_stride) {
-  clear(m, n, c, c_stride);
-  for (int64_t i = 0; i < m; i++)
-    for (int64_t l = 0; l < k; l++) lanes_axpy(a[i * a_stride + l], b + l * b_stride, n, c + i * c_stride);
+  for (int64_t i = 0; i < m; i++) fixed_combine(n, k, a + i * a_stride, 1, b, b_stride, c + i * c_stride);
 }
 
 static void fixed_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
                      int64_t b_stride, float *c, int64_t c_stride) {
-  clear(m, n, c, c_stride);
-  for (int64_t i = 0; i < m; i++)
-    for (int64_t l = 0; l < k; l++) lanes_axpy(a[l * a_stride + i], b + l * b_stride, n, c + i * c_stride);
+  for (int64_t i = 0; i < m; i++) fixed_combine(n, k, a + i, a_stride, b, b_stride, c + i * c_stride);
 }
 
 static const gemm_ops_t openblas_ops = {.name = "openblas", .nt = blas_nt, .nn = blas_nn, .tn = blas_tn};
