@@ -10,6 +10,7 @@ Suite *comm_self_suite(void);
 Suite *config_suite(void);
 Suite *dense_suite(void);
 Suite *embedding_bag_suite(void);
+Suite *kernel_integer_suite(void);
 Suite *layout_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
@@ -30,6 +31,7 @@ static const entry_t entries[] = {
     {"config", config_suite},
     {"dense", dense_suite},
     {"embedding_bag", embedding_bag_suite},
+    {"kernel_integer", kernel_integer_suite},
     {"layout", layout_suite},
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
