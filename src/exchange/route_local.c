@@ -258,8 +258,8 @@ static void set_flags(route_t *r) {
   for (int o = 0; o < x->ranks; o++) {
     int64_t *words = route_words(r, r->out, o), flags = choose_kinds(r, words);
     if (r->weighted && (flags & PEER_EDGES)) flags |= PEER_WEIGHTS;
-    if (r->weighted && (r->flags & SBAG_FORWARD_WEIGHT_GRADS) && (flags & PEER_FORWARD_POOLS))
-      flags |= PEER_REPLY;
+    /* Also without weights, which are ones then: only the owner has the rows. */
+    if ((r->flags & SBAG_FORWARD_WEIGHT_GRADS) && (flags & PEER_FORWARD_POOLS)) flags |= PEER_REPLY;
     words[WORD_FLAGS] = flags | (int64_t)r->flags << PEER_STEP_SHIFT;
     if (flags & PEER_EDGES) continue;
     for (int i = 0; i < 2 * x->c.feature_count; i++) words[WORD_KEYS + x->tables + i] = 0;

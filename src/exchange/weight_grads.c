@@ -73,6 +73,10 @@ static sbag_code_t local_dots(route_t *r, int owner, const void *grad_out, const
     const void *mirror = x->c.store->tables[feature->table].mirror;
     int64_t count = edge[f + 1] - edge[f], *vector;
     if (count == 0) continue;
+    if (feature->mode != SBAG_SUM) {
+      k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, to, edge[f]), count, 0);
+      continue;
+    }
     const int64_t *order = i64_of(r, BUF_ORDER) + edge[f];
     SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &vector, status));
     if (mirror != NULL) {
