@@ -5,6 +5,7 @@
 #define EXCHANGE_ROUTE_H
 
 #include "exchange/exchange.h"
+#include "kernel/arena.h"
 
 enum { TRANSFER_BUFFERS = 12 };
 
@@ -50,53 +51,25 @@ typedef struct layout {
   int64_t vectors;      /* number of vectors with other ranks */
 } layout_t;
 
-/* A route's step buffers. The TERM and SCALE ones are scratch of one call; the others live as long as the
- * batch. */
+/* A route's step buffers. The first ones live as long as the batch; those from BUF_SCRATCH on are taken from
+ * the arena and live until their phase releases its mark. */
 enum {
   BUF_SLOT_BEGIN,
-  BUF_KEY,
   BUF_ROW,
   BUF_SLOT,
   BUF_ENTRY,
-  BUF_TOUCH,
   BUF_WEIGHT,
-  BUF_DISTINCT,
   BUF_DISTINCT_BEGIN,
   BUF_MEMBER,
   BUF_WHICH,
-  BUF_SCRATCH,
-  BUF_TOUCH_DISTINCT,
-  BUF_TOUCH_BEGIN,
-  BUF_TOUCH_MEMBER,
-  BUF_TOUCH_WHICH,
-  BUF_OWNER,
-  BUF_OWNER_BEGIN,
   BUF_ORDER,
-  BUF_RUN_BEGIN,
   BUF_RUN_SLOT,
-  BUF_WIRE_LENGTH,
-  BUF_WIRE_INDEX,
-  BUF_WIRE_POSITION,
-  BUF_WIRE_WEIGHT,
-  BUF_SEND,
-  BUF_IDS_IN,
-  BUF_IN_KEY,
-  BUF_IN_LENGTH,
-  BUF_IN_INDEX,
   BUF_IN_POSITION,
   BUF_IN_WEIGHT,
   BUF_IN_RUN_BEGIN,
-  BUF_OWN_KEY,
-  BUF_OWN_BEGIN,
-  BUF_OWN_MEMBER,
+  BUF_IN_EDGE_OWN,
   BUF_OWN_WHICH,
   BUF_OWN_ROW,
-  BUF_OWN_SOURCE,
-  BUF_SPARSE_WHICH,
-  BUF_SPARSE_ROW,
-  BUF_SPARSE_VALUE,
-  BUF_IN_EDGE_OWN,
-  BUF_RENORMED,
   BUF_VECTORS_OUT,
   BUF_VECTORS_IN,
   BUF_VECTOR_AT,
@@ -104,6 +77,30 @@ enum {
   BUF_GRADS_IN,
   BUF_SEGMENTS,
   BUF_MERGED,
+  BUF_SPARSE_WHICH,
+  BUF_SPARSE_ROW,
+  BUF_SPARSE_VALUE,
+  BUF_KEPT,
+  BUF_SCRATCH = BUF_KEPT,
+  BUF_KEY,
+  BUF_TOUCH,
+  BUF_DISTINCT,
+  BUF_TOUCH_DISTINCT,
+  BUF_TOUCH_BEGIN,
+  BUF_TOUCH_MEMBER,
+  BUF_TOUCH_WHICH,
+  BUF_OWNER,
+  BUF_OWNER_BEGIN,
+  BUF_RUN_BEGIN,
+  BUF_IDS_OUT,
+  BUF_IDS_IN,
+  BUF_IN_KEY,
+  BUF_IN_LENGTH,
+  BUF_OWN_KEY,
+  BUF_OWN_BEGIN,
+  BUF_OWN_MEMBER,
+  BUF_OWN_SOURCE,
+  BUF_RENORMED,
   BUF_REPLY_OUT,
   BUF_REPLY_IN,
   BUF_EDGE_GRAD,
@@ -144,17 +141,19 @@ struct route {
   /* Host numbers of what came in, by peer. */
   int64_t *in_key, *in_touch, *in_run, *in_edge; /* [ranks + 1] */
   int64_t *in_run_block, *in_edge_block;         /* as run_block, edge_block */
+  int64_t *in_index; /* [ranks] where a peer's edges are in BUF_IDS_IN, in words */
   int64_t own_count;
   int64_t *own_block; /* [tables + 1] ranges of the owned distinct rows */
   int64_t *merged_at; /* [tables] element offset of a table's merged gradients */
   layout_t forward_out, forward_in, backward_out, backward_in;
   comm_part_t *send, *recv; /* [ranks] */
-  copy_part_t *parts;       /* [ranks * 8] */
   reduce_task_t *tasks;     /* [ranks * max(tables, features) + features] */
   comm_request_t *request;
   int backward_done;
   int64_t bytes_sent, bytes_received;
-  kernel_buffer_t buffer[BUF_COUNT];
+  kernel_buffer_t buffer[BUF_KEPT];
+  void *data[BUF_COUNT]; /* where each buffer is */
+  kernel_arena_t arena;
   mem_t *mem;
 };
 
@@ -172,13 +171,14 @@ static inline int64_t words_edges(const route_t *r, const int64_t *w, int f) {
 }
 
 static inline int64_t *i64_of(const route_t *r, int buffer) {
-  return r->buffer[buffer].data;
+  return r->data[buffer];
 }
 static inline void *real_of(const route_t *r, int buffer) {
-  return r->buffer[buffer].data;
+  return r->data[buffer];
 }
+/* In integers: an empty batch may come with NULL. */
 static inline void *real_at(const exchange_t *x, const void *base, int64_t element) {
-  return (char *)(uintptr_t)base + element * x->real_bytes;
+  return (void *)((uintptr_t)base + (uintptr_t)(element * x->real_bytes));
 }
 static inline int64_t round8(int64_t bytes) {
   return (bytes + 7) / 8 * 8;
