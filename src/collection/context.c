@@ -42,6 +42,7 @@ sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_optio
   if (code == SBAG_OK) code = kernel_cpu_create(mem, &kernel, status);
   if (code != SBAG_OK) {
     mem_free(mem, made);
+    comm_fail(comm, status); /* the other ranks have theirs */
     comm_destroy(&comm);
     mem_destroy(&mem);
     return code;

@@ -170,6 +170,14 @@ sbag_code_t comm_mpi_create(MPI_Comm parent, mem_t *mem, const comm_options_t *o
   return SBAG_OK;
 }
 
+void comm_mpi_decline(MPI_Comm parent) {
+  int initialized = 0, finalized = 0;
+  MPI_Initialized(&initialized);
+  MPI_Finalized(&finalized);
+  if (!initialized || finalized || parent == MPI_COMM_NULL) return;
+  (void)agree_to_create(parent, NULL, SBAG_ERR_ARGUMENT, NULL);
+}
+
 MPI_Comm comm_mpi_handle(const comm_t *comm) {
   return comm->ops == &mpi_ops ? ((const comm_mpi_t *)(const void *)comm)->data : MPI_COMM_NULL;
 }

@@ -9,6 +9,10 @@
 sbag_code_t comm_mpi_create(MPI_Comm parent, mem_t *mem, const comm_options_t *options, comm_t **comm,
                             sbag_status_t *status);
 
+/* In place of comm_mpi_create on a rank that has an error already: the others return an error too.
+ * Collective. */
+void comm_mpi_decline(MPI_Comm parent);
+
 /* The communicator behind a comm, for parallel HDF5; MPI_COMM_NULL if it is not an MPI one. Owned by the
  * comm. */
 MPI_Comm comm_mpi_handle(const comm_t *comm);
