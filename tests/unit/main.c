@@ -11,6 +11,7 @@ Suite *config_suite(void);
 Suite *dense_suite(void);
 Suite *embedding_bag_suite(void);
 Suite *kernel_integer_suite(void);
+Suite *kernel_reduce_suite(void);
 Suite *layout_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
@@ -32,6 +33,7 @@ static const entry_t entries[] = {
     {"dense", dense_suite},
     {"embedding_bag", embedding_bag_suite},
     {"kernel_integer", kernel_integer_suite},
+    {"kernel_reduce", kernel_reduce_suite},
     {"layout", layout_suite},
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
