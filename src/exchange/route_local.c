@@ -222,8 +222,9 @@ static int64_t edge_bytes(const route_t *r, const int64_t *words) {
  * is the batch's. */
 static int allowed(const route_t *r, int forward_pools, int backward_pools) {
   const exchange_t *x = r->x;
+  if (x->c.reproducible && forward_pools) return 0;
   if (r->flags & SBAG_FORWARD_NO_BACKWARD) return !backward_pools;
-  if (x->c.reproducible) return !forward_pools && backward_pools;
+  if (x->c.reproducible) return backward_pools;
   if (x->any_freq && !backward_pools) return 0;
   return !((r->flags & SBAG_FORWARD_WEIGHT_GRADS) && forward_pools && !backward_pools);
 }
