@@ -30,8 +30,9 @@ fi
 
 # The first request to end asks a training to save; everything else is ended.
 asked=no
+# shellcheck disable=SC2317  # called by the traps
 request() {
-  if [ $training = yes ] && [ $asked = no ]; then
+  if [ "$training" = yes ] && [ "$asked" = no ]; then
     asked=yes
     echo "local.sh: asked for a checkpoint and a stop; once more ends it at once" >&2
     kill -USR1 "$child" 2>/dev/null
