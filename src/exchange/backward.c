@@ -111,6 +111,7 @@ static sbag_code_t send_grads(route_t *r, const void *grad_out, sbag_status_t *s
   SBAG_TRY(route_take_bytes(r, BUF_GRADS_IN, r->backward_in.begin[x->ranks], &in, status));
   for (int o = 0; o < x->ranks; o++) pools += backward_pools(r, r->out, o);
   if (pools > 0) SBAG_TRY(send_pools(r, grad_out, out, status));
+  kernel_arena_release(x->c.kernel, &r->arena, 0);
   if (pools < x->ranks) SBAG_TRY(send_rows(r, grad_out, out, status));
   SBAG_TRY(layout_exchange_begin(r, &r->backward_out, out, &r->backward_in, in, status));
   return comm_wait(x->c.comm, &r->request, "backward: gradients", status);
@@ -176,9 +177,13 @@ static void add_edges(route_t *r, int peer, int f, int64_t *run_at, merge_items_
   k->ops->fill_i64(k, NULL, run_at, runs, r->backward_in.vector_at[peer * layout_stride(x) + f],
                    feature->dim);
   k->ops->expand(k, NULL, run_begin, run_at, runs, items->at + n);
-  copy_part_t weights = {real_at(x, items->scale, n), real_at(x, real_of(r, BUF_IN_WEIGHT), edge[0]),
-                         count * x->real_bytes};
-  k->ops->copy(k, NULL, &weights, 1);
+  if (route_words(r, r->in, peer)[WORD_FLAGS] & PEER_WEIGHTS) {
+    copy_part_t weights = {real_at(x, items->scale, n), real_at(x, real_of(r, BUF_IN_WEIGHT), edge[0]),
+                           count * x->real_bytes};
+    k->ops->copy(k, NULL, &weights, 1);
+  } else {
+    k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, items->scale, n), count, 1);
+  }
   if (x->any_freq) k->ops->fill_i64(k, NULL, items->feature + n, count, f, 0);
   if (feature->mode == SBAG_MAX) {
     int64_t position_at = r->backward_in.position_at[(int64_t)peer * features + f];
@@ -306,7 +311,9 @@ static sbag_code_t backward(route_t *r, const void *grad_out, void *const *weigh
 
 sbag_code_t route_backward(route_t *r, const void *grad_out, void *const *weight_grads,
                            sbag_status_t *status) {
-  return exchange_give_up(r->x, backward(r, grad_out, weight_grads, status), status);
+  sbag_code_t code = backward(r, grad_out, weight_grads, status);
+  kernel_arena_release(r->x->c.kernel, &r->arena, 0);
+  return exchange_give_up(r->x, code, status);
 }
 
 sbag_code_t route_sparse_grad(route_t *r, int table, const int64_t **rows, const void **values,

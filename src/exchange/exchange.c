@@ -90,6 +90,7 @@ static void take_ranges(arena_t *a, route_t *r) {
   r->key_block = take(a, ranks * x->tables + 1, sizeof(int64_t));
   r->out = take(a, ranks * r->words, sizeof(int64_t));
   r->in = take(a, ranks * r->words, sizeof(int64_t));
+  r->in_index = take(a, ranks, sizeof(int64_t));
   r->own_block = take(a, x->tables + 1, sizeof(int64_t));
   r->merged_at = take(a, x->tables + 1, sizeof(int64_t));
 }
@@ -108,11 +109,11 @@ sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *s
   for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) take_layout(&a, exchange, layouts[i]);
   r->send = take(&a, exchange->ranks, sizeof *r->send);
   r->recv = take(&a, exchange->ranks, sizeof *r->recv);
-  r->parts = take(&a, (int64_t)exchange->ranks * 8, sizeof *r->parts);
   r->tasks =
       take(&a, exchange->ranks * layout_stride(exchange) + exchange->c.feature_count + exchange->tables,
            sizeof *r->tasks);
-  for (int b = 0; b < BUF_COUNT; b++) r->buffer[b].kind = MEMORY_DEVICE;
+  for (int b = 0; b < BUF_KEPT; b++) r->buffer[b].kind = MEMORY_DEVICE;
+  r->arena.block.kind = MEMORY_DEVICE;
   if (a.code != SBAG_OK) {
     route_destroy(&r);
     return a.code;
@@ -124,12 +125,13 @@ sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *s
 void route_destroy(route_t **route) {
   if (route == NULL || *route == NULL) return;
   route_t *r = *route;
-  for (int b = 0; b < BUF_COUNT; b++) kernel_buffer_free(r->x->c.kernel, &r->buffer[b]);
+  for (int b = 0; b < BUF_KEPT; b++) kernel_buffer_free(r->x->c.kernel, &r->buffer[b]);
+  kernel_arena_free(r->x->c.kernel, &r->arena);
   void *blocks[] = {r->features,   r->first_entry,  r->touch_begin,   r->owner_edge, r->owner_run,
                     r->in_key,     r->in_touch,     r->in_run,        r->in_edge,    r->run_block,
                     r->edge_block, r->in_run_block, r->in_edge_block, r->key_block,  r->out,
                     r->in,         r->own_block,    r->merged_at,     r->send,       r->recv,
-                    r->parts,      r->tasks};
+                    r->in_index,   r->tasks};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(r->mem, blocks[i]);
   layout_t *layouts[] = {&r->forward_out, &r->forward_in, &r->backward_out, &r->backward_in};
   for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) free_layout(r->mem, layouts[i]);
@@ -138,9 +140,14 @@ void route_destroy(route_t **route) {
 }
 
 sbag_code_t route_take_bytes(route_t *r, int buffer, int64_t bytes, void **data, sbag_status_t *status) {
-  SBAG_TRY(kernel_buffer_reserve(r->x->c.kernel, &r->buffer[buffer], (size_t)bytes, "exchange: step buffer",
-                                 status));
-  *data = r->buffer[buffer].data;
+  kernel_t *k = r->x->c.kernel;
+  if (buffer >= BUF_KEPT) {
+    SBAG_TRY(kernel_arena_take(k, &r->arena, (size_t)bytes, &r->data[buffer], status));
+  } else {
+    SBAG_TRY(kernel_buffer_reserve(k, &r->buffer[buffer], (size_t)bytes, "exchange: step buffer", status));
+    r->data[buffer] = r->buffer[buffer].data;
+  }
+  *data = r->data[buffer];
   return SBAG_OK;
 }
 
@@ -173,10 +180,12 @@ sbag_code_t route_open(route_t *route, const sbag_bags_t *bags, int64_t bag_coun
   route->slots = bag_count * x->c.feature_count;
   route->backward_done = 0;
   route->bytes_sent = route->bytes_received = 0;
+  if (local == SBAG_OK) local = kernel_arena_begin(x->c.kernel, &route->arena, status);
   if (local == SBAG_OK) local = route_local(route, status);
   int agreed = 0;
   sbag_code_t code = route_wire(route, local, &agreed, status);
   if (code == SBAG_OK) code = route_owner(route, status);
+  kernel_arena_release(x->c.kernel, &route->arena, 0);
   return agreed ? code : exchange_give_up(x, code, status);
 }
 

@@ -131,7 +131,9 @@ static sbag_code_t forward_begin(route_t *r, sbag_status_t *status) {
 }
 
 sbag_code_t route_forward_begin(route_t *r, sbag_status_t *status) {
-  return exchange_give_up(r->x, forward_begin(r, status), status);
+  sbag_code_t code = forward_begin(r, status);
+  kernel_arena_release(r->x->c.kernel, &r->arena, 0);
+  return exchange_give_up(r->x, code, status);
 }
 
 /* ---- the requester ---- */
@@ -299,7 +301,9 @@ static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
 }
 
 sbag_code_t route_forward_end(route_t *r, void *out, sbag_status_t *status) {
-  return exchange_give_up(r->x, forward_end(r, out, status), status);
+  sbag_code_t code = forward_end(r, out, status);
+  kernel_arena_release(r->x->c.kernel, &r->arena, 0);
+  return exchange_give_up(r->x, code, status);
 }
 
 void route_max_rows(const route_t *r, int feature, int64_t *rows) {

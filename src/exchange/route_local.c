@@ -63,6 +63,14 @@ static int any_mirror(const exchange_t *x) {
   return 0;
 }
 
+/* Entries that could be padding rows which max_norm must see. */
+static int64_t touchable_entries(const route_t *r) {
+  int64_t entries = 0;
+  for (int f = 0; f < r->x->c.feature_count; f++)
+    if (r->features[f].touch_padding && r->features[f].padding_idx >= 0) entries += r->bags[f].index_count;
+  return entries;
+}
+
 static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
@@ -74,7 +82,7 @@ static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
   SBAG_TRY(route_take_i64(r, BUF_KEY, r->entries, &request.key, status));
   SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
   SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH, r->entries, &request.touch, status));
+  SBAG_TRY(route_take_i64(r, BUF_TOUCH, touchable_entries(r), &request.touch, status));
   if (any_mirror(x)) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
   k->ops->edges_build(k, NULL, &request, &r->info);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
@@ -92,11 +100,11 @@ static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
   kernel_t *k = x->c.kernel;
   int64_t blocks = (int64_t)x->ranks * x->tables, edges = r->info.edge_count;
   unique_request_t u = {.count = edges, .key = i64_of(r, BUF_KEY), .key_limit = x->c.plan->block_key[blocks]};
-  SBAG_TRY(route_take_i64(r, BUF_DISTINCT, edges, &u.distinct, status));
+  u.distinct = i64_of(r, BUF_DISTINCT);
   SBAG_TRY(route_take_i64(r, BUF_DISTINCT_BEGIN, edges + 1, &u.begin, status));
   SBAG_TRY(route_take_i64(r, BUF_MEMBER, edges, &u.member, status));
   SBAG_TRY(route_take_i64(r, BUF_WHICH, edges, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 3 * edges, &u.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges, &u.scratch, status));
   k->ops->unique(k, NULL, &u, &r->distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   k->ops->lower_bounds(k, NULL, u.distinct, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
@@ -111,11 +119,11 @@ static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
   unique_request_t u = {.count = count,
                         .key = i64_of(r, BUF_TOUCH),
                         .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables]};
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, count, &u.distinct, status));
+  u.distinct = i64_of(r, BUF_TOUCH_DISTINCT);
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_BEGIN, count + 1, &u.begin, status));
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_MEMBER, count, &u.member, status));
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_WHICH, count, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 3 * count, &u.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count, &u.scratch, status));
   k->ops->unique(k, NULL, &u, &distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   for (int o = 0; o <= x->ranks; o++) {
@@ -138,7 +146,7 @@ static sbag_code_t order_by_owner(route_t *r, sbag_status_t *status) {
   SBAG_TRY(route_take_i64(r, BUF_OWNER, edges, &owner, status));
   SBAG_TRY(route_take_i64(r, BUF_OWNER_BEGIN, x->ranks + 1, &begin, status));
   SBAG_TRY(route_take_i64(r, BUF_ORDER, edges, &order, status));
-  SBAG_TRY(route_take_i64(r, BUF_RUN_BEGIN, edges + 1, &run_begin, status));
+  run_begin = i64_of(r, BUF_RUN_BEGIN);
   SBAG_TRY(route_take_i64(r, BUF_RUN_SLOT, edges, &run_slot, status));
   for (int o = 0; o <= x->ranks; o++) first[o] = o < x->ranks ? first_key_of(r, o) : r->distinct;
   k->ops->interval(k, NULL, i64_of(r, BUF_WHICH), edges, first, x->ranks, owner);
@@ -267,12 +275,27 @@ static void set_flags(route_t *r) {
   }
 }
 
-sbag_code_t route_local(route_t *r, sbag_status_t *status) {
-  describe_features(r);
+/* Distinct keys and the order by owner; everything else that this takes from the arena is given back. */
+static sbag_code_t sort_edges(route_t *r, sbag_status_t *status) {
+  kernel_t *k = r->x->c.kernel;
   SBAG_TRY(build_edges(r, status));
+  size_t mark = kernel_arena_mark(&r->arena);
   SBAG_TRY(find_distinct(r, status));
+  kernel_arena_release(k, &r->arena, mark);
   SBAG_TRY(find_touched(r, status));
-  SBAG_TRY(order_by_owner(r, status));
+  kernel_arena_release(k, &r->arena, mark);
+  return order_by_owner(r, status);
+}
+
+sbag_code_t route_local(route_t *r, sbag_status_t *status) {
+  int64_t *p;
+  describe_features(r);
+  SBAG_TRY(route_take_i64(r, BUF_DISTINCT, r->entries, &p, status));
+  SBAG_TRY(route_take_i64(r, BUF_RUN_BEGIN, r->entries + 1, &p, status));
+  SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, touchable_entries(r), &p, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(sort_edges(r, status));
+  kernel_arena_release(r->x->c.kernel, &r->arena, mark);
   SBAG_TRY(find_blocks(r, status));
   count_words(r);
   set_flags(r);

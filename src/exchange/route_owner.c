@@ -13,7 +13,7 @@ static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
   SBAG_TRY(route_take_i64(r, BUF_OWN_BEGIN, count + 1, &u.begin, status));
   SBAG_TRY(route_take_i64(r, BUF_OWN_MEMBER, count, &u.member, status));
   SBAG_TRY(route_take_i64(r, BUF_OWN_WHICH, count, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 3 * count, &u.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count, &u.scratch, status));
   k->ops->unique(k, NULL, &u, &r->own_count);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   k->ops->lower_bounds(k, NULL, u.distinct, r->own_count, x->c.plan->block_key + (int64_t)x->rank * x->tables,
@@ -43,8 +43,8 @@ static sbag_code_t find_edges(route_t *r, sbag_status_t *status) {
   k->ops->scan(k, NULL, i64_of(r, BUF_IN_LENGTH), r->in_run[x->ranks], run_begin);
   for (int p = 0; p < x->ranks; p++) {
     int64_t first = r->in_edge[p];
-    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_WHICH) + r->in_key[p], i64_of(r, BUF_IN_INDEX) + first,
-                       r->in_edge[p + 1] - first, 0, own + first);
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_WHICH) + r->in_key[p],
+                       i64_of(r, BUF_IDS_IN) + r->in_index[p], r->in_edge[p + 1] - first, 0, own + first);
   }
   return SBAG_OK;
 }

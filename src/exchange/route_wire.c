@@ -74,54 +74,60 @@ static sbag_code_t exchange_counts(route_t *r, sbag_code_t local, int *agreed, s
   return comm_agree(x->c.comm, local, status);
 }
 
-/* The edges' arrays in order of owner, as they will travel. */
-static sbag_code_t prepare_edges(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t edges = r->info.edge_count, *length, *index, *position = NULL;
-  const int64_t *order = i64_of(r, BUF_ORDER);
-  SBAG_TRY(route_take_i64(r, BUF_WIRE_LENGTH, r->runs, &length, status));
-  SBAG_TRY(route_take_i64(r, BUF_WIRE_INDEX, edges, &index, status));
-  SBAG_TRY(route_take_i64(r, BUF_WIRE_POSITION, x->any_max ? edges : 0, &position, status));
-  k->ops->lengths(k, NULL, i64_of(r, BUF_RUN_BEGIN), r->runs, length);
-  for (int o = 0; o < x->ranks; o++) {
-    int64_t first = r->owner_edge[o], count = r->owner_edge[o + 1] - first;
-    int64_t first_key = r->key_block[(int64_t)o * x->tables];
-    k->ops->gather_i64(k, NULL, i64_of(r, BUF_WHICH), order + first, count, -first_key, index + first);
-  }
-  if (x->any_max)
-    k->ops->edge_positions(k, NULL, order, i64_of(r, BUF_SLOT), i64_of(r, BUF_SLOT_BEGIN), edges, position);
-  if (!r->weighted) return SBAG_OK;
-  void *weight = NULL;
-  SBAG_TRY(route_take_real(r, BUF_WIRE_WEIGHT, edges, &weight, status));
-  k->ops->gather_real(k, NULL, x->c.store->dtype, real_of(r, BUF_WEIGHT), order, edges, weight);
-  return SBAG_OK;
+/* Where the parts of one message begin, in bytes. */
+static int64_t lengths_at(const ids_size_t *s) {
+  return s->key_bytes + s->touch_bytes;
+}
+static int64_t edges_at(const ids_size_t *s) {
+  return lengths_at(s) + s->run_bytes;
+}
+static int64_t positions_at(const ids_size_t *s) {
+  return edges_at(s) + s->edge_bytes;
+}
+static int64_t weights_at(const ids_size_t *s) {
+  return positions_at(s) + s->position_bytes;
 }
 
-static int64_t add_part(route_t *r, int64_t n, char **to, const void *from, int64_t bytes, int64_t advance) {
-  if (bytes > 0) r->parts[n++] = (copy_part_t){*to, from, bytes};
-  *to += advance;
-  return n;
+/* The edges' part of the message to one owner, in batch order. */
+static void pack_edges(route_t *r, int owner, const ids_size_t *s, char *to) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  const int64_t *order = i64_of(r, BUF_ORDER) + r->owner_edge[owner];
+  int64_t first_key = r->key_block[(int64_t)owner * x->tables];
+  k->ops->lengths(k, NULL, i64_of(r, BUF_RUN_BEGIN) + r->owner_run[owner], s->runs,
+                  (int64_t *)(void *)(to + lengths_at(s)));
+  k->ops->gather_i64(k, NULL, i64_of(r, BUF_WHICH), order, s->edges, -first_key,
+                     (int64_t *)(void *)(to + edges_at(s)));
+  if (s->position_bytes > 0)
+    k->ops->edge_positions(k, NULL, order, i64_of(r, BUF_SLOT), i64_of(r, BUF_SLOT_BEGIN), s->edges,
+                           (int64_t *)(void *)(to + positions_at(s)));
+  if (s->weight_bytes > 0)
+    k->ops->gather_real(k, NULL, x->c.store->dtype, real_of(r, BUF_WEIGHT), order, s->edges,
+                        to + weights_at(s));
 }
 
 static void pack_ids(route_t *r, int owner, const ids_size_t *s, char *to) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t edge = r->owner_edge[owner], run = r->owner_run[owner], n = 0;
-  int64_t key = r->key_block[(int64_t)owner * x->tables];
-  n = add_part(r, n, &to, i64_of(r, BUF_DISTINCT) + key, s->key_bytes, s->key_bytes);
-  n = add_part(r, n, &to, i64_of(r, BUF_TOUCH_DISTINCT) + r->touch_begin[owner], s->touch_bytes,
-               s->touch_bytes);
-  if (s->edges > 0) {
-    n = add_part(r, n, &to, i64_of(r, BUF_WIRE_LENGTH) + run, s->run_bytes, s->run_bytes);
-    n = add_part(r, n, &to, i64_of(r, BUF_WIRE_INDEX) + edge, s->edge_bytes, s->edge_bytes);
-    if (s->position_bytes > 0)
-      n = add_part(r, n, &to, i64_of(r, BUF_WIRE_POSITION) + edge, s->position_bytes, s->position_bytes);
-    if (s->weight_bytes > 0)
-      n = add_part(r, n, &to, real_at(x, real_of(r, BUF_WIRE_WEIGHT), edge), s->edges * x->real_bytes,
-                   s->weight_bytes);
+  kernel_t *k = r->x->c.kernel;
+  int64_t key = r->key_block[(int64_t)owner * r->x->tables];
+  copy_part_t parts[2] = {
+      {to, i64_of(r, BUF_DISTINCT) + key, s->key_bytes},
+      {to + s->key_bytes, i64_of(r, BUF_TOUCH_DISTINCT) + r->touch_begin[owner], s->touch_bytes}};
+  k->ops->copy(k, NULL, parts, 2);
+  if (s->edges > 0) pack_edges(r, owner, s, to);
+}
+
+static sbag_code_t prepare_ids(route_t *r, sbag_status_t *status) {
+  int64_t bytes = 0;
+  void *out;
+  for (int p = 0; p < r->x->ranks; p++) bytes += ids_size(r, route_words(r, r->out, p)).bytes;
+  SBAG_TRY(route_take_bytes(r, BUF_IDS_OUT, bytes, &out, status));
+  char *to = out;
+  for (int p = 0; p < r->x->ranks; p++) {
+    ids_size_t s = ids_size(r, route_words(r, r->out, p));
+    pack_ids(r, p, &s, to);
+    to += s.bytes;
   }
-  k->ops->copy(k, NULL, r->parts, n);
+  return SBAG_OK;
 }
 
 /* Ranges of what will come in, by peer, and by (peer, feature). */
@@ -147,62 +153,52 @@ static void place_incoming(route_t *r) {
   }
 }
 
-/* From one peer's message to the arrays over all peers. Touched keys stand behind all keys. */
+/* From one peer's message to the arrays over all peers. Touched keys stand behind all keys; edges stay where
+ * they are. */
 static void unpack_ids(route_t *r, int peer, const ids_size_t *s, const char *from) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   int64_t n = 0, keys = r->in_key[x->ranks], edge = r->in_edge[peer];
-  const struct {
-    void *to;
-    int64_t bytes;
-  } part[] = {{i64_of(r, BUF_IN_KEY) + r->in_key[peer], s->key_bytes},
-              {i64_of(r, BUF_IN_KEY) + keys + r->in_touch[peer], s->touch_bytes},
-              {i64_of(r, BUF_IN_LENGTH) + r->in_run[peer], s->run_bytes},
-              {i64_of(r, BUF_IN_INDEX) + edge, s->edge_bytes},
-              {i64_of(r, BUF_IN_POSITION) + edge, s->position_bytes}};
-  for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
-    if (part[i].bytes == 0) continue;
-    r->parts[n++] = (copy_part_t){part[i].to, from, part[i].bytes};
-    from += part[i].bytes;
-  }
-  void *weight = real_at(x, real_of(r, BUF_IN_WEIGHT), edge);
-  if (s->weight_bytes > 0) r->parts[n++] = (copy_part_t){weight, from, s->edges * x->real_bytes};
-  k->ops->copy(k, NULL, r->parts, n);
-  if (s->weight_bytes == 0 && s->edges > 0)
-    k->ops->fill_real(k, NULL, x->c.store->dtype, weight, s->edges, 1);
+  copy_part_t parts[5];
+  parts[n++] = (copy_part_t){i64_of(r, BUF_IN_KEY) + r->in_key[peer], from, s->key_bytes};
+  parts[n++] =
+      (copy_part_t){i64_of(r, BUF_IN_KEY) + keys + r->in_touch[peer], from + s->key_bytes, s->touch_bytes};
+  parts[n++] = (copy_part_t){i64_of(r, BUF_IN_LENGTH) + r->in_run[peer], from + lengths_at(s), s->run_bytes};
+  if (s->position_bytes > 0)
+    parts[n++] = (copy_part_t){i64_of(r, BUF_IN_POSITION) + edge, from + positions_at(s), s->position_bytes};
+  if (s->weight_bytes > 0)
+    parts[n++] = (copy_part_t){real_at(x, real_of(r, BUF_IN_WEIGHT), edge), from + weights_at(s),
+                               s->edges * x->real_bytes};
+  k->ops->copy(k, NULL, parts, n);
+  r->in_index[peer] = (from - (const char *)real_of(r, BUF_IDS_IN) + edges_at(s)) / 8;
 }
 
 static sbag_code_t take_incoming(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
-  int ranks = x->ranks;
+  int ranks = x->ranks, weighted = 0;
   int64_t *p;
   void *weight;
+  for (int peer = 0; peer < ranks; peer++)
+    weighted |= (route_words(r, r->in, peer)[WORD_FLAGS] & PEER_WEIGHTS) != 0;
   SBAG_TRY(route_take_i64(r, BUF_IN_KEY, r->in_key[ranks] + r->in_touch[ranks], &p, status));
   SBAG_TRY(route_take_i64(r, BUF_IN_LENGTH, r->in_run[ranks], &p, status));
-  SBAG_TRY(route_take_i64(r, BUF_IN_INDEX, r->in_edge[ranks], &p, status));
   SBAG_TRY(route_take_i64(r, BUF_IN_POSITION, x->any_max ? r->in_edge[ranks] : 0, &p, status));
-  return route_take_real(r, BUF_IN_WEIGHT, r->in_edge[ranks], &weight, status);
+  return route_take_real(r, BUF_IN_WEIGHT, weighted ? r->in_edge[ranks] : 0, &weight, status);
 }
 
 static sbag_code_t exchange_ids(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
-  int64_t out_bytes = 0, in_bytes = 0;
-  for (int p = 0; p < x->ranks; p++) {
-    out_bytes += ids_size(r, route_words(r, r->out, p)).bytes;
-    in_bytes += ids_size(r, route_words(r, r->in, p)).bytes;
-  }
-  void *out, *in;
-  SBAG_TRY(route_take_bytes(r, BUF_SEND, out_bytes, &out, status));
+  int64_t in_bytes = 0;
+  void *in;
+  for (int p = 0; p < x->ranks; p++) in_bytes += ids_size(r, route_words(r, r->in, p)).bytes;
   SBAG_TRY(route_take_bytes(r, BUF_IDS_IN, in_bytes, &in, status));
   SBAG_TRY(take_incoming(r, status));
-  char *to = out, *from = in;
+  char *to = real_of(r, BUF_IDS_OUT), *from = in;
   for (int p = 0; p < x->ranks; p++) {
-    ids_size_t mine = ids_size(r, route_words(r, r->out, p)), theirs = ids_size(r, route_words(r, r->in, p));
-    pack_ids(r, p, &mine, to);
-    r->send[p] = (comm_part_t){to, mine.bytes};
-    r->recv[p] = (comm_part_t){from, theirs.bytes};
-    to += mine.bytes;
-    from += theirs.bytes;
+    r->send[p] = (comm_part_t){to, ids_size(r, route_words(r, r->out, p)).bytes};
+    r->recv[p] = (comm_part_t){from, ids_size(r, route_words(r, r->in, p)).bytes};
+    to += r->send[p].bytes;
+    from += r->recv[p].bytes;
   }
   SBAG_TRY(route_exchange_begin(r, status));
   SBAG_TRY(comm_wait(x->c.comm, &r->request, "forward: ids", status));
@@ -217,7 +213,7 @@ static sbag_code_t exchange_ids(route_t *r, sbag_status_t *status) {
 
 sbag_code_t route_wire(route_t *r, sbag_code_t local, int *agreed, sbag_status_t *status) {
   /* Prepared before the counts, so that a rank without memory for it can still say so to all. */
-  if (local == SBAG_OK) local = prepare_edges(r, status);
+  if (local == SBAG_OK) local = prepare_ids(r, status);
   SBAG_TRY(exchange_counts(r, local, agreed, status));
   place_incoming(r);
   return exchange_ids(r, status);

@@ -76,7 +76,7 @@ static sbag_code_t find_owners(transfer_t *t, int64_t count, sbag_status_t *stat
   SBAG_TRY(take_i64(x, T_BEGIN, count + 1, &u.begin, status));
   SBAG_TRY(take_i64(x, T_MEMBER, count, &u.member, status));
   SBAG_TRY(take_i64(x, T_WHICH, count, &u.which, status));
-  SBAG_TRY(take_i64(x, T_SCRATCH, 3 * count, &u.scratch, status));
+  SBAG_TRY(take_i64(x, T_SCRATCH, 2 * count, &u.scratch, status));
   k->ops->unique(k, NULL, &u, &t->distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   for (int o = 0; o <= x->ranks; o++) {

@@ -21,6 +21,7 @@ static sbag_code_t reply_peer(route_t *r, int peer, void *reply, sbag_status_t *
     const int64_t *edge = r->in_edge_block + (int64_t)peer * (features + 1) + f;
     int64_t runs = run[1] - run[0], count = edge[1] - edge[0], *run_at, *at, *row;
     if (feature->mode != SBAG_SUM || count == 0) continue;
+    size_t mark = kernel_arena_mark(&r->arena);
     SBAG_TRY(route_take_i64(r, BUF_TERM_A, runs, &run_at, status));
     SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &at, status));
     SBAG_TRY(route_take_i64(r, BUF_TERM_C, count, &row, status));
@@ -31,6 +32,7 @@ static sbag_code_t reply_peer(route_t *r, int peer, void *reply, sbag_status_t *
     k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, real_of(r, BUF_GRADS_IN), at,
                 x->c.store->tables[feature->table].weight, row, feature->dim,
                 real_at(x, reply, edge[0] - r->in_edge[peer]));
+    kernel_arena_release(k, &r->arena, mark);
   }
   return SBAG_OK;
 }
@@ -77,6 +79,7 @@ static sbag_code_t local_dots(route_t *r, int owner, const void *grad_out, const
       k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, to, edge[f]), count, 0);
       continue;
     }
+    size_t mark = kernel_arena_mark(&r->arena);
     const int64_t *order = i64_of(r, BUF_ORDER) + edge[f];
     SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &vector, status));
     if (mirror != NULL) {
@@ -88,6 +91,7 @@ static sbag_code_t local_dots(route_t *r, int owner, const void *grad_out, const
     k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, grad_out, at + edge[f],
                 mirror != NULL ? mirror : real_of(r, BUF_VECTORS_IN), vector,
                 mirror != NULL ? feature->dim : 1, real_at(x, to, edge[f]));
+    kernel_arena_release(k, &r->arena, mark);
   }
   return SBAG_OK;
 }
@@ -132,12 +136,14 @@ static sbag_code_t spread(route_t *r, int f, const void *edge_grad, void *grad, 
                          {&range[1], slot_begin + r->bag_count, sizeof range[1]}};
   k->ops->copy(k, NULL, ends, 2);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  size_t mark = kernel_arena_mark(&r->arena);
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, range[1] - range[0], &entry, status));
   k->ops->fill_real(k, NULL, x->c.store->dtype, grad, r->bags[f].index_count, 0);
   k->ops->gather_i64(k, NULL, i64_of(r, BUF_ENTRY) + range[0], NULL, range[1] - range[0], -r->first_entry[f],
                      entry);
   k->ops->scatter_real(k, NULL, x->c.store->dtype, real_at(x, edge_grad, range[0]), entry,
                        range[1] - range[0], grad);
+  kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
 

@@ -16,7 +16,8 @@ sbag_code_t kernel_buffer_reserve(kernel_t *kernel, kernel_buffer_t *buffer, siz
    */
   kernel_buffer_free(kernel, buffer);
   size_t wanted = bytes;
-  if (__builtin_add_overflow(bytes, bytes / 2 + 4096, &wanted)) wanted = bytes;
+  size_t headroom = bytes < (1u << 20) ? bytes / 2 + 4096 : bytes / 4;
+  if (__builtin_add_overflow(bytes, headroom, &wanted)) wanted = bytes;
   SBAG_TRY(kernel->ops->alloc(kernel, buffer->kind, wanted, what, &buffer->data, status));
   buffer->bytes = wanted;
   return SBAG_OK;

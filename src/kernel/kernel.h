@@ -110,7 +110,7 @@ typedef struct unique_request {
   int64_t *begin;     /* out: [count + 1] first member of each distinct key in `member` */
   int64_t *member;    /* out: [count] positions in `key`, grouped by distinct key, in order within one */
   int64_t *which;     /* out: [count] which distinct key a position has */
-  int64_t *scratch;   /* [3 * count] */
+  int64_t *scratch;   /* [2 * count] */
 } unique_request_t;
 
 /* ---- init ---- */
