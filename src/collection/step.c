@@ -128,7 +128,7 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
     SBAG_TRY(k->ops->stream_sync(k, NULL, status));
     sum += part;
   }
-  SBAG_TRY(comm_allreduce(c->context->comm, &sum, 1, COMM_F64, COMM_SUM, "gradient's norm", status));
+  SBAG_TRY(comm_sum(c->context->comm, &sum, "gradient's norm", status));
   *norm_squared = sum;
   return SBAG_OK;
 }
