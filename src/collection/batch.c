@@ -83,5 +83,8 @@ sbag_code_t batch_check(const exchange_feature_t *features, int feature_count, c
                         features[f].name, (long long)count, features[0].name, (long long)*bag_count);
     *bag_count = count;
   }
+  if (*bag_count > INT64_MAX / 16 / feature_count) /* a bag takes at least a 64-bit number of ours */
+    return status_set(status, SBAG_ERR_ARGUMENT, "batch: %lld bags of %d features do not fit a 64-bit size",
+                      (long long)*bag_count, feature_count);
   return SBAG_OK;
 }

@@ -89,10 +89,13 @@ static sbag_code_t allocate(plan_t *plan, int64_t shard_total, sbag_status_t *st
 
 sbag_code_t plan_create(mem_t *mem, int rank_count, const sbag_table_options_t *tables, int table_count,
                         plan_t **plan, sbag_status_t *status) {
-  int64_t shard_total = 0;
+  int64_t shard_total = 0, key_total = 0;
   for (int t = 0; t < table_count; t++) {
     SBAG_TRY(check_table(&tables[t], rank_count, status));
     shard_total += shard_count_of(&tables[t], rank_count);
+    if (__builtin_add_overflow(key_total, tables[t].num_embeddings, &key_total))
+      return status_set(status, SBAG_ERR_ARGUMENT,
+                        "table '%s': the rows of all tables up to it pass 2^63 - 1", tables[t].name);
   }
   void *p = NULL;
   SBAG_TRY(mem_calloc(mem, sizeof(plan_t), "plan", &p, status));
