@@ -12,6 +12,7 @@ Suite *dense_suite(void);
 Suite *embedding_bag_suite(void);
 Suite *kernel_integer_suite(void);
 Suite *kernel_reduce_suite(void);
+Suite *kernel_rows_suite(void);
 Suite *layout_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
@@ -34,6 +35,7 @@ static const entry_t entries[] = {
     {"embedding_bag", embedding_bag_suite},
     {"kernel_integer", kernel_integer_suite},
     {"kernel_reduce", kernel_reduce_suite},
+    {"kernel_rows", kernel_rows_suite},
     {"layout", layout_suite},
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
