@@ -186,6 +186,12 @@ static void draw_bags(property_case_t *it, int f, property_batch_t *batch, int64
   double *weights = arena_doubles(&it->arena, count);
   for (int64_t i = 0; i < count; i++) weights[i] = draw_dyadic(draw, 8);
   bags->weights = weights;
+  /* A rank may bring none, which weighs all of its indices 1. */
+  for (int r = 0; r < it->size; r++) {
+    batch->unweighted[f][r] = draw_one_in(draw, 6);
+    if (!batch->unweighted[f][r]) continue;
+    for (int64_t i = offsets[batch->first[r]]; i < offsets[batch->first[r + 1]]; i++) weights[i] = 1;
+  }
 }
 
 /* Each rank passes its part in a form of its own. */
@@ -196,8 +202,10 @@ static void take_mine(property_case_t *it, int f, property_batch_t *batch, int64
     form.include_last_offset = draw_one_in(draw, 2);
     form.two_d = uniform > 0 && draw_one_in(draw, 2);
     form.bag_length = uniform;
-    if (r == it->rank)
-      batch->mine[f] = batch_slice(&it->arena, &batch->bags[f], batch->first[r], batch->first[r + 1], &form);
+    if (r != it->rank) continue;
+    oracle_bags_t all = batch->bags[f];
+    if (batch->unweighted[f][r]) all.weights = NULL;
+    batch->mine[f] = batch_slice(&it->arena, &all, batch->first[r], batch->first[r + 1], &form);
   }
 }
 
@@ -220,6 +228,7 @@ void property_batch_draw(property_case_t *it, property_batch_t *batch) {
   batch->samples = draw_one_in(draw, 12) ? 0 : draw_between(draw, 1, 24);
   batch_split(draw, batch->samples, it->size, batch->first);
   for (int f = 0; f < it->feature_count; f++) {
+    batch->unweighted[f] = arena_alloc(&it->arena, it->size, sizeof *batch->unweighted[f]);
     int64_t dim = it->tables[it->features[f].table].embedding_dim;
     int64_t uniform = draw_one_in(draw, 3) ? draw_between(draw, 1, 5) : 0;
     draw_bags(it, f, batch, uniform);

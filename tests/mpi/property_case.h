@@ -33,6 +33,7 @@ typedef struct property_batch {
   int64_t *first; /* [size + 1] samples of each rank */
   int64_t samples;
   oracle_bags_t bags[FEATURES_MAX]; /* of all ranks */
+  int *unweighted[FEATURES_MAX];    /* [size] this rank brings no per_sample_weights */
   double *grads[FEATURES_MAX];      /* [samples][dim] */
   sbag_bags_t mine[FEATURES_MAX];   /* this rank's part */
   int64_t lookups, dropped;         /* of this rank */

@@ -340,7 +340,8 @@ static void backward(property_run_t *run, const property_batch_t *batch, int wan
   void *typed[FEATURES_MAX] = {NULL};
   double *weight_grads[FEATURES_MAX] = {NULL};
   for (int f = 0; f < it->feature_count; f++) {
-    int wanted = wants_weight_grads && !draw_one_in(&it->draw, 5) && batch->bags[f].weights != NULL;
+    int wanted =
+        wants_weight_grads && !draw_one_in(&it->draw, 5) && batch->mine[f].per_sample_weights != NULL;
     if (wanted) typed[f] = arena_doubles(&it->arena, batch->mine[f].index_count);
   }
   void *grad = my_grad_out(run, batch);
