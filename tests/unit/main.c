@@ -21,6 +21,7 @@ Suite *reader_delimited_suite(void);
 Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
 Suite *reader_synthetic_suite(void);
+Suite *store_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -44,6 +45,7 @@ static const entry_t entries[] = {
     {"reader_movielens", reader_movielens_suite},
     {"reader_parts", reader_parts_suite},
     {"reader_synthetic", reader_synthetic_suite},
+    {"store", store_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0] };
