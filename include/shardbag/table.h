@@ -35,9 +35,13 @@ typedef struct sbag_table_options {
   uint64_t seed;               /* 0 */
   const void *from_pretrained; /* NULL, or [num_embeddings][embedding_dim] of the collection's dtype on every
                                   rank: read during creation only */
-  int freeze;                  /* 1: no gradient is kept and update leaves the table as it is */
-  int has_max_norm;            /* 0 */
-  double max_norm, norm_type;  /* norm_type 2; may be INFINITY */
+  const char *init_file; /* NULL, or an HDF5 file whose rows replace the initial values: each rank reads the
+                            rows that it owns. Trusted files only */
+  const char *init_dataset;   /* NULL: "tables/<name>/weight", as in shardbag's checkpoints;
+                                 [num_embeddings][embedding_dim] */
+  int freeze;                 /* 1: no gradient is kept and update leaves the table as it is */
+  int has_max_norm;           /* 0 */
+  double max_norm, norm_type; /* norm_type 2; may be INFINITY */
   sbag_optimizer_options_t optimizer;
   sbag_layout_t layout;
   const int

@@ -46,6 +46,9 @@ static int64_t table_digest(const sbag_table_options_t *t) {
                               t->ranks != NULL ? t->rank_count : -1};
   for (size_t i = 0; i < sizeof integers / sizeof *integers; i++) add_i64(&d, integers[i]);
   for (int i = 0; t->ranks != NULL && i < t->rank_count; i++) add_i64(&d, t->ranks[i]);
+  const char *texts[] = {t->init_file, t->init_dataset};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    if (texts[i] != NULL) add_bytes(&d, texts[i], strlen(texts[i]) + 1);
   add_f64(&d, t->init_a);
   add_f64(&d, t->init_b);
   add_f64(&d, t->has_max_norm ? t->max_norm : 0);

@@ -136,6 +136,7 @@ sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection
     code = create_local(context, &checked, tables, table_count, features, feature_count, &made, &own);
     code = comm_agree(context->comm, code, &own);
   }
+  if (code == SBAG_OK) code = collection_init_files(made, tables, &own);
   if (code != SBAG_OK) {
     sbag_collection_destroy(&made);
     if (status != NULL) *status = own;

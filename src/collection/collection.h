@@ -44,6 +44,9 @@ sbag_code_t collection_check(const sbag_collection_options_t *options, const sba
 sbag_code_t collection_same(sbag_context_h context, const sbag_collection_options_t *options,
                             const sbag_table_options_t *tables, int table_count,
                             const sbag_feature_options_t *features, int feature_count, sbag_status_t *status);
+/* init_file.c: rows of the tables that start from a file. Collective. */
+sbag_code_t collection_init_files(sbag_collection_h collection, const sbag_table_options_t *tables,
+                                  sbag_status_t *status);
 /* batch.c: shapes of a batch. */
 sbag_code_t batch_check_feature(const char *name, sbag_mode_t mode, const sbag_bags_t *bags,
                                 int64_t *bag_count, sbag_status_t *status);

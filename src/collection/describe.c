@@ -64,6 +64,16 @@ static sbag_code_t check_init(const sbag_table_options_t *t, sbag_status_t *stat
   return SBAG_OK;
 }
 
+static sbag_code_t check_source(const sbag_table_options_t *t, sbag_status_t *status) {
+  if (t->init_file != NULL && t->from_pretrained != NULL)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "table '%s': from_pretrained and init_file exclude each other", t->name);
+  if (t->init_dataset != NULL && t->init_file == NULL)
+    return status_set(status, SBAG_ERR_ARGUMENT, "table '%s': init_dataset '%s' needs an init_file", t->name,
+                      t->init_dataset);
+  return SBAG_OK;
+}
+
 static sbag_code_t check_table(const sbag_table_options_t *t, int index, sbag_status_t *status) {
   if (t->name == NULL || t->name[0] == '\0')
     return status_set(status, SBAG_ERR_ARGUMENT, "table %d has no name", index);
@@ -84,6 +94,7 @@ static sbag_code_t check_table(const sbag_table_options_t *t, int index, sbag_st
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "table '%s': norm_type %g is not a number from 0 (or infinity)", t->name, t->norm_type);
   SBAG_TRY(check_init(t, status));
+  SBAG_TRY(check_source(t, status));
   char where[200] = "table '";
   strncat(where, t->name, 150);
   strcat(where, "'");

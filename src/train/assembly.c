@@ -187,6 +187,8 @@ static sbag_code_t add_table(builder_t *b, const char *name, const settings_tabl
   t->init = (sbag_init_t)given->init;
   t->init_a = given->init_a;
   t->init_b = given->init_b;
+  if (given->init_file[0] != '\0') t->init_file = given->init_file;
+  if (given->init_dataset[0] != '\0') t->init_dataset = given->init_dataset;
   t->seed = (uint64_t)b->settings->seed;
   t->freeze = given->freeze;
   t->has_max_norm = !isnan(given->max_norm);

@@ -123,6 +123,9 @@ static const config_word_t mode_names[] = {
                "normal: mean; uniform: lowest; constant: the value"),                                        \
       KEY_REAL(settings_table_t, init_b, "1", -1e30, 1e30, NULL,                                             \
                "normal: standard deviation; uniform: highest"),                                              \
+      KEY_TEXT(settings_table_t, init_file, "",                                                              \
+               "an HDF5 file (a checkpoint) whose rows the table starts from"),                              \
+      KEY_TEXT(settings_table_t, init_dataset, "", "its dataset; empty: tables/<name>/weight"),              \
       KEY_BOOL(settings_table_t, freeze, "false", "leave the table as it starts"),                           \
       KEY_REAL(settings_table_t, max_norm, "off", 0, 1e30, word_off, "rows are scaled down to this norm"),   \
       KEY_REAL(settings_table_t, norm_type, "2", 0, INFINITY, NULL, "the p of that norm; .inf is allowed"),  \

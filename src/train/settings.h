@@ -27,6 +27,7 @@ typedef struct settings_table {
   int64_t dim;
   int init; /* sbag_init_t */
   double init_a, init_b;
+  const char *init_file, *init_dataset; /* "": none, the checkpoint's own */
   int freeze;
   double max_norm; /* NaN: off */
   double norm_type;
