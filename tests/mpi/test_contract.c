@@ -348,6 +348,7 @@ static void check_initial(sbag_context_h all, sbag_context_h one, const sbag_tab
   /* A table that is all zero would pass. */
   batch_untyped(values[1], count, dtype, values[0]);
   ck_assert(values[0][0] != 0 && values[0][3 * table->embedding_dim] == 0);
+  arena_free(&arena);
 }
 
 START_TEST(initial_values_do_not_depend_on_ranks) {
