@@ -120,6 +120,19 @@ static sbag_code_t create_local(sbag_context_h context, const sbag_collection_op
   return SBAG_OK;
 }
 
+/* A rank may have all rows to fill and the others none. So the deadline leaves it a microsecond for each
+ * value, several times what it takes. */
+static sbag_code_t agree_on_filling(comm_t *comm, const sbag_table_options_t *tables, int table_count,
+                                    sbag_code_t code, sbag_status_t *status) {
+  double timeout_s = comm->options.timeout_s, values = 0;
+  for (int t = 0; t < table_count; t++)
+    values += (double)tables[t].num_embeddings * (double)tables[t].embedding_dim;
+  if (timeout_s > 0) comm->options.timeout_s += values * 1e-6;
+  code = comm_agree(comm, code, status);
+  comm->options.timeout_s = timeout_s;
+  return code;
+}
+
 sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection_options_t *options,
                                    const sbag_table_options_t *tables, int table_count,
                                    const sbag_feature_options_t *features, int feature_count,
@@ -134,7 +147,7 @@ sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection
     code = collection_same(context, &checked, tables, table_count, features, feature_count, &own);
   if (code == SBAG_OK) {
     code = create_local(context, &checked, tables, table_count, features, feature_count, &made, &own);
-    code = comm_agree(context->comm, code, &own);
+    code = agree_on_filling(context->comm, tables, table_count, code, &own);
   }
   if (code == SBAG_OK) code = collection_init_files(made, tables, &own);
   if (code != SBAG_OK) {
