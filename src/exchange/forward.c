@@ -288,7 +288,7 @@ static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   int64_t *at, *winner;
-  combine_terms_t terms;
+  combine_terms_t terms = {0};
   int pools = 0;
   SBAG_TRY(comm_wait(x->c.comm, &r->request, "forward: vectors", status));
   for (int o = 0; o < x->ranks; o++) pools |= forward_pools(r, o);
