@@ -337,20 +337,25 @@ START_TEST(test_loss_falls) {
 }
 END_TEST
 
-/* With SGD, what moved is lr times the clipped gradient: dense and sparse together have norm clip_norm. */
+/* With SGD, what moved is lr times the clipped gradient: dense and sparse together have norm clip_norm, and
+ * neither part is so small that it could be forgotten unnoticed. */
 START_TEST(test_clip_norm) {
   static float before[VALUES_MAX], after[VALUES_MAX];
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 1.0);
-  setup.config.clip_norm = 0.01;
+  setup.config.clip_norm = 0.1;
+  for (int t = 0; t < TABLES; t++) setup.tables[t].init_b = 1.0;
   run_t *run = run_open(&setup, 0);
   int64_t count = run_values(run, before);
-  data_share(&run->data, 9, DEAL_EVEN, 1, 100);
+  data_share(&run->data, 9, DEAL_EVEN, 1, 12);
   run_step(run, 1);
   run_values(run, after);
-  double squares = 0.0;
-  for (int64_t i = 0; i < count; i++) squares += pow((double)before[i] - after[i], 2.0);
-  ck_assert_double_eq_tol(sqrt(squares), 0.01, 1e-5);
+  double sparse = 0.0, dense = 0.0;
+  for (int64_t i = 0; i < count; i++)
+    *(i < TABLE_VALUES ? &sparse : &dense) += pow((double)before[i] - after[i], 2.0);
+  ck_assert_double_eq_tol(sqrt(sparse + dense), 0.1, 1e-5);
+  ck_assert_double_gt(sparse, 0.01 * dense);
+  ck_assert_double_gt(dense, 0.01 * sparse);
   run_close(run);
 }
 END_TEST
@@ -370,12 +375,13 @@ START_TEST(test_learning_rate_factor) {
 }
 END_TEST
 
-/* Predictions are what the next step starts from, and change nothing. */
+/* Predictions are the same on any number of ranks, know nothing of dropout, and change nothing. */
 START_TEST(test_predict) {
   static float before[VALUES_MAX], after[VALUES_MAX], logits[SAMPLES_MAX], alone[SAMPLES_MAX];
+  static float again[SAMPLES_MAX];
   setup_t setup;
-  setup_fill(&setup, SBAG_OPT_ADAGRAD, 0.1);
-  setup.config.dropout = 0.5; /* not when predicting */
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.dropout = 0.5;
   run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
   both_step(ranks, one, 1, DEAL_UNEVEN, 1, 200);
   int64_t count = run_values(ranks, before);
@@ -386,7 +392,10 @@ START_TEST(test_predict) {
   RUN_OK(model_predict(ranks->model, &batch, logits, at));
   RUN_OK(model_predict(one->model, &whole, alone, at));
   for (int64_t i = 0; i < batch.samples; i++)
-    ck_assert_double_eq_tol(logits[i], alone[batch.first_sample + i], 1e-3); /* after a step of Adagrad */
+    ck_assert_double_eq_tol(logits[i], alone[batch.first_sample + i], 1e-5);
+  whole.first_sample = 1000; /* other samples would have other masks */
+  RUN_OK(model_predict(one->model, &whole, again, at));
+  ck_assert_mem_eq(alone, again, 150 * sizeof *alone);
   run_values(ranks, after);
   ck_assert_mem_eq(before, after, (size_t)count * sizeof *before);
   run_close(ranks);
