@@ -129,6 +129,13 @@ static int end(job_t *job, int exit_code, const sbag_status_t *status) {
   return exit_code;
 }
 
+/* Output that went nowhere, as into a full disk, is no success. */
+static int flush_output(int exit_code, sbag_status_t *status) {
+  if (exit_code != EXIT_DONE || (fflush(stdout) == 0 && !ferror(stdout))) return exit_code;
+  status_set(status, SBAG_ERR_IO, "standard output: cannot write: %s", strerror(errno));
+  return EXIT_OTHER;
+}
+
 int job_run(const char *command, const options_t *options, const char *config, job_body_t body) {
   job_t job;
   settings_t settings;
@@ -142,5 +149,5 @@ int job_run(const char *command, const options_t *options, const char *config, j
       settings_clear(&settings);
     }
   }
-  return end(&job, exit_code, &status);
+  return end(&job, flush_output(exit_code, &status), &status);
 }

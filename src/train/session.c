@@ -5,6 +5,12 @@
 
 #include <string.h>
 
+/* A file that cannot be opened is more often a wrong path than a broken disk: names the key to mend. */
+static sbag_code_t name_path_key(const settings_t *settings, sbag_status_t *status) {
+  const char *key = settings->data.kind == READER_MOVIELENS ? "data.movielens.folder" : "data.delimited.path";
+  return status_set(status, SBAG_ERR_IO, "%s; the config's %s says where the data are", status->message, key);
+}
+
 /* This rank's reader; its errors are its own and agreed by the caller. */
 static sbag_code_t open_reader(session_t *session, int64_t global_batch, const reader_blob_t *blobs,
                                int blob_count, reader_t **reader, sbag_status_t *status) {
@@ -13,7 +19,7 @@ static sbag_code_t open_reader(session_t *session, int64_t global_batch, const r
                            comm_size(session->comm), session->mem, &source, status));
   sbag_code_t code = reader_open(&source.config, blobs, blob_count, session->mem, reader, status);
   assembly_source_clear(&source);
-  return code;
+  return code == SBAG_ERR_IO && status != NULL ? name_path_key(session->settings, status) : code;
 }
 
 /* The readers' blobs are one array each behind an accessor; reader_open wants them side by side. */

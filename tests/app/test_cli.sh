@@ -33,6 +33,10 @@ check() {
 launch() {
   ranks "$@" >"$work/out" 2>"$work/err"
   code=$?
+  unbanner
+}
+
+unbanner() {
   sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
 }
 
@@ -162,6 +166,9 @@ check "no progress" test "$(grep -cvE '^(valid|test) ' "$work/out")" = 0
 check "no checkpoint" test -z "$(find "$work/es" -name '*.h5')"
 launch 2 "$program" train "$small" --progress bar --set "run.dir=$work/bar" --set train.max_steps=7
 check "max_steps" test -s "$work/bar/ckpt-7.h5"
+launch 2 "$program" train "$small" --set "run.dir=$work/wait" --set train.eval_every=1 --set train.patience=3 \
+  --set table.optimizer.lr=0 --set model.optimizer.lr=0
+check "patience" printed '^trained 4 steps .*valid auc grows no more'
 launch 2 "$program" train "$small" --set "run.dir=$work/nan" --set 'model.optimizer.lr=1e6' --set table.optimizer.lr=1e6 \
   --set train.epochs=5
 check "NaN names its step" ended 1 "step " "loss"
@@ -176,6 +183,13 @@ data:
 YAML
 launch 2 "$program" train "$work/bad.yaml" --set "run.dir=$work/none"
 check "a bad row" ended 1 "bad.tsv" 3
+
+launch 2 "$program" train "$work/bad.yaml" --set data.delimited.path=/nowhere.tsv --set "run.dir=$work/none"
+check "no data" ended 1 "/nowhere.tsv: cannot open" "data.delimited.path"
+"$program" plan "$small" >/dev/full 2>"$work/err"
+code=$?
+cp "$work/err" "$work/said"
+check "output that cannot be written" ended 1 "standard output: cannot write"
 
 ### plan
 launch 2 "$program" plan "$small" --json "$work/plan"
@@ -194,38 +208,46 @@ wait_for() {
   done
   return 1
 }
-long=(train "$small" --set train.epochs=1000000 --set train.log_every=100)
-ranks 2 "$program" "${long[@]}" --set "run.dir=$work/usr" >"$work/out" 2>"$work/err" &
+# Each rank leaves its process id in the run's folder.
+# shellcheck disable=SC2016  # the ranks' shell
+marked=(sh -c 'mkdir -p "$1"; echo $$ >"$1/pid$OMPI_COMM_WORLD_RANK"; dir=$1; shift; exec "$@" --set "run.dir=$dir"' -)
+long=("$program" train "$small" --set train.epochs=1000000 --set train.log_every=100)
+began() { grep -qs '"event":"train"' "$work/$1/metrics.jsonl"; }
+
+mpirun --oversubscribe --bind-to none -n 2 "${marked[@]}" "$work/usr" "${long[@]}" >"$work/out" 2>"$work/err" </dev/null &
 child=$!
-wait_for grep -q '"event":"train"' "$work/usr/metrics.jsonl" 2>/dev/null
-kill -USR1 "$(pgrep -P $child mpirun || echo $child)"
+wait_for began usr
+kill -USR1 $child
 wait $child
 code=$?
 check "SIGUSR1 ends well" test $code = 0
 check "SIGUSR1 leaves a checkpoint" test -n "$(find "$work/usr" -name 'ckpt-*.h5')"
 check "SIGUSR1 says so" printed 'stopped by a signal'
 
-"$root/launch/local.sh" -n 2 "$program" "${long[@]}" --set "run.dir=$work/term" >"$work/out" 2>"$work/err" &
+"$root/launch/local.sh" -n 2 "${long[@]}" --set "run.dir=$work/term" >"$work/out" 2>"$work/err" &
 child=$!
-wait_for grep -q '"event":"train"' "$work/term/metrics.jsonl" 2>/dev/null
+wait_for began term
 kill -TERM $child
 wait $child
 code=$?
 check "local.sh turns SIGTERM into a stop" test $code = 0
 check "with a checkpoint" test -n "$(find "$work/term" -name 'ckpt-*.h5')"
 
-# A rank that hangs: the other gives up and says which.
-ranks 2 "$program" "${long[@]}" --timeout 1 --set "run.dir=$work/hang" >"$work/out" 2>"$work/err" &
-child=$!
-wait_for grep -q '"event":"train"' "$work/hang/metrics.jsonl" 2>/dev/null
-victim=$(pgrep -f "run.dir=$work/hang" | while read -r pid; do
-  tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx 'OMPI_COMM_WORLD_RANK=1' && echo "$pid"
-done)
-kill -STOP "$victim"
-wait $child
-code=$?
-sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
-check "a silent rank" ended 1 "shardbag train: "
+# hang RANK: one rank of three is stopped; another one notices, speaks, and ends the job.
+hang() {
+  mpirun --oversubscribe --bind-to none -n 3 "${marked[@]}" "$work/hang$1" "${long[@]}" --timeout 1 \
+    >"$work/out" 2>"$work/err" </dev/null &
+  child=$!
+  wait_for began "hang$1"
+  kill -STOP "$(cat "$work/hang$1/pid$1")"
+  wait $child
+  code=$?
+  unbanner
+}
+hang 1
+check "rank 1 is silent" ended 1 "shardbag train: " "rank 1"
+hang 0
+check "rank 0 is silent" ended 1 "shardbag train: " "rank 0"
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
