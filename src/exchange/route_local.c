@@ -225,6 +225,14 @@ static int64_t edge_bytes(const route_t *r, const int64_t *words) {
   return bytes;
 }
 
+/* What comes back for per_sample_weights where only pools were sent. */
+static int64_t reply_bytes(const route_t *r, const int64_t *words) {
+  int64_t edges = 0;
+  if (!r->weighted || !(r->flags & SBAG_FORWARD_WEIGHT_GRADS)) return 0;
+  for (int f = 0; f < r->x->c.feature_count; f++) edges += words_edges(r, words, f);
+  return edges * r->x->real_bytes;
+}
+
 /* What the semantics demand: a row's frequency in the global batch is known only where all its edges are; the
  * owner can give per_sample_weights' gradient only if it has the bag's gradient; and the reproducible order
  * is the batch's. */
@@ -252,6 +260,7 @@ static int64_t choose_kinds(const route_t *r, const int64_t *words) {
     int64_t bytes = vector_bytes(r, words, PHASE_FORWARD, forward);
     if (!(r->flags & SBAG_FORWARD_NO_BACKWARD)) bytes += vector_bytes(r, words, PHASE_BACKWARD, backward);
     if (forward || backward) bytes += edge_bytes(r, words);
+    if (forward) bytes += reply_bytes(r, words);
     int met = wanted(kind, forward) + wanted(kind, backward);
     if (met < best_wanted || (met == best_wanted && bytes >= best_bytes)) continue;
     best_wanted = met;
