@@ -1,0 +1,324 @@
+/* What the exchange moves: rows and states from and to any rank under every layout, the mirrors of replicated
+ * tables, and how many bytes take which way. */
+#include "rig.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+Suite *exchange_suite(void);
+
+static int is(double value, double wanted) {
+  return !(value < wanted) && !(value > wanted);
+}
+
+static int64_t sum_over_ranks(int64_t value) {
+  MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  return value;
+}
+
+/* ---- rows and states ---- */
+
+/* What a rank writes: rows with repetitions, and values that tell writes apart. */
+typedef struct writing {
+  int64_t count, *rows;
+  double *values; /* [count][width] */
+} writing_t;
+
+static writing_t draw_writing(rig_t *rig, draw_t *draw, int rank, int64_t rows, int64_t width, int round) {
+  writing_t w = {.count = draw_one_in(draw, 4) ? 0 : draw_between(draw, 1, rows)};
+  w.rows = arena_ints(&rig->arena, w.count);
+  w.values = arena_doubles(&rig->arena, w.count * width);
+  for (int64_t i = 0; i < w.count; i++) w.rows[i] = draw_below(draw, rows);
+  for (int64_t i = 0; i < w.count * width; i++) w.values[i] = round * 100000 + rank * 1000 + (double)i + 1;
+  return w;
+}
+
+/* The last value that this rank gave to a row, or NULL. */
+static const double *last_value(const writing_t *w, int64_t row, int64_t width) {
+  const double *last = NULL;
+  for (int64_t i = 0; i < w->count; i++)
+    if (w->rows[i] == row) last = w->values + i * width;
+  return last;
+}
+
+/* A row holds what some rank gave it last, or what it held. */
+static void check_row(const double *row, const double *before, const writing_t *all, int size, int64_t number,
+                      int64_t width) {
+  int written = 0;
+  for (int rank = 0; rank < size; rank++) {
+    const double *last = last_value(&all[rank], number, width);
+    written |= last != NULL;
+    if (last != NULL && memcmp(row, last, (size_t)width * sizeof *row) == 0) return;
+  }
+  ck_assert_msg(!written, "row %lld holds what nobody wrote last", (long long)number);
+  ck_assert_mem_eq(row, before, (size_t)width * sizeof *row);
+}
+
+/* Any rows in any order, some of them several times. */
+static void check_reading(rig_t *rig, draw_t *draw, int table, int state, const double *whole) {
+  int64_t rows = rig->options.rows[table], width = rig_width(rig, table, state);
+  int64_t count = draw_one_in(draw, 5) ? 0 : draw_between(draw, 1, 3 * rows);
+  int64_t *list = arena_ints(&rig->arena, count);
+  double *values = arena_doubles(&rig->arena, count * width);
+  for (int64_t i = 0; i < count; i++) list[i] = draw_below(draw, rows);
+  rig_must(state < 0 ? sbag_collection_read_rows(rig->collection, table, list, count, values, &rig_failure)
+                     : sbag_collection_read_state(rig->collection, table, state, list, count, values,
+                                                  &rig_failure));
+  for (int64_t i = 0; i < count * width; i++)
+    ck_assert(is(values[i], whole[list[i / width] * width + i % width]));
+}
+
+static void check_same_everywhere(double *values, int64_t count) {
+  double *first = malloc((size_t)count * sizeof *first);
+  ck_assert_ptr_nonnull(first);
+  memcpy(first, values, (size_t)count * sizeof *first);
+  MPI_Bcast(first, (int)count, MPI_DOUBLE, 0, MPI_COMM_WORLD);
+  ck_assert_mem_eq(first, values, (size_t)count * sizeof *first);
+  free(first);
+}
+
+static void check_writing(rig_t *rig, int table, int state) {
+  int64_t rows = rig->options.rows[table], width = rig_width(rig, table, state);
+  draw_t common = draw_start(1, (uint64_t)(table * 10 + state + 1)), own = draw_start(2, (uint64_t)rig->rank);
+  writing_t *all = arena_alloc(&rig->arena, rig->size, sizeof *all);
+  double *before = rig_read(rig, table, state);
+  for (int round = 1; round < 5; round++) {
+    for (int rank = 0; rank < rig->size; rank++)
+      all[rank] = draw_writing(rig, &common, rank, rows, width, round);
+    const writing_t *w = &all[rig->rank];
+    rig_must(state < 0 ? sbag_collection_write_rows(rig->collection, table, w->rows, w->count, w->values,
+                                                    &rig_failure)
+                       : sbag_collection_write_state(rig->collection, table, state, w->rows, w->count,
+                                                     w->values, &rig_failure));
+    double *after = rig_read(rig, table, state);
+    check_same_everywhere(after, rows * width);
+    for (int64_t r = 0; r < rows; r++)
+      check_row(after + r * width, before + r * width, all, rig->size, r, width);
+    check_reading(rig, &own, table, state, after);
+    before = after;
+  }
+}
+
+/* Layouts, a table on one rank only, mirrors; weights, states of a value a column and of one a row. */
+START_TEST(rows_and_states_of_any_rank) {
+  static const sbag_optimizer_t kinds[] = {SBAG_OPT_ADAM, SBAG_OPT_PARTIAL_ROWWISE_ADAM,
+                                           SBAG_OPT_EXACT_ROWWISE_ADAGRAD};
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    rig_options_t options = rig_options_default();
+    rig_t rig;
+    rig_batch_t batch;
+    options.layout = (sbag_layout_t)(_i % 3);
+    options.subset = _i == 3;
+    options.replicated = _i == 4;
+    options.optimizer = sbag_optimizer_options_default(kinds[k]);
+    rig_open(&rig, &options);
+    rig_draw(&rig, &batch, 1, 10, 0);
+    rig_train(&rig, &batch, 0);
+    for (int t = 0; t < RIG_TABLES; t++) {
+      double *whole = rig_read(&rig, t, -1);
+      for (int s = 0; s < sbag_collection_state_count(rig.collection, t); s++) check_writing(&rig, t, s);
+      ck_assert_mem_eq(rig_read(&rig, t, -1), whole,
+                       (size_t)(options.rows[t] * options.dims[t]) * sizeof *whole);
+      check_writing(&rig, t, -1);
+    }
+    rig_close(&rig);
+  }
+}
+END_TEST
+
+/* ---- mirrors ---- */
+
+/* Every row looked up alone: what a forward sees must be what the owners hold. */
+static void check_mirror(rig_t *rig) {
+  for (int table = 0; table < RIG_TABLES; table++) {
+    int64_t rows = rig->options.rows[table], dim = rig->options.dims[table];
+    int64_t *index = arena_ints(&rig->arena, rows), feature = table == 0 ? 0 : 3;
+    double *out = arena_doubles(&rig->arena, rows * rig->columns), *held = rig_read(rig, table, -1);
+    sbag_bags_t bags[RIG_FEATURES];
+    sbag_step_h step = NULL;
+    for (int64_t r = 0; r < rows; r++) index[r] = r;
+    for (int f = 0; f < RIG_FEATURES; f++) bags[f] = sbag_bags_2d(index, rows, f == feature);
+    rig_must(
+        sbag_collection_forward_begin(rig->collection, bags, SBAG_FORWARD_READ_ONLY, &step, &rig_failure));
+    rig_must(sbag_step_forward_end(step, out, &rig_failure));
+    sbag_step_release(&step);
+    int64_t offset = sbag_collection_output_offset(rig->collection, (int)feature);
+    for (int64_t i = 0; i < rows * dim; i++) {
+      double seen = out[i / dim * rig->columns + offset + i % dim];
+      ck_assert_msg(is(seen, held[i]), "table %d, row %lld: %.17g is seen, %.17g held", table,
+                    (long long)(i / dim), seen, held[i]);
+    }
+  }
+}
+
+/* Also where the optimizer moves rows that are not looked up. */
+START_TEST(mirrors_are_what_the_owners_hold) {
+  rig_options_t options = rig_options_default();
+  rig_t rig;
+  options.layout = (sbag_layout_t)(_i % 3);
+  options.subset = _i % 2;
+  options.replicated = 1;
+  options.optimizer = sbag_optimizer_options_default((sbag_optimizer_t)(_i % SBAG_OPT_COUNT));
+  if (_i == SBAG_OPT_COUNT) options.optimizer.momentum = 0.9;
+  rig_open(&rig, &options);
+  check_mirror(&rig);
+  for (uint64_t step = 0; step < 4; step++) {
+    rig_batch_t batch;
+    rig_draw(&rig, &batch, step, 8, 1);
+    rig_train(&rig, &batch, 0);
+    check_mirror(&rig);
+    int64_t row = (int64_t)step + rig.rank;
+    double value[] = {1.5, -2, (double)step, rig.rank};
+    rig_must(sbag_collection_write_rows(rig.collection, 0, &row, step % 2, value, &rig_failure));
+    check_mirror(&rig);
+  }
+  rig_close(&rig);
+}
+END_TEST
+
+/* ---- bytes ---- */
+
+typedef struct moved {
+  int64_t bytes, vectors;
+} moved_t;
+
+/* One step; all that ranks send must be what they receive. flags: 0, no backward, or weights' gradients. */
+static moved_t step_moves(rig_t *rig, uint64_t number, int64_t samples, int flags, int weighted) {
+  rig_batch_t batch;
+  rig_draw(rig, &batch, number, samples, weighted);
+  sbag_step_h step = rig_begin(rig, &batch, flags);
+  rig_must(sbag_step_forward_end(step, batch.out, &rig_failure));
+  if (!(flags & SBAG_FORWARD_NO_BACKWARD))
+    rig_backward(rig, step, &batch, (flags & SBAG_FORWARD_WEIGHT_GRADS) != 0);
+  sbag_step_stats_t stats = sbag_step_stats(step);
+  sbag_step_release(&step);
+  moved_t moved = {sum_over_ranks(stats.bytes_sent), sum_over_ranks(stats.vectors_sent)};
+  ck_assert_int_eq(moved.bytes, sum_over_ranks(stats.bytes_received));
+  ck_assert_int_eq(moved.vectors, sum_over_ranks(stats.vectors_received));
+  ck_assert((moved.bytes > 0) == (rig->size > 1));
+  int64_t lookups = 0;
+  for (int f = 0; f < RIG_FEATURES; f++) lookups += batch.bags[f].index_count;
+  ck_assert(stats.lookups == lookups && stats.dropped == 0);
+  return moved;
+}
+
+/* In float64 no message is padded, so that the choice by predicted bytes must hold for those that moved. */
+START_TEST(auto_moves_no_more_than_pools_or_rows) {
+  static const int flags[] = {0, SBAG_FORWARD_NO_BACKWARD, SBAG_FORWARD_WEIGHT_GRADS};
+  static const int64_t dims[][2] = {{4, 3}, {1, 1}, {40, 2}, {2, 40}};
+  static const sbag_exchange_t kinds[] = {SBAG_EXCHANGE_AUTO, SBAG_EXCHANGE_POOLS, SBAG_EXCHANGE_ROWS};
+  rig_t rig[3];
+  int64_t total[3] = {0, 0, 0};
+  for (int k = 0; k < 3; k++) {
+    rig_options_t options = rig_options_default();
+    options.context.exchange = kinds[k];
+    options.without_max = _i % 2;
+    options.dims[0] = dims[_i / 2][0];
+    options.dims[1] = dims[_i / 2][1];
+    options.layout = SBAG_LAYOUT_CYCLIC;
+    rig_open(&rig[k], &options);
+  }
+  for (uint64_t number = 0; number < 24; number++) {
+    moved_t moved[3];
+    int kind = (int)(number % 3), weighted = kind == 2 || number % 2;
+    for (int k = 0; k < 3; k++)
+      moved[k] = step_moves(&rig[k], number, number % 4 < 2 ? 3 : 40, flags[kind], weighted);
+    for (int k = 0; k < 3; k++) total[k] += moved[k].bytes;
+    for (int k = 1; k < 3; k++)
+      ck_assert_msg(moved[0].bytes <= moved[k].bytes,
+                    "batch %d, flags %d: %lld bytes by auto, %lld by kind %d", (int)number, flags[kind],
+                    (long long)moved[0].bytes, (long long)moved[k].bytes, k);
+  }
+  /* The kinds are not all one: a choice was there to make. */
+  if (rig[0].size > 1) ck_assert(total[1] != total[2]);
+  for (int k = 0; k < 3; k++) rig_close(&rig[k]);
+}
+END_TEST
+
+/* ---- the way that messages are cut, and widths ---- */
+
+/* Output and weights after some steps, in bytes. */
+static char *run_to_end(rig_t *rig, int64_t *bytes) {
+  rig_batch_t batch;
+  for (uint64_t step = 0; step < 3; step++) {
+    rig_draw(rig, &batch, step, 5, 1);
+    rig_train(rig, &batch, 1);
+  }
+  int64_t out = batch.samples * rig->columns * (int64_t)rig_bytes(rig), at = out;
+  *bytes = out;
+  for (int t = 0; t < RIG_TABLES; t++) *bytes += rig->options.rows[t] * rig->options.dims[t] * 8;
+  char *all = malloc((size_t)*bytes + 1);
+  ck_assert_ptr_nonnull(all);
+  memcpy(all, batch.out, (size_t)out);
+  for (int t = 0; t < RIG_TABLES; t++) {
+    size_t whole = (size_t)(rig->options.rows[t] * rig->options.dims[t]) * sizeof(double);
+    memcpy(all + at, rig_read(rig, t, -1), whole);
+    at += (int64_t)whole;
+  }
+  return all;
+}
+
+START_TEST(chunks_of_any_size_give_the_same_bits) {
+  static const int64_t chunks[] = {0, 1, 100};
+  char *first = NULL;
+  int64_t first_bytes = 0;
+  for (int i = 0; i < 3; i++) {
+    rig_options_t options = rig_options_default();
+    rig_t rig;
+    int64_t bytes;
+    options.context.chunk_bytes = chunks[i];
+    options.context.exchange = (sbag_exchange_t)(_i % 3);
+    options.replicated = _i == 3;
+    options.dtype = SBAG_F32;
+    rig_open(&rig, &options);
+    char *all = run_to_end(&rig, &bytes);
+    rig_close(&rig);
+    if (i == 0) {
+      first = all;
+      first_bytes = bytes;
+      continue;
+    }
+    ck_assert_int_eq(bytes, first_bytes);
+    ck_assert_mem_eq(all, first, (size_t)bytes);
+    free(all);
+  }
+  free(first);
+}
+END_TEST
+
+/* One column beside a thousand, in all kinds of exchange and both types. */
+START_TEST(wide_and_narrow_tables) {
+  static const int64_t dims[][2] = {{1000, 1}, {1, 1000}, {1, 1}, {1001, 999}};
+  for (int kind = 0; kind < 3; kind++)
+    for (int dtype = 0; dtype < 2; dtype++) {
+      rig_options_t options = rig_options_default();
+      rig_t rig;
+      options.context.exchange = (sbag_exchange_t)kind;
+      options.dtype = (sbag_dtype_t)dtype;
+      options.dims[0] = dims[_i][0];
+      options.dims[1] = dims[_i][1];
+      rig_open(&rig, &options);
+      for (uint64_t step = 0; step < 2; step++) {
+        rig_batch_t batch;
+        double *tables[] = {rig_read(&rig, 0, -1), rig_read(&rig, 1, -1)};
+        rig_draw(&rig, &batch, step, 6, 1);
+        rig_train(&rig, &batch, 1);
+        rig_check_forward(&rig, &batch, tables);
+      }
+      rig_close(&rig);
+    }
+}
+END_TEST
+
+Suite *exchange_suite(void) {
+  Suite *suite = suite_create("exchange");
+  TCase *test_case = tcase_create("exchange");
+  tcase_add_loop_test(test_case, rows_and_states_of_any_rank, 0, 5);
+  tcase_add_loop_test(test_case, mirrors_are_what_the_owners_hold, 0, SBAG_OPT_COUNT + 1);
+  tcase_add_loop_test(test_case, auto_moves_no_more_than_pools_or_rows, 0, 8);
+  tcase_add_loop_test(test_case, chunks_of_any_size_give_the_same_bits, 0, 4);
+  tcase_add_loop_test(test_case, wide_and_narrow_tables, 0, 4);
+  suite_add_tcase(suite, test_case);
+  return suite;
+}
