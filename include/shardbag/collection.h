@@ -63,7 +63,9 @@ enum {
 };
 
 /* Begins a step with this rank's batch: batch[feature_count]. The batch's memory must stay until the step is
- * released. */
+ * released. While another step is on its way to its update, only the ids are sent: the rows are read after
+ * that update, or in forward_end where that comes first. Between begin and end of a step that nothing holds
+ * back, tables must not be written. */
 SBAG_API sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sbag_bags_t *batch,
                                                    int flags, sbag_step_h *step, sbag_status_t *status);
 /* Ends the forward. out: [samples][output_dim], row-major, of the collection's dtype; written whole. */

@@ -21,6 +21,7 @@ struct sbag_step {
   route_t *route;
   step_state_t state;
   int flags;
+  int held; /* its ids are out; its vectors wait for the other step's update */
 };
 
 struct sbag_collection {

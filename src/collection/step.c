@@ -23,6 +23,22 @@ static int effective_flags(const struct sbag_collection *c, int flags) {
   return flags;
 }
 
+/* Ids may run ahead of the previous step's update, vectors may not: what a step reads would depend on the
+ * plan and the exchange, and not be what one step after the other computes. */
+static int update_pending(const struct sbag_collection *c) {
+  for (int i = 0; i < COLLECTION_STEPS; i++) {
+    const struct sbag_step *s = &c->steps[i];
+    if (s->state != STEP_FREE && s->state != STEP_UPDATED && !(s->flags & SBAG_FORWARD_NO_BACKWARD)) return 1;
+  }
+  return 0;
+}
+
+static sbag_code_t begin_held(struct sbag_step *s, sbag_status_t *status) {
+  if (s->state != STEP_BEGUN || !s->held) return SBAG_OK;
+  s->held = 0;
+  return route_forward_begin(s->route, status);
+}
+
 static void warn_dropped(sbag_collection_h c, const struct sbag_step *step) {
   int64_t dropped = route_stats(step->route).dropped;
   if (dropped > 0 && c->options.bounds_check == SBAG_BOUNDS_WARNING)
@@ -45,13 +61,15 @@ sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sb
   if (local == SBAG_OK) local = batch_check(c->features, c->feature_count, batch, &bag_count, &own);
   int effective = effective_flags(c, flags);
   sbag_code_t code = route_open(s != NULL ? s->route : c->spare, batch, bag_count, effective, local, &own);
-  if (code == SBAG_OK) code = route_forward_begin(s->route, &own);
+  int held = update_pending(c);
+  if (code == SBAG_OK && !held) code = route_forward_begin(s->route, &own);
   if (code != SBAG_OK) {
     if (status != NULL) *status = own;
     return code;
   }
   s->state = STEP_BEGUN;
   s->flags = effective;
+  s->held = held;
   warn_dropped(c, s);
   *step = s;
   return SBAG_OK;
@@ -66,6 +84,7 @@ static sbag_code_t check_state(const struct sbag_step *step, step_state_t wanted
 
 sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
   SBAG_TRY(check_state(step, STEP_BEGUN, "forward_end", "forward_begin", status));
+  SBAG_TRY(begin_held(step, status)); /* the other step was given up, or its update comes later */
   SBAG_TRY(route_forward_end(step->route, out, status));
   step->state = STEP_FORWARD_DONE;
   return SBAG_OK;
@@ -147,6 +166,7 @@ sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_sca
   SBAG_TRY(exchange_give_up(c->exchange, code, status));
   SBAG_TRY(exchange_refresh_mirrors(c->exchange, status));
   step->state = STEP_UPDATED;
+  for (int i = 0; i < COLLECTION_STEPS; i++) SBAG_TRY(begin_held(&c->steps[i], status));
   return SBAG_OK;
 }
 
