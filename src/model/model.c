@@ -43,7 +43,7 @@ static sbag_code_t check_range(const char *name, double value, double below, sba
                     value, below);
 }
 
-static sbag_code_t check_config(const model_config_t *config, sbag_status_t *status) {
+static sbag_code_t check_config(sbag_context_h context, const model_config_t *config, sbag_status_t *status) {
   if (config->dense_count < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "model: dense_count is %d; it must be 0 or more",
                       config->dense_count);
@@ -56,6 +56,9 @@ static sbag_code_t check_config(const model_config_t *config, sbag_status_t *sta
   if (config->bucket_bytes < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "model: bucket_bytes is %lld; it must be 0 or more",
                       (long long)config->bucket_bytes);
+  if (config->reproducible && !context->options.reproducible)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "model: reproducible needs a context that is reproducible too, or the tables are not");
   SBAG_TRY(check_layers("the bottom MLP", config->bottom_count, config->bottom, status));
   SBAG_TRY(check_layers("the top MLP", config->top_count, config->top, status));
   SBAG_TRY(check_range("dropout", config->dropout, 1.0, status));
@@ -171,7 +174,7 @@ sbag_code_t model_create(sbag_context_h context, const model_config_t *config, m
                          sbag_status_t *status) {
   comm_t *comm = context_comm(context);
   void *block = NULL;
-  sbag_code_t code = check_config(config, status);
+  sbag_code_t code = check_config(context, config, status);
   if (code == SBAG_OK) code = mem_calloc(mem, sizeof(model_t), "model", &block, status);
   code = comm_agree(comm, code, status);
   if (code != SBAG_OK) {

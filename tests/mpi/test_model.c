@@ -633,6 +633,9 @@ START_TEST(test_bad_configs) {
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   setup.config.bottom_count = MODEL_LAYERS_MAX + 1;
   create_refused(&setup, SBAG_ERR_ARGUMENT, "the bottom MLP has 17 hidden layers");
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.reproducible = 1;
+  create_refused(&setup, SBAG_ERR_ARGUMENT, "a context that is reproducible too");
 }
 END_TEST
 
