@@ -87,7 +87,9 @@ SBAG_API sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, 
  * [count][dim]. Borrowed until the step is released. Not collective. */
 SBAG_API sbag_code_t sbag_step_sparse_grad(sbag_step_h step, int table, const int64_t **rows,
                                            const void **values, int64_t *count, sbag_status_t *status);
-/* After backward: the sum of squares of all merged gradients of all ranks' trainable tables. */
+/* After backward: the sum of squares of all merged gradients of all ranks' trainable tables: each row's in
+ * double, rows added exactly, so that it does not depend on the number of ranks. NaN where a gradient is not
+ * finite. */
 SBAG_API sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared,
                                                  sbag_status_t *status);
 

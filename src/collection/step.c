@@ -1,6 +1,9 @@
 /* One step of a collection: forward, backward, update. */
 #include "collection/collection.h"
 
+#include <math.h>
+#include <string.h>
+
 static struct sbag_step *free_step(sbag_collection_h c) {
   for (int s = 0; s < COLLECTION_STEPS; s++)
     if (c->steps[s].state == STEP_FREE) return &c->steps[s];
@@ -139,16 +142,20 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
   if (step->state < STEP_BACKWARD_DONE)
     return status_set(status, SBAG_ERR_STATE, "grad_norm_squared: backward comes first");
   kernel_t *k = c->context->kernel;
-  double sum = 0;
+  exact_sum_t sum;
+  int64_t numbers[EXACT_SUM_DIGITS + 1] = {0}, *non_finite = &numbers[EXACT_SUM_DIGITS];
+  exact_sum_clear(&sum);
   for (int t = 0; t < c->table_count; t++) {
     route_grads_t grads = route_grads(step->route, t);
-    double part = 0;
-    k->ops->norm_squared(k, NULL, c->options.dtype, grads.grad, grads.count * c->store->tables[t].dim, &part);
-    SBAG_TRY(k->ops->stream_sync(k, NULL, status));
-    sum += part;
+    k->ops->norm_squared(k, NULL, c->options.dtype, grads.grad, grads.count, c->store->tables[t].dim, &sum,
+                         non_finite);
   }
-  SBAG_TRY(comm_sum(c->context->comm, &sum, "gradient's norm", status));
-  *norm_squared = sum;
+  exact_sum_carry(&sum);
+  memcpy(numbers, sum.digit, sizeof sum.digit);
+  SBAG_TRY(comm_allreduce(c->context->comm, numbers, EXACT_SUM_DIGITS + 1, COMM_I64, COMM_SUM,
+                          "gradient's norm", status));
+  memcpy(sum.digit, numbers, sizeof sum.digit);
+  *norm_squared = *non_finite > 0 ? (double)NAN : exact_sum_value(&sum);
   return SBAG_OK;
 }
 

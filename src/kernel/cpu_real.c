@@ -72,9 +72,9 @@ static void cpu_frequency_scale(kernel_t *k, kernel_stream_t *stream, sbag_dtype
   BY_DTYPE(frequency_scale, begin, segments, feature, by_freq, scale);
 }
 
-static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
-                             int64_t count, double *sum) {
-  BY_DTYPE(norm_squared, values, count, sum);
+static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *rows,
+                             int64_t count, int64_t dim, exact_sum_t *sum, int64_t *non_finite) {
+  BY_DTYPE(norm_squared, rows, count, dim, sum, non_finite);
 }
 
 static void cpu_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {

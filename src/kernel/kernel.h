@@ -12,6 +12,7 @@
 #ifndef KERNEL_KERNEL_H
 #define KERNEL_KERNEL_H
 
+#include "base/exact_sum.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "kernel/optimizer.h"
@@ -244,9 +245,10 @@ struct kernel_ops {
    * Terms of one feature are neighbours within a segment. */
   void (*frequency_scale)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const int64_t *begin,
                           int64_t segments, const int64_t *feature, const int *by_freq, void *scale);
-  /* Sum of squares in double; *sum: host. */
-  void (*norm_squared)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
-                       int64_t count, double *sum);
+  /* Adds the sum of squares of each of `count` rows [count][dim] to *sum, exactly, so that it does not depend
+   * on which rank has a row; a row whose sum is not finite counts in *non_finite instead. Both host. */
+  void (*norm_squared)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *rows,
+                       int64_t count, int64_t dim, exact_sum_t *sum, int64_t *non_finite);
 
   /* --- rows of a shard --- */
   void (*init)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task);

@@ -2,7 +2,7 @@
  * sums (exact_sum.h) that round once, at the end. */
 #include "train/metrics.h"
 
-#include "train/exact_sum.h"
+#include "base/exact_sum.h"
 #include "train/ranking.h"
 #include <math.h>
 

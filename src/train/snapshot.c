@@ -214,24 +214,39 @@ void snapshot_close(snapshot_t *snapshot) {
   memset(snapshot, 0, sizeof *snapshot);
 }
 
-/* The table's shape in file and config must be one. */
-static sbag_code_t check_table(const snapshot_t *snapshot, const sbag_table_options_t *table,
-                               sbag_status_t *status) {
-  char name[NAME_BYTES];
-  snprintf(name, sizeof name, "tables/%s/weight", table->name);
+/* "500 x 16" */
+static void shape_text(int rank, const int64_t *shape, char *out, size_t room) {
+  if (rank == 2)
+    snprintf(out, room, "%" PRId64 " x %" PRId64, shape[0], shape[1]);
+  else
+    snprintf(out, room, "%" PRId64, shape[0]);
+}
+
+/* An array's shape in file and config must be one. what: "table 'user'". */
+static sbag_code_t check_array(const snapshot_t *snapshot, const char *name, const char *what, int rank,
+                               const int64_t *shape, sbag_status_t *status) {
   if (!checkpoint_exists(snapshot->file, name))
-    return status_set(status, SBAG_ERR_ARGUMENT, "%s: has no table '%s', which the config needs",
-                      snapshot->path, table->name);
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: has no %s, which the config makes", snapshot->path,
+                      what);
   checkpoint_array_t found;
   SBAG_TRY(checkpoint_array_info(snapshot->file, name, &found, status));
-  if (found.rank != 2 || found.type != CHECKPOINT_F32 || found.shape[0] != table->num_embeddings ||
-      found.shape[1] != table->embedding_dim)
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "%s: table '%s': the config makes it %" PRId64 " x %" PRId64
-                      " f32, the file holds %" PRId64 " x %" PRId64 " %s",
-                      snapshot->path, table->name, table->num_embeddings, table->embedding_dim,
-                      found.shape[0], found.shape[1], checkpoint_type_name(found.type));
-  return SBAG_OK;
+  int same = found.type == CHECKPOINT_F32 && found.rank == rank && found.shape[0] == shape[0] &&
+             (rank == 1 || found.shape[1] == shape[1]);
+  if (same) return SBAG_OK;
+  char wanted[64], held[64];
+  shape_text(rank, shape, wanted, sizeof wanted);
+  shape_text(found.rank, found.shape, held, sizeof held);
+  return status_set(status, SBAG_ERR_ARGUMENT, "%s: %s: the config makes it %s f32, the file holds %s %s",
+                    snapshot->path, what, wanted, held, checkpoint_type_name(found.type));
+}
+
+static sbag_code_t check_table(const snapshot_t *snapshot, const sbag_table_options_t *table,
+                               sbag_status_t *status) {
+  char name[NAME_BYTES], what[NAME_BYTES];
+  snprintf(name, sizeof name, "tables/%s/weight", table->name);
+  snprintf(what, sizeof what, "table '%s'", table->name);
+  const int64_t shape[2] = {table->num_embeddings, table->embedding_dim};
+  return check_array(snapshot, name, what, 2, shape, status);
 }
 
 /* The file's tables that the config does not make. */
@@ -268,9 +283,10 @@ static sbag_code_t load_dense(const snapshot_t *snapshot, const model_t *model, 
   for (int i = 0; i < model_array_count(model); i++) {
     const model_array_t *array = model_array(model, i);
     if (strncmp(array->name, "state/", strlen("state/")) == 0) continue;
-    char name[NAME_BYTES];
+    char name[NAME_BYTES], what[NAME_BYTES];
     snprintf(name, sizeof name, "dense/%s", array->name);
-    SBAG_TRY(checkpoint_expect(snapshot->file, name, CHECKPOINT_F32, array->rank, array->shape, status));
+    snprintf(what, sizeof what, "dense array '%s'", array->name);
+    SBAG_TRY(check_array(snapshot, name, what, array->rank, array->shape, status));
     SBAG_TRY(checkpoint_read_rows(snapshot->file, name, 0, array->shape[0], array->data, status));
   }
   return SBAG_OK;

@@ -159,20 +159,32 @@ START_TEST(edges_take_their_entries_weights) {
 }
 END_TEST
 
-/* In double, so that many small floats are not lost beside a large one. */
-START_TEST(squares_are_summed_in_double) {
-  enum { COUNT = 1001 };
+/* Exactly: many small rows are not lost beside a large one, in whatever order and in whatever pieces they
+ * come. */
+START_TEST(squares_of_rows_are_summed_exactly) {
+  enum { ROWS = 1001, WIDE = 3 };
   kernel_case_t c;
   sbag_dtype_t dtype = open_case(&c, _i);
-  double *values = arena_doubles(&c.arena, COUNT), sum = -1;
-  values[0] = 1 << 14;
-  for (int i = 1; i < COUNT; i++) values[i] = -2;
-  c.ops->norm_squared(c.kernel, NULL, dtype, kernel_put_real(&c, dtype, values, COUNT), COUNT, &sum);
+  double *values = arena_doubles(&c.arena, ROWS * WIDE);
+  exact_sum_t whole, pieces;
+  int64_t non_finite = 0;
+  for (int i = 0; i < ROWS * WIDE; i++) values[i] = i < WIDE ? 1 << 30 : 0.125;
+  const char *rows = kernel_put_real(&c, dtype, values, ROWS * WIDE);
+  size_t row_bytes = WIDE * kernel_dtype_bytes(dtype);
+  exact_sum_clear(&whole);
+  exact_sum_clear(&pieces);
+  c.ops->norm_squared(c.kernel, NULL, dtype, rows, ROWS, WIDE, &whole, &non_finite);
+  for (int64_t first = ROWS - 7; first >= 0; first -= 7)
+    c.ops->norm_squared(c.kernel, NULL, dtype, rows + (size_t)first * row_bytes, 7, WIDE, &pieces,
+                        &non_finite);
   ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
-  ck_assert(kernel_same(sum, 268435456.0 + 4000));
-  c.ops->norm_squared(c.kernel, NULL, dtype, values, 0, &sum);
-  ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
-  ck_assert(kernel_same(sum, 0));
+  ck_assert_int_eq(non_finite, 0);
+  ck_assert(exact_sum_value(&whole) == exact_sum_value(&pieces));
+  ck_assert(exact_sum_value(&whole) == 3 * 1152921504606846976.0 + 1000 * 3 * 0.015625);
+  values[5] = INFINITY;
+  c.ops->norm_squared(c.kernel, NULL, dtype, kernel_put_real(&c, dtype, values, ROWS * WIDE), ROWS, WIDE,
+                      &whole, &non_finite);
+  ck_assert_int_eq(non_finite, 1);
   kernel_case_close(&c);
 }
 END_TEST
@@ -479,7 +491,7 @@ Suite *kernel_rows_suite(void) {
   tcase_add_loop_test(test_case, gather_scatter_and_fill, 0, 2 * kernels);
   tcase_add_loop_test(test_case, scattered_rows_leave_the_others, 0, 2 * kernels);
   tcase_add_loop_test(test_case, edges_take_their_entries_weights, 0, 2 * kernels);
-  tcase_add_loop_test(test_case, squares_are_summed_in_double, 0, 2 * kernels);
+  tcase_add_loop_test(test_case, squares_of_rows_are_summed_exactly, 0, 2 * kernels);
   tcase_add_loop_test(test_case, initial_values_do_not_know_shards, 0, 2 * kernels);
   tcase_add_loop_test(test_case, initial_values_follow_seed_and_name, 0, 2 * kernels);
   tcase_add_loop_test(test_case, initial_values_are_distributed_as_named, 0, 2 * kernels);

@@ -1,6 +1,6 @@
 /* Metrics of one process against plain recomputation, and the exact sum and the order of keys below them. */
 #include "base/random.h"
-#include "train/exact_sum.h"
+#include "base/exact_sum.h"
 #include "train/metrics.h"
 #include "train/ranking.h"
 

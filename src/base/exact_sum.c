@@ -1,5 +1,5 @@
 /* A superaccumulator with delayed carries: see exact_sum.h. */
-#include "train/exact_sum.h"
+#include "base/exact_sum.h"
 
 #include <math.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  * order of additions, and how they are dealt to ranks, cannot change a bit of the result. A compensated sum
  * would only make a difference rare; two runs that differ in the last printed digit are what this rules
  * out. */
-#ifndef TRAIN_EXACT_SUM_H
-#define TRAIN_EXACT_SUM_H
+#ifndef BASE_EXACT_SUM_H
+#define BASE_EXACT_SUM_H
 
 #include <stdint.h>
 
