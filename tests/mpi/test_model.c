@@ -230,6 +230,25 @@ START_TEST(test_same_as_one_rank) {
 }
 END_TEST
 
+/* What is promised of a whole run: only the order of float32 sums differs. */
+START_TEST(test_losses_of_a_run) {
+  static const struct {
+    sbag_optimizer_t optimizer;
+    double lr;
+    int steps;
+  } runs[] = {{SBAG_OPT_SGD, 0.1, 100}, {SBAG_OPT_ADAGRAD, 0.05, 10}};
+  setup_t setup;
+  setup_fill(&setup, runs[_i].optimizer, runs[_i].lr);
+  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  for (int step = 1; step <= runs[_i].steps; step++) {
+    both_step(ranks, one, step, DEAL_EVEN, 1, 100);
+    ck_assert_double_eq_tol(ranks->loss, one->loss, 1e-5 * one->loss);
+  }
+  run_close(ranks);
+  run_close(one);
+}
+END_TEST
+
 START_TEST(test_without_dense_values) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
@@ -662,6 +681,7 @@ Suite *model_suite(void) {
   Suite *suite = suite_create("model");
   TCase *tc = case_of(suite, "as one rank");
   tcase_add_loop_test(tc, test_same_as_one_rank, 0, DEAL_COUNT);
+  tcase_add_loop_test(tc, test_losses_of_a_run, 0, 2);
   tcase_add_test(tc, test_without_dense_values);
   tcase_add_loop_test(tc, test_small_buckets, 0, 2);
   tcase_add_test(tc, test_fewer_samples_than_ranks);
