@@ -17,12 +17,15 @@ enum {
   T_IN_VALUES
 };
 
+/* The message of counts: words of int64. */
+enum { WORD_OUTCOME, WORD_COUNT, WORD_TABLE, WORD_WIDTH, WORDS };
+
 typedef struct transfer {
   exchange_t *x;
   int table;
   int64_t width, distinct, in_count;
   int64_t *out_begin, *in_begin; /* [ranks + 1] distinct keys by owner; incoming keys by peer */
-  int64_t *out_words, *in_words; /* [ranks][2] code and count */
+  int64_t *out_words, *in_words; /* [ranks][WORDS] */
 } transfer_t;
 
 static sbag_code_t take(exchange_t *x, int buffer, int64_t bytes, void **data, sbag_status_t *status) {
@@ -94,10 +97,13 @@ static sbag_code_t exchange_parts(exchange_t *x, const char *what, sbag_status_t
 static sbag_code_t exchange_counts(transfer_t *t, sbag_code_t local, int *agreed, sbag_status_t *status) {
   exchange_t *x = t->x;
   for (int p = 0; p < x->ranks; p++) {
-    t->out_words[2 * p] = local;
-    t->out_words[2 * p + 1] = local == SBAG_OK ? t->out_begin[p + 1] - t->out_begin[p] : 0;
-    x->transfer_send[p] = (comm_part_t){t->out_words + 2 * p, 16};
-    x->transfer_recv[p] = (comm_part_t){t->in_words + 2 * p, 16};
+    int64_t *words = t->out_words + (int64_t)p * WORDS;
+    words[WORD_OUTCOME] = local;
+    words[WORD_COUNT] = local == SBAG_OK ? t->out_begin[p + 1] - t->out_begin[p] : 0;
+    words[WORD_TABLE] = t->table;
+    words[WORD_WIDTH] = t->width;
+    x->transfer_send[p] = (comm_part_t){words, WORDS * 8};
+    x->transfer_recv[p] = (comm_part_t){t->in_words + (int64_t)p * WORDS, WORDS * 8};
   }
   sbag_status_t cause;
   status_clear(&cause);
@@ -106,15 +112,20 @@ static sbag_code_t exchange_counts(transfer_t *t, sbag_code_t local, int *agreed
     if (status != NULL) *status = cause;
     return code;
   }
-  int any = 0;
+  int any = 0, differ = 0;
   t->in_begin[0] = 0;
   for (int p = 0; p < x->ranks; p++) {
-    any |= t->in_words[2 * p] != SBAG_OK;
-    t->in_begin[p + 1] = t->in_begin[p] + t->in_words[2 * p + 1];
+    const int64_t *words = t->in_words + (int64_t)p * WORDS;
+    any |= words[WORD_OUTCOME] != SBAG_OK;
+    differ |= words[WORD_TABLE] != t->table || words[WORD_WIDTH] != t->width;
+    t->in_begin[p + 1] = t->in_begin[p] + words[WORD_COUNT];
   }
   t->in_count = t->in_begin[x->ranks];
-  if (!any) return SBAG_OK;
+  if (!any && !differ) return SBAG_OK;
   *agreed = 1;
+  if (!any) /* all ranks see it; a row's key would be another table's there */
+    local = status_set(status, SBAG_ERR_STATE, "rows of table '%s' here, of another table or state on a peer",
+                       x->c.store->tables[t->table].name);
   return comm_agree(x->c.comm, local, status);
 }
 
@@ -140,7 +151,7 @@ static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_
   t->out_begin = host;
   t->in_begin = host + x->ranks + 1;
   t->out_words = host + 2 * (x->ranks + 1);
-  t->in_words = t->out_words + 2 * x->ranks;
+  t->in_words = t->out_words + (int64_t)WORDS * x->ranks;
   int agreed = 0;
   sbag_code_t code = find_keys(t, rows, count, status);
   if (code == SBAG_OK) code = find_owners(t, count, status);
