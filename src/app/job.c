@@ -101,15 +101,14 @@ static int is_broken(sbag_context_h context) {
   return context != NULL && comm_check(context_comm(context), NULL) != SBAG_OK;
 }
 
-/* A job whose ranks cannot reach each other any more ends by MPI_Abort. Rank 0 speaks and aborts at once; a
- * higher rank gets as far as speaking only if all below it hang or are gone. */
+/* A job whose ranks cannot reach each other any more ends by MPI_Abort. Rank 0 speaks and aborts; if it
+ * hangs, the rank that found the cause does, and if that is gone too, the lowest that is left: a second lies
+ * between any two, so that the first one's abort ends the others before they speak. Even rank 0 waits a
+ * little: a stopped process is woken to be ended, and must not get as far as speaking then. */
 static void end_broken(const job_t *job, int exit_code, const sbag_status_t *status) {
-  if (job->rank > 0) {
-    double wait_s = 2.0 + 0.25 * job->rank;
-    struct timespec wait = {.tv_sec = (time_t)wait_s,
-                            .tv_nsec = (long)(1e9 * (wait_s - (double)(time_t)wait_s))};
-    nanosleep(&wait, NULL);
-  }
+  struct timespec wait = {.tv_nsec = 500000000};
+  if (job->rank > 0) wait.tv_sec = (status->rank == job->rank ? 1 : 5) + (job->rank < 60 ? job->rank : 60);
+  nanosleep(&wait, NULL);
   say(job, status);
   MPI_Abort(MPI_COMM_WORLD, exit_code);
 }

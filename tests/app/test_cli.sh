@@ -151,7 +151,9 @@ done
 launch 2 "$program" eval "$work/r2/ckpt-40.h5" "$small" --set table.dim=16
 check "another dim" ended 2 "table 'feature_0'" "500 x 16" "500 x 8"
 launch 2 "$program" eval "$work/r2/ckpt-40.h5" "$small" --set 'model.top=[24]'
-check "another layer" ended 1 "dense/top/0/weight" 24 16
+check "another layer" ended 2 "dense array 'top/0/weight'" "24 x" "16 x"
+launch 2 "$program" eval "$work/r2/ckpt-40.h5" "$small" --set 'features.0.table=feature_0'
+check "a table too many" ended 2 "holds table 'feature_1'"
 launch 2 "$program" eval "$work/nowhere.h5" "$small"
 check "no such checkpoint" ended 2 "nowhere.h5: cannot open the checkpoint"
 launch 2 "$program" eval "$small" "$small"
