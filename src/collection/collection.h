@@ -2,6 +2,7 @@
 #ifndef COLLECTION_COLLECTION_H
 #define COLLECTION_COLLECTION_H
 
+#include "base/exact_sum.h"
 #include "collection/context.h"
 #include "exchange/exchange.h"
 #include <shardbag/collection.h>
@@ -34,7 +35,9 @@ struct sbag_collection {
   int table_count, feature_count;
   int64_t output_dim;
   struct sbag_step steps[COLLECTION_STEPS];
-  route_t *spare; /* to tell the other ranks that no step is free here */
+  int64_t
+      norm[EXACT_SUM_DIGITS + 1]; /* of grad_norm_squared: not on its stack, as a broken comm may write on */
+  route_t *spare;                 /* to tell the other ranks that no step is free here */
 };
 
 /* describe.c: refuses what no collection can be. */

@@ -143,7 +143,8 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
     return status_set(status, SBAG_ERR_STATE, "grad_norm_squared: backward comes first");
   kernel_t *k = c->context->kernel;
   exact_sum_t sum;
-  int64_t numbers[EXACT_SUM_DIGITS + 1] = {0}, *non_finite = &numbers[EXACT_SUM_DIGITS];
+  int64_t *numbers = c->norm, *non_finite = &numbers[EXACT_SUM_DIGITS];
+  *non_finite = 0;
   exact_sum_clear(&sum);
   for (int t = 0; t < c->table_count; t++) {
     route_grads_t grads = route_grads(step->route, t);

@@ -102,13 +102,6 @@ sbag_code_t comm_allreduce(comm_t *comm, void *data, int64_t count, comm_type_t 
   return comm_wait(comm, &request, what, status);
 }
 
-sbag_code_t comm_sum(comm_t *comm, double *number, const char *what, sbag_status_t *status) {
-  comm->wire->number = *number;
-  SBAG_TRY(comm_allreduce(comm, &comm->wire->number, 1, COMM_F64, COMM_SUM, what, status));
-  *number = comm->wire->number;
-  return SBAG_OK;
-}
-
 sbag_code_t comm_broadcast(comm_t *comm, void *data, int64_t bytes, int root, const char *what,
                            sbag_status_t *status) {
   comm_request_t *request = NULL;

@@ -60,7 +60,6 @@ typedef struct comm_options {
  * lives: comm_destroy then leaves it. */
 typedef struct comm_wire {
   int32_t vote;        /* of comm_agree and comm_barrier */
-  double number;       /* of comm_sum */
   sbag_status_t cause; /* of comm_agree */
   sbag_status_t told;  /* what comm_fail sends to the peers */
 } comm_wire_t;
@@ -101,8 +100,6 @@ sbag_code_t comm_exchange(comm_t *comm, const comm_part_t *send, const comm_part
                           sbag_status_t *status);
 sbag_code_t comm_allreduce(comm_t *comm, void *data, int64_t count, comm_type_t type, comm_reduce_t op,
                            const char *what, sbag_status_t *status);
-/* The sum of one number over all ranks. It may stand on the caller's stack: what MPI writes to does not. */
-sbag_code_t comm_sum(comm_t *comm, double *number, const char *what, sbag_status_t *status);
 sbag_code_t comm_broadcast(comm_t *comm, void *data, int64_t bytes, int root, const char *what,
                            sbag_status_t *status);
 sbag_code_t comm_barrier(comm_t *comm, const char *what, sbag_status_t *status);
