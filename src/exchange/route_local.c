@@ -228,7 +228,7 @@ static int64_t edge_bytes(const route_t *r, const int64_t *words) {
 /* What comes back for per_sample_weights where only pools were sent. */
 static int64_t reply_bytes(const route_t *r, const int64_t *words) {
   int64_t edges = 0;
-  if (!r->weighted || !(r->flags & SBAG_FORWARD_WEIGHT_GRADS)) return 0;
+  if (!(r->flags & SBAG_FORWARD_WEIGHT_GRADS)) return 0;
   for (int f = 0; f < r->x->c.feature_count; f++) edges += words_edges(r, words, f);
   return edges * r->x->real_bytes;
 }
