@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 Suite *checkpoint_suite(void);
+Suite *collection_suite(void);
 Suite *comm_suite(void);
 Suite *contract_suite(void);
 Suite *examples_suite(void);
@@ -29,10 +30,10 @@ typedef struct entry {
 } entry_t;
 
 static const entry_t entries[] = {
-    {"checkpoint", checkpoint_suite}, {"comm", comm_suite},         {"contract", contract_suite},
-    {"examples", examples_suite},     {"exchange", exchange_suite}, {"init_file", init_file_suite},
-    {"metrics", metrics_suite},       {"model", model_suite},       {"property", property_suite},
-    {"refusals", refusals_suite},
+    {"checkpoint", checkpoint_suite}, {"collection", collection_suite}, {"comm", comm_suite},
+    {"contract", contract_suite},     {"examples", examples_suite},     {"exchange", exchange_suite},
+    {"init_file", init_file_suite},   {"metrics", metrics_suite},       {"model", model_suite},
+    {"property", property_suite},     {"refusals", refusals_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };
