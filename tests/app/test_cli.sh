@@ -140,6 +140,14 @@ done
 check "an object a line" test "$(grep -cE '^\{"event":"(start|train|eval|checkpoint|end)",.*\}$' "$work/j2")" = 45
 check "eval has space, step and auc" grep -qE '"event":"eval","space":"test","step":40,.*"auc":0\.' "$work/j2"
 
+for n in 1 2 3; do
+  launch $n "$program" train "$small" --set "run.dir=$work/b$n" --set train.reproducible=true \
+    --set table.optimizer.name=adagrad --set table.layout=scramble --set model.dropout=0.1
+  check "reproducible training on $n ranks" ended 0
+  [ $n = 1 ] || check "equal losses of 1 and $n ranks" \
+    test "$(losses "$work/b1/metrics.jsonl")" = "$(losses "$work/b$n/metrics.jsonl")"
+done
+
 ### eval
 final() { grep -E '^(valid|test) ' "$1" | tail -n 10; }
 for n in 1 2 3; do

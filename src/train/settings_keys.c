@@ -1,0 +1,319 @@
+/* The tables of all keys: name, type, default, range and help of each, and where it is kept. */
+#include "train/settings_keys.h"
+
+#include "train/settings.h"
+
+#include <math.h>
+
+#define BIG 9e18 /* no upper limit */
+
+#define AT(type, field) offsetof(type, field)
+#define KEY_BOOL(type, field, initial, help)                                                                 \
+  { #field, CONFIG_BOOL, AT(type, field), initial, 0, 0, NULL, NULL, help, 0 }
+#define KEY_INT(type, field, initial, min, max, words, help)                                                 \
+  { #field, CONFIG_INT, AT(type, field), initial, min, max, words, NULL, help, 0 }
+#define KEY_REAL(type, field, initial, min, max, words, help)                                                \
+  { #field, CONFIG_REAL, AT(type, field), initial, min, max, words, NULL, help, 0 }
+#define KEY_TEXT(type, field, initial, help)                                                                 \
+  { #field, CONFIG_TEXT, AT(type, field), initial, 0, 0, NULL, NULL, help, 0 }
+#define KEY_CHAR(type, field, initial, help)                                                                 \
+  { #field, CONFIG_CHAR, AT(type, field), initial, 0, 0, NULL, NULL, help, 0 }
+#define KEY_CHOICE(type, name, field, initial, words, help)                                                  \
+  { name, CONFIG_CHOICE, AT(type, field), initial, 0, 0, words, NULL, help, 0 }
+#define KEY_INTS(type, field, initial, min, max, help)                                                       \
+  { #field, CONFIG_INTS, AT(type, field), initial, min, max, NULL, NULL, help, 0 }
+#define KEY_REALS(type, field, initial, min, max, help)                                                      \
+  { #field, CONFIG_REALS, AT(type, field), initial, min, max, NULL, NULL, help, 0 }
+#define KEY_SECTION(type, field, section, help)                                                              \
+  { #field, CONFIG_SECTION, AT(type, field), NULL, 0, 0, NULL, section, help, 0 }
+#define KEY_SECTIONS(type, field, section, origin, help)                                                     \
+  { #field, CONFIG_SECTIONS, AT(type, field), NULL, 0, 0, NULL, section, help, origin }
+#define KEYS_END                                                                                             \
+  { NULL, CONFIG_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL, 0 }
+#define SECTION(type, keys)                                                                                  \
+  { keys, sizeof(type), AT(type, node) }
+
+static const config_word_t word_own[] = {{"own", NAN}, {NULL, 0}};
+static const config_word_t word_off[] = {{"off", NAN}, {NULL, 0}};
+static const config_word_t word_never[] = {{"off", 0}, {NULL, 0}};
+static const config_word_t word_auto[] = {{"auto", 0}, {NULL, 0}};
+static const config_word_t word_all[] = {{"all", 0}, {NULL, 0}};
+static const config_word_t word_none[] = {{"none", (double)SETTINGS_NO_PADDING}, {NULL, 0}};
+static const config_word_t word_place[] = {{"auto", -1}, {NULL, 0}};
+static const config_word_t word_same[] = {{"same", -1}, {NULL, 0}};
+
+/* ---- optimizers ---- */
+
+static const config_word_t optimizer_names[] = {{"sgd", SBAG_OPT_SGD},
+                                                {"adagrad", SBAG_OPT_ADAGRAD},
+                                                {"adam", SBAG_OPT_ADAM},
+                                                {"adamw", SBAG_OPT_ADAMW},
+                                                {"sparse_adam", SBAG_OPT_SPARSE_ADAM},
+                                                {"rmsprop", SBAG_OPT_RMSPROP},
+                                                {"exact_sgd", SBAG_OPT_EXACT_SGD},
+                                                {"exact_adagrad", SBAG_OPT_EXACT_ADAGRAD},
+                                                {"exact_rowwise_adagrad", SBAG_OPT_EXACT_ROWWISE_ADAGRAD},
+                                                {"fbgemm_adam", SBAG_OPT_FBGEMM_ADAM},
+                                                {"partial_rowwise_adam", SBAG_OPT_PARTIAL_ROWWISE_ADAM},
+                                                {"lamb", SBAG_OPT_LAMB},
+                                                {"partial_rowwise_lamb", SBAG_OPT_PARTIAL_ROWWISE_LAMB},
+                                                {"lars_sgd", SBAG_OPT_LARS_SGD},
+                                                {"rowwise_rmsprop", SBAG_OPT_ROWWISE_RMSPROP},
+                                                {NULL, 0}};
+static const config_word_t dense_optimizer_names[] = {
+    {"sgd", SBAG_OPT_SGD}, {"adagrad", SBAG_OPT_ADAGRAD}, {"adam", SBAG_OPT_ADAM}, {NULL, 0}};
+static const config_word_t decay_modes[] = {
+    {"none", SBAG_DECAY_NONE}, {"l2", SBAG_DECAY_L2}, {"decoupled", SBAG_DECAY_DECOUPLED}, {NULL, 0}};
+
+#define OWN_REAL(field, min, max, help) KEY_REAL(settings_optimizer_t, field, "own", min, max, word_own, help)
+#define OPTIMIZER_KEYS                                                                                       \
+  OWN_REAL(lr, 0, 1e6, "learning rate, before the schedule's factor"),                                       \
+      OWN_REAL(momentum, 0, 1e3, "sgd, rmsprop, lars_sgd: momentum"),                                        \
+      OWN_REAL(dampening, -1e3, 1e3, "sgd: dampening of the momentum"),                                      \
+      KEY_BOOL(settings_optimizer_t, nesterov, "false", "sgd: Nesterov momentum"),                           \
+      KEY_BOOL(settings_optimizer_t, maximize, "false", "torch's optimizers: go up instead of down"),        \
+      OWN_REAL(weight_decay, 0, 1e3, "weight decay, in the optimizer's own form"),                           \
+      OWN_REAL(eps, 0, 1e3, "added to a denominator"),                                                       \
+      OWN_REAL(lr_decay, 0, 1e3, "adagrad: lr / (1 + (step - 1) lr_decay)"),                                 \
+      OWN_REAL(initial_accumulator_value, 0, 1e6, "adagrad and FBGEMM's: the sum's first value"),            \
+      OWN_REAL(beta1, 0, 1, "Adam and LAMB: decay of the first moment"),                                     \
+      OWN_REAL(beta2, 0, 1, "Adam and LAMB: decay of the second moment"),                                    \
+      KEY_BOOL(settings_optimizer_t, amsgrad, "false", "adam, adamw: the AMSGrad variant"),                  \
+      OWN_REAL(alpha, 0, 1, "rmsprop: decay of the squared average"),                                        \
+      KEY_BOOL(settings_optimizer_t, centered, "false", "rmsprop: subtract the squared mean")
+
+static const config_key_t dense_optimizer_keys[] = {
+    KEY_CHOICE(settings_optimizer_t, "name", kind, "adagrad", dense_optimizer_names, "as torch defines it"),
+    OPTIMIZER_KEYS, KEYS_END};
+static const config_key_t optimizer_keys[] = {
+    KEY_CHOICE(settings_optimizer_t, "name", kind, "adagrad", optimizer_names,
+               "torch's or FBGEMM's, each exact"),
+    OPTIMIZER_KEYS,
+    KEY_CHOICE(settings_optimizer_t, "weight_decay_mode", weight_decay_mode, "none", decay_modes,
+               "exact_rowwise_adagrad: how weight_decay applies"),
+    OWN_REAL(eta, 0, 1e3, "lars_sgd: the trust coefficient"),
+    OWN_REAL(ema_beta, 0, 1, "rowwise_rmsprop: decay of the average"),
+    OWN_REAL(ar_alpha, 0, 1e3, "rowwise_rmsprop: adaptive regularisation"),
+    OWN_REAL(min_shrinkage, 0, 1, "rowwise_rmsprop: least shrinkage"),
+    OWN_REAL(clip_value, 0, 1e30, "a row's merged gradient is clamped to +-clip_value; 0 is off"),
+    KEYS_END};
+static const config_section_t dense_optimizer_section = SECTION(settings_optimizer_t, dense_optimizer_keys);
+static const config_section_t optimizer_section = SECTION(settings_optimizer_t, optimizer_keys);
+
+/* ---- tables and features ---- */
+
+static const config_word_t init_names[] = {{"normal", SBAG_INIT_NORMAL},
+                                           {"uniform", SBAG_INIT_UNIFORM},
+                                           {"uniform_dlrm", SBAG_INIT_UNIFORM_DLRM},
+                                           {"constant", SBAG_INIT_CONSTANT},
+                                           {NULL, 0}};
+static const config_word_t layout_names[] = {{"block", SBAG_LAYOUT_BLOCK},
+                                             {"cyclic", SBAG_LAYOUT_CYCLIC},
+                                             {"scramble", SBAG_LAYOUT_SCRAMBLE},
+                                             {NULL, 0}};
+static const config_word_t mode_names[] = {
+    {"sum", SBAG_SUM}, {"mean", SBAG_MEAN}, {"max", SBAG_MAX}, {NULL, 0}};
+
+#define TABLE_KEYS                                                                                           \
+  KEY_INT(settings_table_t, dim, "16", 1, 65536, NULL, "columns: the vectors' length"),                      \
+      KEY_CHOICE(settings_table_t, "init", init, "uniform_dlrm", init_names,                                 \
+                 "initial values; uniform_dlrm is +-1/sqrt(rows)"),                                          \
+      KEY_REAL(settings_table_t, init_a, "0", -1e30, 1e30, NULL,                                             \
+               "normal: mean; uniform: lowest; constant: the value"),                                        \
+      KEY_REAL(settings_table_t, init_b, "1", -1e30, 1e30, NULL,                                             \
+               "normal: standard deviation; uniform: highest"),                                              \
+      KEY_TEXT(settings_table_t, init_file, "",                                                              \
+               "an HDF5 file (a checkpoint) whose rows the table starts from"),                              \
+      KEY_TEXT(settings_table_t, init_dataset, "", "its dataset; empty: tables/<name>/weight"),              \
+      KEY_BOOL(settings_table_t, freeze, "false", "leave the table as it starts"),                           \
+      KEY_REAL(settings_table_t, max_norm, "off", 0, 1e30, word_off, "rows are scaled down to this norm"),   \
+      KEY_REAL(settings_table_t, norm_type, "2", 0, INFINITY, NULL, "the p of that norm; .inf is allowed"),  \
+      KEY_CHOICE(settings_table_t, "layout", layout, "block", layout_names,                                  \
+                 "how rows are dealt to ranks; scramble spreads hot neighbours"),                            \
+      KEY_INTS(settings_table_t, ranks, "[]", 0, 1e6, "the ranks that own rows; empty: all"),                \
+      KEY_BOOL(settings_table_t, replicated, "false", "mirror the whole table on every rank"),               \
+      KEY_SECTION(settings_table_t, optimizer, &optimizer_section, "the table's own optimizer")
+
+static const config_key_t table_default_keys[] = {TABLE_KEYS, KEYS_END};
+static const config_key_t table_keys[] = {KEY_TEXT(settings_table_t, name, NULL, "the table's name"),
+                                          KEY_INT(settings_table_t, rows, "auto", 1, BIG, word_auto,
+                                                  "rows; auto: as many as its features' vocabularies need"),
+                                          TABLE_KEYS, KEYS_END};
+static const config_section_t table_default_section = SECTION(settings_table_t, table_default_keys);
+static const config_section_t table_section = SECTION(settings_table_t, table_keys);
+
+static const config_key_t feature_keys[] = {
+    KEY_TEXT(settings_feature_t, name, NULL, "the reader's name of the feature"),
+    KEY_TEXT(settings_feature_t, table, "", "the table it looks up; empty: one of the feature's own name"),
+    KEY_CHOICE(settings_feature_t, "mode", mode, "mean", mode_names, "how a bag is pooled"),
+    KEY_INT(settings_feature_t, padding_idx, "none", -BIG, BIG, word_none,
+            "an index left out of pool, count and gradient; negative counts from the end"),
+    KEY_BOOL(settings_feature_t, scale_grad_by_freq, "false",
+             "divide a row's gradient by its frequency in the batch"),
+    KEYS_END};
+static const config_section_t feature_section = SECTION(settings_feature_t, feature_keys);
+
+/* ---- data ---- */
+
+static const config_word_t data_kinds[] = {{"movielens", READER_MOVIELENS},
+                                           {"delimited", READER_DELIMITED},
+                                           {"synthetic", READER_SYNTHETIC},
+                                           {NULL, 0}};
+static const config_word_t column_kinds[] = {{"label", COLUMN_LABEL},     {"dense", COLUMN_DENSE},
+                                             {"one_hot", COLUMN_ONE_HOT}, {"multi_hot", COLUMN_MULTI_HOT},
+                                             {"skip", COLUMN_SKIP},       {NULL, 0}};
+static const config_word_t transforms[] = {{"none", TRANSFORM_NONE},
+                                           {"log1p", TRANSFORM_LOG1P},
+                                           {"zscore", TRANSFORM_ZSCORE},
+                                           {"log1p_zscore", TRANSFORM_LOG1P_ZSCORE},
+                                           {NULL, 0}};
+static const config_word_t mappings[] = {
+    {"identity", MAPPING_IDENTITY}, {"hash", MAPPING_HASH}, {"vocabulary", MAPPING_VOCABULARY}, {NULL, 0}};
+static const config_word_t split_names[] = {{"hash", 0}, {"order", 1}, {NULL, 0}};
+static const config_word_t bad_row_names[] = {{"error", 0}, {"skip", 1}, {NULL, 0}};
+
+static const config_key_t movielens_keys[] = {
+    KEY_TEXT(settings_movielens_t, folder, "data/ml-100k", "holds NAME.inter, NAME.item and NAME.user"),
+    KEY_TEXT(settings_movielens_t, name, "ml-100k", "the files' common name"),
+    KEY_REAL(settings_movielens_t, like_threshold, "4", -1e9, 1e9, NULL, "label: rating >= this"),
+    KEY_INT(settings_movielens_t, history_length, "20", 0, 1e6, NULL,
+            "the newest so many earlier liked movies; 0 leaves the feature out"),
+    KEY_BOOL(settings_movielens_t, shuffle_labels, "false", "a control: permuted labels, AUC must be 0.5"),
+    KEYS_END};
+static const config_section_t movielens_section = SECTION(settings_movielens_t, movielens_keys);
+
+static const config_key_t column_keys[] = {
+    KEY_TEXT(settings_column_t, name, NULL, "the column's, and its feature's, name"),
+    KEY_INT(settings_column_t, index, "auto", 0, 1e6, word_place, "0-based; auto: its place in this list"),
+    KEY_CHOICE(settings_column_t, "kind", kind, NULL, column_kinds, "what the column is"),
+    KEY_CHOICE(settings_column_t, "transform", transform, "none", transforms, "dense: of the value"),
+    KEY_REAL(settings_column_t, missing, "0", -1e30, 1e30, NULL, "dense: an empty field's value"),
+    KEY_CHOICE(settings_column_t, "mapping", mapping, "vocabulary", mappings,
+               "how a token becomes a row; vocabulary: row 0 is for rare and unknown tokens"),
+    KEY_INT(settings_column_t, rows, "all", 1, BIG, word_all,
+            "identity, hash: rows of the table; vocabulary: at most so many"),
+    KEY_INT(settings_column_t, min_count, "1", 1, BIG, NULL, "vocabulary: rarer tokens go to row 0"),
+    KEY_INT(settings_column_t, max_length, "all", 1, BIG, word_all, "multi_hot: the first so many tokens"),
+    KEY_CHAR(settings_column_t, separator, " ", "multi_hot: between tokens"),
+    KEYS_END};
+static const config_section_t column_section = SECTION(settings_column_t, column_keys);
+
+static const config_key_t delimited_keys[] = {
+    KEY_TEXT(settings_delimited_t, path, NULL, "the file, plain or gzip"),
+    KEY_CHAR(settings_delimited_t, delimiter, "\t", "between columns"),
+    KEY_INT(settings_delimited_t, header_lines, "0", 0, 1e6, NULL, "lines skipped at the top"),
+    KEY_SECTIONS(settings_delimited_t, columns, &column_section, 0, "what each column is"),
+    KEY_REALS(settings_delimited_t, split, "[0.8, 0.1, 0.1]", 0, 1, "shares of train, valid and test"),
+    KEY_CHOICE(settings_delimited_t, "split_by", split_by_order, "hash", split_names,
+               "hash: of the line number with split_seed; order: the last rows are the test"),
+    KEY_CHOICE(settings_delimited_t, "bad_rows", skip_bad_rows, "error", bad_row_names,
+               "a row that cannot be read ends the run, or is left out and counted"),
+    KEY_INT(settings_delimited_t, shuffle_window, "65536", 0, 1e9, NULL,
+            "training rows permuted together; 0 keeps the file's order"),
+    KEYS_END};
+static const config_section_t delimited_section = SECTION(settings_delimited_t, delimited_keys);
+
+static const config_key_t synthetic_keys[] = {
+    KEY_INTS(settings_synthetic_t, samples, "[65536, 8192, 8192]", 0, BIG, "of train, valid and test"),
+    KEY_INT(settings_synthetic_t, dense_count, "13", 0, 4096, NULL, "dense values a sample"),
+    KEY_INTS(settings_synthetic_t, rows, "[1000, 10000, 100000]", 1, BIG, "of each feature's table"),
+    KEY_INTS(settings_synthetic_t, bag_length, "[1]", 1, 1e6, "indices a bag, each feature's or one for all"),
+    KEY_REAL(settings_synthetic_t, zipf, "1.05", 0, 10, NULL, "exponent of the rows' popularity; 0: uniform"),
+    KEYS_END};
+static const config_section_t synthetic_section = SECTION(settings_synthetic_t, synthetic_keys);
+
+static const config_key_t data_keys[] = {
+    KEY_CHOICE(settings_data_t, "kind", kind, NULL, data_kinds, "where samples come from"),
+    KEY_INT(settings_data_t, seed, "same", 0, BIG, word_same,
+            "of shuffling and hashing; same: the run's seed"),
+    KEY_INT(settings_data_t, split_seed, "1", 0, BIG, NULL, "of the split by a hash of the line number"),
+    KEY_BOOL(settings_data_t, shuffle, "true", "shuffle the training samples anew each epoch"),
+    KEY_INT(settings_data_t, prefetch, "4", 1, 1024, NULL, "batches kept ready by the background thread"),
+    KEY_SECTION(settings_data_t, movielens, &movielens_section,
+                "kind movielens: MovieLens in recbole's files"),
+    KEY_SECTION(settings_data_t, delimited, &delimited_section,
+                "kind delimited: a file of separated columns"),
+    KEY_SECTION(settings_data_t, synthetic, &synthetic_section, "kind synthetic: made up from the seed"),
+    KEYS_END};
+static const config_section_t data_section = SECTION(settings_data_t, data_keys);
+
+/* ---- model, exchange, schedule, loop ---- */
+
+static const config_key_t model_keys[] = {
+    KEY_INT(settings_model_t, interaction_dim, "auto", 1, 65536, word_auto,
+            "of the vectors in the dot interaction; auto: table.dim"),
+    KEY_INTS(settings_model_t, bottom, "[64]", 1, 1e6, "hidden layers of the bottom MLP (dense values)"),
+    KEY_INTS(settings_model_t, top, "[64, 32]", 1, 1e6, "hidden layers of the top MLP"),
+    KEY_REAL(settings_model_t, dropout, "0", 0, 0.99, NULL, "on the top MLP's hidden layers, in training"),
+    KEY_REAL(settings_model_t, clip_norm, "0", 0, 1e30, NULL, "of all gradients together; 0 is off"),
+    KEY_REAL(settings_model_t, clip_value, "0", 0, 1e30, NULL, "dense gradients are clamped; 0 is off"),
+    KEY_INT(settings_model_t, bucket_bytes, "1048576", 1, 1 << 30, NULL, "of one dense all-reduce"),
+    KEY_SECTION(settings_model_t, optimizer, &dense_optimizer_section, "of the dense layers"),
+    KEYS_END};
+static const config_section_t model_section = SECTION(settings_model_t, model_keys);
+
+static const config_word_t exchange_kinds[] = {
+    {"auto", SBAG_EXCHANGE_AUTO}, {"pools", SBAG_EXCHANGE_POOLS}, {"rows", SBAG_EXCHANGE_ROWS}, {NULL, 0}};
+static const config_key_t exchange_keys[] = {
+    KEY_CHOICE(settings_exchange_t, "kind", kind, "auto", exchange_kinds,
+               "what owners send; auto: per pair of ranks and batch, whatever takes fewer bytes"),
+    KEY_INT(settings_exchange_t, chunk_bytes, "67108864", 1, 1 << 30, NULL, "largest single message"),
+    KEYS_END};
+static const config_section_t exchange_section = SECTION(settings_exchange_t, exchange_keys);
+
+static const config_word_t schedule_kinds[] = {{"constant", SCHEDULE_CONSTANT},
+                                               {"step", SCHEDULE_STEP},
+                                               {"polynomial", SCHEDULE_POLYNOMIAL},
+                                               {"exponential", SCHEDULE_EXPONENTIAL},
+                                               {NULL, 0}};
+static const config_key_t schedule_keys[] = {
+    KEY_CHOICE(settings_schedule_t, "kind", kind, "constant", schedule_kinds,
+               "of the factor on all learning rates, after the warm-up"),
+    KEY_INT(settings_schedule_t, warmup_steps, "0", 0, BIG, NULL, "steps of linear warm-up, before any kind"),
+    KEY_REAL(settings_schedule_t, warmup_start, "0", 0, 1, NULL, "factor of the first warm-up step"),
+    KEY_INT(settings_schedule_t, every, "1000", 1, BIG, NULL, "step, exponential: steps for one gamma"),
+    KEY_REAL(settings_schedule_t, gamma, "0.9", 0, 1, NULL, "step, exponential: factor per `every` steps"),
+    KEY_INT(settings_schedule_t, decay_steps, "auto", 1, BIG, word_auto,
+            "polynomial: steps from 1 to `end`; auto: the whole run"),
+    KEY_REAL(settings_schedule_t, power, "1", 0.01, 100, NULL, "polynomial: 1 is linear"),
+    KEY_REAL(settings_schedule_t, end, "0", 0, 1, NULL, "polynomial: the last factor"),
+    KEYS_END};
+static const config_section_t schedule_section = SECTION(settings_schedule_t, schedule_keys);
+
+static const config_key_t train_keys[] = {
+    KEY_INT(settings_train_t, epochs, "1", 1, 1e9, NULL, "passes over the training samples"),
+    KEY_INT(settings_train_t, max_steps, "off", 1, BIG, word_never, "stop after so many steps"),
+    KEY_INT(settings_train_t, global_batch, "1024", 1, 1 << 30, NULL, "samples a step, over all ranks"),
+    KEY_INT(settings_train_t, eval_batch, "4096", 1, 1 << 30, NULL,
+            "samples a step of an evaluation, over all ranks"),
+    KEY_INT(settings_train_t, eval_every, "off", 1, BIG, word_never,
+            "steps between evaluations on valid; there is one at the end in any case"),
+    KEY_INT(settings_train_t, log_every, "100", 1, BIG, NULL, "steps between lines of progress"),
+    KEY_INT(settings_train_t, patience, "off", 1, 1e9, word_never,
+            "stop after so many evaluations without a better valid AUC"),
+    KEY_BOOL(settings_train_t, reproducible, "false", "the same bits for any number of ranks, but slower"),
+    KEYS_END};
+static const config_section_t train_section = SECTION(settings_train_t, train_keys);
+
+static const config_key_t run_keys[] = {
+    KEY_TEXT(settings_run_t, dir, "", "of metrics.jsonl and checkpoints; empty: runs/<name>"),
+    KEY_BOOL(settings_run_t, checkpoint, "true", "write ckpt-<step>.h5 at the end"), KEYS_END};
+static const config_section_t run_section = SECTION(settings_run_t, run_keys);
+
+static const config_key_t settings_keys[] = {
+    KEY_TEXT(settings_t, name, "", "of the run; empty: the config file's"),
+    KEY_INT(settings_t, seed, "1", 0, BIG, NULL, "of initial values, shuffling and dropout"),
+    KEY_SECTION(settings_t, run, &run_section, "what the run leaves behind"),
+    KEY_SECTION(settings_t, data, &data_section, "the samples"),
+    KEY_SECTION(settings_t, model, &model_section, "the DLRM's dense part"),
+    KEY_SECTION(settings_t, table, &table_default_section, "defaults of every table"),
+    KEY_SECTIONS(settings_t, tables, &table_section, AT(settings_t, table) + 1,
+                 "tables that differ from the defaults: name, rows, and any key of `table`. Every feature "
+                 "that names no table has one of its own name. name is required; rows: an integer or auto"),
+    KEY_SECTIONS(settings_t, features, &feature_section, 0,
+                 "features that differ from the defaults; the reader's others are pooled by mean"),
+    KEY_SECTION(settings_t, exchange, &exchange_section, "how vectors travel between ranks"),
+    KEY_SECTION(settings_t, schedule, &schedule_section, "of the learning rates"),
+    KEY_SECTION(settings_t, train, &train_section, "the loop"),
+    KEYS_END};
+const config_section_t settings_section = SECTION(settings_t, settings_keys);
