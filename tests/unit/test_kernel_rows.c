@@ -263,6 +263,8 @@ START_TEST(initial_values_follow_seed_and_name) {
   const double *renamed = init_table(&c, dtype, &named, 1, NULL, 0);
   for (int i = 0; i < 100; i++)
     ck_assert(!kernel_same(values[i], seeded[i]) && !kernel_same(values[i], renamed[i]));
+  for (int i = 0; i < 100; i++) /* and with row and column */
+    for (int j = 0; j < i; j++) ck_assert(!kernel_same(values[i], values[j]));
   kernel_case_close(&c);
 }
 END_TEST
