@@ -234,6 +234,14 @@ START_TEST(steps_may_be_given_up_anywhere) {
     sbag_step_release(&step);
     ck_assert_ptr_null(step);
   }
+  /* What was under way has come to its end: nothing of it is left behind in the comm. */
+  int64_t allocations = 0;
+  for (int again = 0; again < 12; again++) {
+    sbag_step_h step = rig_begin(&rig, &batch, 0);
+    sbag_step_release(&step);
+    if (again == 1) allocations = mem_stats(context_mem(rig.context)).alloc_count;
+  }
+  ck_assert_int_eq(mem_stats(context_mem(rig.context)).alloc_count, allocations);
   tables_t after = read_tables(&rig);
   check_same_tables(&rig, &after, &tables);
   rig_draw(&rig, &batch, 100, 8, 1);
