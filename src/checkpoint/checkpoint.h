@@ -4,9 +4,10 @@
  * callbacks that give or take rows. What goes out: a plain HDF5 file that h5py opens. This layer knows
  * nothing of tables, models or readers.
  *
- * Writing has two phases, because the space on disk is reserved before any data is written (parallel HDF5
- * hangs on a full disk): first everything is declared, then checkpoint_commit writes it all under a temporary
- * name in the same folder, syncs it and renames it. A file under the final name is complete.
+ * Writing has two phases, because the space on disk is reserved before any data is written: first everything
+ * is declared, then checkpoint_commit writes it all under a temporary name in the same folder, syncs it and
+ * renames it. A file under the final name is complete. Every piece of rows (1 MiB) has a checksum and
+ * everything else one digest, in a trailer behind HDF5's part (trailer.h), which other programs do not see.
  *
  *   checkpoint_writer_create(comm, mem, "runs/a/ckpt-100.h5", &writer, status);
  *   checkpoint_add_array(writer, "tables/user/weight", CHECKPOINT_F32, 2, shape, fill, user, status);
@@ -15,9 +16,9 @@
  *   checkpoint_commit(&writer, status);
  *
  * Arrays are walked in contiguous blocks of rows, one block a rank, each in chunks of at most 16 MiB (or one
- * row). Every rank makes the same number of callback calls for an array, at the end with 0 rows where its
- * block is shorter, so a callback may be collective itself. If a callback fails on one rank the others finish
- * their call of that chunk; then all ranks return that one message. */
+ * row; writing, one piece). Every rank makes the same number of callback calls for an array, at the end with
+ * 0 rows where its block is shorter, so a callback may be collective itself. If a callback fails on one rank
+ * the others finish their call of that chunk; then all ranks return that one message. */
 #ifndef CHECKPOINT_CHECKPOINT_H
 #define CHECKPOINT_CHECKPOINT_H
 
@@ -61,6 +62,10 @@ sbag_code_t checkpoint_writer_create(comm_t *comm, mem_t *mem, const char *path,
 /* The most bytes of a chunk, at least 1; 0 = the default, 16 MiB. The same on all ranks. Not collective. */
 void checkpoint_writer_set_chunk(checkpoint_writer_t *writer, int64_t bytes);
 
+/* The most bytes of a piece, which has a checksum of its own, at least 1; 0 = the default, 1 MiB. The same on
+ * all ranks. Not collective. */
+void checkpoint_writer_set_piece(checkpoint_writer_t *writer, int64_t bytes);
+
 /* Not collective. rank is 1 or 2, shape [rank], rows may be 0. `user` is borrowed until commit. */
 sbag_code_t checkpoint_add_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
                                  int rank, const int64_t *shape, checkpoint_fill_t fill, void *user,
@@ -81,16 +86,24 @@ sbag_code_t checkpoint_add_real(checkpoint_writer_t *writer, const char *object,
 
 /* Collective. Writes, syncs and renames the file, replacing one of that name; frees the writer and nulls
  * *writer in any case. On an error, which all ranks return alike, the temporary file is gone and an older
- * file of that name untouched. */
+ * file of that name untouched; if only the folder's own sync fails, which comes last, the new file stands
+ * there complete. */
 sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *status);
 /* Frees a writer that is not to be committed; nulls *writer. NULL is allowed. Not collective. */
 void checkpoint_abort(checkpoint_writer_t **writer);
 
 /* ---- Reading, on any number of ranks, whatever number wrote. ---- */
 
-/* Collective. A file that is missing or no HDF5 is refused on all ranks. comm and mem must outlive it. */
+/* Collective. A file that is missing, damaged, cut short, of a newer version, or not written by this layer is
+ * refused on all ranks with one message, before libhdf5 sees it. Rows are checked as they are read: what does
+ * not match its checksum is SBAG_ERR_FORMAT with the array's name and the rows. comm and mem must outlive it.
+ */
 sbag_code_t checkpoint_open(comm_t *comm, mem_t *mem, const char *path, checkpoint_reader_t **reader,
                             sbag_status_t *status);
+/* Collective. As checkpoint_open, but takes HDF5 files of other programs too, whose bytes libhdf5 reads
+ * unchecked: only for files that the user trusts. One of ours that has lost its trailer is refused. */
+sbag_code_t checkpoint_open_trusted(comm_t *comm, mem_t *mem, const char *path, checkpoint_reader_t **reader,
+                                    sbag_status_t *status);
 /* Nulls *reader. NULL is allowed. Not collective. */
 void checkpoint_close(checkpoint_reader_t **reader);
 

@@ -1,7 +1,7 @@
 /* Reads attributes. Beside what this layer writes (one number, or text of a fixed length) it takes text of
  * variable length, which is what h5py writes. */
 #include "checkpoint/hdf5_common.h"
-#include "checkpoint/hdf5_reader.h"
+#include "checkpoint/reader.h"
 #include <string.h>
 
 /* An open attribute with one value, and its type on disk. */
@@ -19,17 +19,17 @@ static sbag_code_t open_attribute(const checkpoint_reader_t *r, const char *obje
                                   H5T_class_t wanted, const char *kind, opened_t *o, sbag_status_t *status) {
   const char *path = object[0] == '\0' ? "/" : object;
   *o = (opened_t){H5I_INVALID_HID, H5I_INVALID_HID, H5I_INVALID_HID};
-  o->attribute = H5Aopen_by_name(hdf5_reader_file(r), path, key, H5P_DEFAULT, H5P_DEFAULT);
+  o->attribute = H5Aopen_by_name(r->file, path, key, H5P_DEFAULT, H5P_DEFAULT);
   if (o->attribute < 0)
-    return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': '%s' has no attribute '%s'",
-                      hdf5_reader_path(r), path, key);
+    return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': '%s' has no attribute '%s'", r->path, path,
+                      key);
   o->type = H5Aget_type(o->attribute);
   o->space = H5Aget_space(o->attribute);
   if (o->type >= 0 && o->space >= 0 && H5Tget_class(o->type) == wanted &&
       H5Sget_simple_extent_npoints(o->space) == 1)
     return SBAG_OK;
-  return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': attribute '%s' of '%s' is not one %s",
-                    hdf5_reader_path(r), key, path, kind);
+  return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': attribute '%s' of '%s' is not one %s", r->path,
+                    key, path, kind);
 }
 
 static sbag_code_t read_number(const checkpoint_reader_t *r, const char *object, const char *key,
@@ -39,7 +39,7 @@ static sbag_code_t read_number(const checkpoint_reader_t *r, const char *object,
   opened_t o;
   sbag_code_t code = open_attribute(r, object, key, wanted, kind, &o, status);
   if (code == SBAG_OK && H5Aread(o.attribute, memory, value) < 0)
-    code = hdf5_failed(status, "checkpoint '%s': attribute '%s' of '%s'", hdf5_reader_path(r), key, object);
+    code = hdf5_failed(status, "checkpoint '%s': attribute '%s' of '%s'", r->path, key, object);
   close_attribute(&o);
   hdf5_quiet_end(&quiet);
   return code;
@@ -73,10 +73,10 @@ static sbag_code_t take_text(mem_t *mem, const char *from, size_t length, char *
 
 static sbag_code_t read_fixed(const checkpoint_reader_t *r, const opened_t *o, char **text,
                               sbag_status_t *status) {
-  mem_t *mem = hdf5_reader_mem(r);
+  mem_t *mem = r->mem;
   SBAG_TRY(take_text(mem, NULL, H5Tget_size(o->type), text, status));
   if (H5Aread(o->attribute, o->type, *text) >= 0) return SBAG_OK;
-  sbag_code_t code = hdf5_failed(status, "checkpoint '%s': a text attribute", hdf5_reader_path(r));
+  sbag_code_t code = hdf5_failed(status, "checkpoint '%s': a text attribute", r->path);
   mem_free(mem, *text);
   return code;
 }
@@ -85,8 +85,8 @@ static sbag_code_t read_variable(const checkpoint_reader_t *r, const opened_t *o
                                  sbag_status_t *status) {
   char *theirs = NULL;
   if (H5Aread(o->attribute, o->type, &theirs) < 0)
-    return hdf5_failed(status, "checkpoint '%s': a text attribute", hdf5_reader_path(r));
-  sbag_code_t code = take_text(hdf5_reader_mem(r), theirs, theirs == NULL ? 0 : strlen(theirs), text, status);
+    return hdf5_failed(status, "checkpoint '%s': a text attribute", r->path);
+  sbag_code_t code = take_text(r->mem, theirs, theirs == NULL ? 0 : strlen(theirs), text, status);
   H5Dvlen_reclaim(o->type, o->space, H5P_DEFAULT, &theirs);
   return code;
 }

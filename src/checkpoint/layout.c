@@ -45,16 +45,39 @@ int64_t layout_array_bytes(const checkpoint_array_t *array) {
   return array->shape[0] * layout_row_bytes(array);
 }
 
-layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t chunk_bytes, int rank, int size) {
-  int64_t each = array->shape[0] / size, longer = array->shape[0] % size;
-  int64_t row_bytes = layout_row_bytes(array), longest = each + (longer > 0 ? 1 : 0);
-  layout_walk_t walk = {0};
-  walk.first = rank * each + (rank < longer ? rank : longer);
-  walk.rows = each + (rank < longer ? 1 : 0);
-  walk.rows_per_chunk = row_bytes > 0 ? chunk_bytes / row_bytes : longest;
-  if (walk.rows_per_chunk > longest) walk.rows_per_chunk = longest;
-  if (walk.rows_per_chunk < 1) walk.rows_per_chunk = 1;
-  walk.chunk_count = longest / walk.rows_per_chunk + (longest % walk.rows_per_chunk > 0 ? 1 : 0);
+int64_t layout_piece_rows(const checkpoint_array_t *array, int64_t piece_bytes) {
+  int64_t rows = piece_bytes / layout_row_bytes(array);
+  return rows > 0 ? rows : 1;
+}
+
+static int64_t parts(int64_t all, int64_t part) {
+  return all / part + (all % part > 0 ? 1 : 0);
+}
+
+/* Rows of a chunk in a block of at most `longest` rows. */
+static int64_t chunk_rows(const checkpoint_array_t *array, int64_t piece_rows, int whole, int64_t chunk_bytes,
+                          int64_t longest) {
+  int64_t rows = chunk_bytes / layout_row_bytes(array);
+  if (rows >= piece_rows)
+    rows -= rows % piece_rows;
+  else if (whole)
+    rows = piece_rows;
+  if (rows > longest) rows = longest;
+  return rows > 0 ? rows : 1;
+}
+
+layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t piece_rows, int whole, int64_t chunk_bytes,
+                          int rank, int size) {
+  int64_t all = array->shape[0], pieces = parts(all, piece_rows), each = pieces / size, more = pieces % size;
+  int64_t first = rank * each + (rank < more ? rank : more), count = each + (rank < more ? 1 : 0);
+  /* Only the last piece may be shorter, and the product of all before it stays below the rows. */
+  int64_t begin = first < pieces ? first * piece_rows : all;
+  int64_t end = first + count < pieces ? (first + count) * piece_rows : all;
+  int64_t longest_pieces = each + (more > 0 ? 1 : 0);
+  int64_t longest = longest_pieces < pieces ? longest_pieces * piece_rows : all;
+  layout_walk_t walk = {.first = begin, .rows = end - begin};
+  walk.rows_per_chunk = chunk_rows(array, piece_rows, whole, chunk_bytes, longest);
+  walk.chunk_count = parts(longest, walk.rows_per_chunk);
   return walk;
 }
 

@@ -12,14 +12,23 @@ typedef struct layout_walk {
   int64_t rows_per_chunk, chunk_count;
 } layout_walk_t;
 
-enum { LAYOUT_CHUNK_BYTES = 16 << 20 };
-layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t chunk_bytes, int rank, int size);
+enum { LAYOUT_CHUNK_BYTES = 16 << 20, LAYOUT_PIECE_BYTES = 1 << 20 };
+/* Blocks begin at multiples of piece_rows. A chunk is a number of whole pieces, or a part of one where
+ * `whole` is 0; it has chunk_bytes at most, or one row, or one piece where `whole`. */
+layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t piece_rows, int whole, int64_t chunk_bytes,
+                          int rank, int size);
+/* Rows of a piece, which has a checksum of its own: so many that it has piece_bytes at most, or one. It does
+ * not depend on the number of ranks. */
+int64_t layout_piece_rows(const checkpoint_array_t *array, int64_t piece_bytes);
 int64_t layout_chunk_first(const layout_walk_t *walk, int64_t chunk);
 int64_t layout_chunk_rows(const layout_walk_t *walk, int64_t chunk);
 
 /* Bytes of one row, and of the whole array. */
 int64_t layout_row_bytes(const checkpoint_array_t *array);
 int64_t layout_array_bytes(const checkpoint_array_t *array);
+
+/* The attribute of the file that tells a checkpoint of ours even where its trailer is gone. */
+#define LAYOUT_MARK "checkpoint_format"
 
 typedef enum layout_kind { LAYOUT_ARRAY, LAYOUT_BLOB, LAYOUT_TEXT, LAYOUT_INT, LAYOUT_REAL } layout_kind_t;
 

@@ -1,21 +1,10 @@
-/* Collects what a checkpoint is to hold, and commits it: reserve, create, write, close, sync, rename. After
- * each step all ranks agree, so that an error on one ends the commit on all of them at the same place. */
-#include "checkpoint/hdf5_file.h"
+/* Declarations: what a checkpoint will hold. Everything is remembered, nothing is touched on disk; commit.c
+ * writes it. */
+#include "checkpoint/writer.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-struct checkpoint_writer {
-  comm_t *comm;
-  mem_t *mem;
-  char *path, *temporary; /* the final name, and the name until all is written */
-  layout_item_t *items;
-  int64_t count, capacity, chunk_bytes;
-};
 
 /* The concatenation of two strings. */
 static sbag_code_t copy_text(mem_t *mem, const char *text, const char *tail, char **copy,
@@ -36,8 +25,10 @@ sbag_code_t checkpoint_writer_create(comm_t *comm, mem_t *mem, const char *path,
   made->comm = comm;
   made->mem = mem;
   made->chunk_bytes = LAYOUT_CHUNK_BYTES;
+  made->piece_bytes = LAYOUT_PIECE_BYTES;
   sbag_code_t code = copy_text(mem, path, "", &made->path, status);
   if (code == SBAG_OK) code = copy_text(mem, path, ".tmp", &made->temporary, status);
+  if (code == SBAG_OK) code = checkpoint_add_int(made, "", LAYOUT_MARK, TRAILER_VERSION, status);
   if (code == SBAG_OK)
     *writer = made;
   else
@@ -63,6 +54,10 @@ void checkpoint_abort(checkpoint_writer_t **writer) {
 
 void checkpoint_writer_set_chunk(checkpoint_writer_t *writer, int64_t bytes) {
   writer->chunk_bytes = bytes > 0 ? bytes : LAYOUT_CHUNK_BYTES;
+}
+
+void checkpoint_writer_set_piece(checkpoint_writer_t *writer, int64_t bytes) {
+  writer->piece_bytes = bytes > 0 ? bytes : LAYOUT_PIECE_BYTES;
 }
 
 /* Appends an item with copies of the texts; key and text may be NULL. */
@@ -172,158 +167,4 @@ sbag_code_t checkpoint_add_real(checkpoint_writer_t *writer, const char *object,
                                 double value, sbag_status_t *status) {
   layout_item_t item = {.kind = LAYOUT_REAL, .real = value};
   return add_attribute(writer, &item, object, key, NULL, status);
-}
-
-/* FNV-1a. */
-static uint64_t digest(uint64_t hash, const void *data, size_t bytes) {
-  const unsigned char *at = data;
-  for (size_t i = 0; i < bytes; i++) hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-  return hash;
-}
-
-static uint64_t digest_item(uint64_t hash, const layout_item_t *item) {
-  int64_t numbers[] = {item->kind,           item->array.type,     item->array.rank,
-                       item->array.shape[0], item->array.shape[1], item->integer};
-  if (item->kind == LAYOUT_BLOB) numbers[3] = 0; /* known to rank 0 alone */
-  hash = digest(hash, numbers, sizeof numbers);
-  hash = digest(hash, &item->real, sizeof item->real);
-  hash = digest(hash, item->name, strlen(item->name) + 1);
-  if (item->key != NULL) hash = digest(hash, item->key, strlen(item->key) + 1);
-  if (item->text != NULL) hash = digest(hash, item->text, strlen(item->text) + 1);
-  return hash;
-}
-
-/* All ranks must have declared the same: HDF5's collective calls would hang or write nonsense otherwise. */
-static sbag_code_t agree_on_items(checkpoint_writer_t *w, sbag_status_t *status) {
-  uint64_t hash = UINT64_C(0xcbf29ce484222325);
-  for (int64_t i = 0; i < w->count; i++) hash = digest_item(hash, &w->items[i]);
-  int64_t half = (int64_t)(hash >> 1), range[2] = {half, -half};
-  SBAG_TRY(comm_allreduce(w->comm, range, 2, COMM_I64, COMM_MAX, "checkpoint: declarations", status));
-  if (range[0] != -range[1])
-    return status_set(
-        status, SBAG_ERR_ARGUMENT,
-        "checkpoint '%s': the ranks declared different arrays or attributes; they must be equal", w->path);
-  for (int64_t i = 0; i < w->count; i++)
-    if (w->items[i].kind == LAYOUT_BLOB)
-      SBAG_TRY(comm_broadcast(w->comm, &w->items[i].array.shape[0], (int64_t)sizeof(int64_t), 0,
-                              "checkpoint: blob sizes", status));
-  return SBAG_OK;
-}
-
-/* Before HDF5 sees the file: is there room, and do all ranks see the same folder? */
-static sbag_code_t prepare_file(checkpoint_writer_t *w, sbag_status_t *status) {
-  int64_t bytes = hdf5_file_bound(w->items, w->count);
-  sbag_code_t code = SBAG_OK;
-  if (comm_rank(w->comm) == 0) code = hdf5_file_reserve(w->temporary, 1, bytes, status);
-  SBAG_TRY(comm_agree(w->comm, code, status));
-  if (access(w->temporary, R_OK | W_OK) != 0)
-    code = status_set(status, SBAG_ERR_IO, "checkpoint '%s': rank 0 made it, but here: %s", w->temporary,
-                      strerror(errno));
-  return comm_agree(w->comm, code, status);
-}
-
-/* One array, chunk by chunk. Writing is independent of the other ranks, so one agreement a chunk covers both
- * the callback and the write. */
-static sbag_code_t write_rows(checkpoint_writer_t *w, hdf5_file_t *file, int64_t index, void *chunk,
-                              sbag_status_t *status) {
-  const layout_item_t *item = &w->items[index];
-  layout_walk_t walk = layout_walk(&item->array, w->chunk_bytes, comm_rank(w->comm), comm_size(w->comm));
-  for (int64_t c = 0; c < walk.chunk_count; c++) {
-    int64_t first = layout_chunk_first(&walk, c), rows = layout_chunk_rows(&walk, c);
-    sbag_code_t code = item->fill(item->user, first, rows, chunk, status);
-    if (code == SBAG_OK) code = hdf5_file_write(file, index, first, rows, chunk, status);
-    SBAG_TRY(comm_agree(w->comm, code, status));
-  }
-  return SBAG_OK;
-}
-
-static sbag_code_t write_array(checkpoint_writer_t *w, hdf5_file_t *file, int64_t index,
-                               sbag_status_t *status) {
-  const checkpoint_array_t *array = &w->items[index].array;
-  layout_walk_t walk = layout_walk(array, w->chunk_bytes, comm_rank(w->comm), comm_size(w->comm));
-  void *chunk = NULL;
-  size_t bytes = mem_array_bytes(walk.rows_per_chunk, (size_t)layout_row_bytes(array));
-  sbag_code_t code = mem_alloc(w->mem, bytes, "checkpoint: chunk", &chunk, status);
-  code = comm_agree(w->comm, code, status);
-  if (code == SBAG_OK) code = write_rows(w, file, index, chunk, status);
-  mem_free(w->mem, chunk);
-  return code;
-}
-
-static sbag_code_t write_blob(checkpoint_writer_t *w, hdf5_file_t *file, int64_t index,
-                              sbag_status_t *status) {
-  const layout_item_t *item = &w->items[index];
-  layout_walk_t walk = layout_walk(&item->array, w->chunk_bytes, 0, 1); /* slabs: rank 0 has all rows */
-  sbag_code_t code = SBAG_OK;
-  for (int64_t c = 0; c < walk.chunk_count && code == SBAG_OK && comm_rank(w->comm) == 0; c++) {
-    int64_t first = layout_chunk_first(&walk, c), rows = layout_chunk_rows(&walk, c);
-    code = hdf5_file_write(file, index, first, rows, (const char *)item->data + first, status);
-  }
-  return comm_agree(w->comm, code, status);
-}
-
-static sbag_code_t write_file(checkpoint_writer_t *w, sbag_status_t *status) {
-  hdf5_file_t *file = NULL;
-  SBAG_TRY(hdf5_file_create(w->comm, w->mem, w->temporary, w->items, w->count, &file, status));
-  sbag_code_t code = SBAG_OK;
-  for (int64_t i = 0; i < w->count && code == SBAG_OK; i++) {
-    if (w->items[i].kind == LAYOUT_ARRAY) code = write_array(w, file, i, status);
-    if (w->items[i].kind == LAYOUT_BLOB) code = write_blob(w, file, i, status);
-  }
-  if (code != SBAG_OK) { /* agreed: every rank is here */
-    hdf5_file_close(&file, NULL);
-    return code;
-  }
-  code = hdf5_file_close(&file, status);
-  return comm_agree(w->comm, code, status);
-}
-
-/* A file or a folder. */
-static sbag_code_t sync_path(const char *path, sbag_status_t *status) {
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  int failed = file < 0 || fsync(file) != 0, reason = errno;
-  if (file >= 0) close(file);
-  if (!failed) return SBAG_OK;
-  return status_set(status, SBAG_ERR_IO, "checkpoint '%s': cannot be brought to disk: %s", path,
-                    strerror(reason));
-}
-
-/* The rename itself must be on disk too, or a crash could undo it. */
-static sbag_code_t sync_folder(checkpoint_writer_t *w, sbag_status_t *status) {
-  char *folder = NULL;
-  SBAG_TRY(copy_text(w->mem, w->path, "", &folder, status));
-  char *slash = strrchr(folder, '/');
-  if (slash == folder) slash++; /* the root */
-  if (slash != NULL) *slash = '\0';
-  sbag_code_t code = sync_path(slash != NULL ? folder : ".", status);
-  mem_free(w->mem, folder);
-  return code;
-}
-
-/* Every rank syncs, because every host has its own dirty pages; then the file gets its name. */
-static sbag_code_t publish(checkpoint_writer_t *w, sbag_status_t *status) {
-  SBAG_TRY(comm_agree(w->comm, sync_path(w->temporary, status), status));
-  sbag_code_t code = SBAG_OK;
-  if (comm_rank(w->comm) == 0) {
-    if (rename(w->temporary, w->path) != 0)
-      code = status_set(status, SBAG_ERR_IO, "checkpoint '%s': '%s' cannot be renamed to it: %s", w->path,
-                        w->temporary, strerror(errno));
-    else
-      code = sync_folder(w, status);
-  }
-  return comm_agree(w->comm, code, status);
-}
-
-sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *status) {
-  checkpoint_writer_t *w = *writer;
-  sbag_code_t code = agree_on_items(w, status);
-  if (code == SBAG_OK) {
-    code = prepare_file(w, status);
-    if (code == SBAG_OK) code = write_file(w, status);
-    if (code == SBAG_OK) code = publish(w, status);
-    /* Nothing is left under that name unless something went wrong; then the caller's message counts. */
-    if (code != SBAG_OK && comm_rank(w->comm) == 0) unlink(w->temporary);
-  }
-  checkpoint_abort(writer);
-  return code;
 }

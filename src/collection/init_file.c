@@ -49,7 +49,8 @@ static sbag_code_t read_table(load_t *load, const sbag_table_options_t *options,
 static sbag_code_t load_table(load_t *load, const sbag_table_options_t *options, sbag_status_t *status) {
   sbag_context_h context = load->collection->context;
   checkpoint_reader_t *reader = NULL;
-  sbag_code_t code = checkpoint_open(context->comm, context->mem, options->init_file, &reader, status);
+  sbag_code_t code =
+      checkpoint_open_trusted(context->comm, context->mem, options->init_file, &reader, status);
   if (code == SBAG_OK) code = read_table(load, options, reader, status);
   checkpoint_close(&reader);
   if (code != SBAG_OK) (void)status_prefix(status, "table '%s'", options->name);

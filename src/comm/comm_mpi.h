@@ -13,8 +13,8 @@ sbag_code_t comm_mpi_create(MPI_Comm parent, mem_t *mem, const comm_options_t *o
  * Collective. */
 void comm_mpi_decline(MPI_Comm parent);
 
-/* The communicator behind a comm, for parallel HDF5; MPI_COMM_NULL if it is not an MPI one. Owned by the
- * comm. */
+/* The communicator behind a comm, for who needs MPI itself; MPI_COMM_NULL if it is
+ * not an MPI one. Owned by the comm. */
 MPI_Comm comm_mpi_handle(const comm_t *comm);
 
 #endif

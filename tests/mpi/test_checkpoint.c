@@ -3,9 +3,11 @@
 #include "mpi_test.h"
 
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/trailer.h"
 #include "comm/comm_mpi.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,7 +137,7 @@ static const pattern_t patterns[] = {
     {"empty", CHECKPOINT_F32, 2, {0, 8}, 0, 0, {0, 0}, -1},
     {"bytes", CHECKPOINT_U8, 2, {9, 2}, 0, 0, {0, 0}, -1},
 };
-enum { PATTERNS = sizeof patterns / sizeof patterns[0], CHUNK_BYTES = 10000 };
+enum { PATTERNS = sizeof patterns / sizeof patterns[0], CHUNK_BYTES = 10000, PIECE_BYTES = 3000 };
 
 static const char vocabulary[] = "one\0two\n\xff";
 
@@ -143,6 +145,7 @@ static checkpoint_writer_t *declare(pattern_t *p) {
   checkpoint_writer_t *writer = NULL;
   ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
   checkpoint_writer_set_chunk(writer, CHUNK_BYTES);
+  checkpoint_writer_set_piece(writer, PIECE_BYTES);
   for (int i = 0; i < PATTERNS; i++) {
     p[i] = patterns[i];
     ck_assert_int_eq(
@@ -212,10 +215,10 @@ static void check_blobs(checkpoint_reader_t *reader) {
   ck_assert_ptr_nonnull(strstr(status.message, "'counts' is i64 [5][3]; expected u8 [any]"));
 }
 
-static void read_all(comm_t *over, checkpoint_take_t taker) {
+static void read_by(comm_t *over, checkpoint_take_t taker, int64_t chunk_bytes) {
   checkpoint_reader_t *reader = NULL;
   ck_assert_msg(checkpoint_open(over, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
-  checkpoint_reader_set_chunk(reader, CHUNK_BYTES / 3);
+  checkpoint_reader_set_chunk(reader, chunk_bytes);
   ck_assert_int_eq(checkpoint_count(reader), PATTERNS + 2);
   ck_assert_str_eq(checkpoint_name(reader, 0), "bytes");
   for (int i = 0; i < PATTERNS; i++) {
@@ -230,6 +233,12 @@ static void read_all(comm_t *over, checkpoint_take_t taker) {
   check_blobs(reader);
   checkpoint_close(&reader);
   ck_assert_ptr_null(reader);
+}
+
+/* By parts of pieces and by several pieces at a time. */
+static void read_all(comm_t *over, checkpoint_take_t taker) {
+  read_by(over, taker, PIECE_BYTES / 2);
+  read_by(over, taker, CHUNK_BYTES);
 }
 
 START_TEST(test_round_trip) {
@@ -266,7 +275,20 @@ START_TEST(test_h5py) {
 }
 END_TEST
 
-/* The plain driver replaces what the parallel one wrote. */
+static char *whole_file(size_t *bytes) {
+  struct stat about;
+  FILE *file = fopen(path, "rb");
+  ck_assert_ptr_nonnull(file);
+  ck_assert_int_eq(fstat(fileno(file), &about), 0);
+  *bytes = (size_t)about.st_size;
+  char *data = malloc(*bytes);
+  ck_assert_ptr_nonnull(data);
+  ck_assert_uint_eq(fread(data, 1, *bytes, file), *bytes);
+  ck_assert_int_eq(fclose(file), 0);
+  return data;
+}
+
+/* One rank replaces what all wrote, by the same bytes. */
 START_TEST(test_self_replaces) {
   write_all();
   if (comm_rank(comm) == 0) {
@@ -276,6 +298,8 @@ START_TEST(test_self_replaces) {
     ck_assert_ptr_nonnull(file);
     struct stat first, second;
     ck_assert_int_eq(fstat(fileno(file), &first), 0);
+    size_t bytes = 0, again_bytes = 0;
+    char *data = whole_file(&bytes);
     comm = self;
     write_all();
     read_all(self, take);
@@ -283,6 +307,11 @@ START_TEST(test_self_replaces) {
     ck_assert_int_eq(stat(path, &second), 0);
     ck_assert(first.st_ino != second.st_ino); /* the old file was replaced, not written into */
     fclose(file);
+    char *again = whole_file(&again_bytes);
+    ck_assert_uint_eq(bytes, again_bytes);
+    ck_assert_int_eq(memcmp(data, again, bytes), 0);
+    free(data);
+    free(again);
     comm_destroy(&self);
   }
 }
@@ -352,14 +381,182 @@ static void put_file(const void *data, size_t bytes) {
 START_TEST(test_not_a_checkpoint) {
   expect_refused("No such file or directory");
   put_file("this is no HDF5 file", 20);
-  expect_refused("is no HDF5 file");
+  expect_refused("is no checkpoint: 20 bytes");
   ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
   put_file("", 0);
-  expect_refused("is no HDF5 file");
-  write_all();
-  if (comm_rank(comm) == 0) ck_assert_int_eq(truncate(path, 4096), 0);
+  expect_refused("is no checkpoint: 0 bytes");
+  char *kept = path + strlen(folder);
+  *kept = '\0';
+  expect_refused("is no file"); /* the folder */
+  *kept = '/';
+}
+END_TEST
+
+/* What rank 0 does to the file, then all ranks look. */
+static void rewrite(const char *data, size_t bytes) {
   ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
-  expect_refused("truncated file");
+  put_file(data, bytes);
+}
+
+/* Cut anywhere, or longer than it was. */
+START_TEST(test_cut_short) {
+  write_all();
+  size_t bytes = 0;
+  char *data = whole_file(&bytes);
+  for (size_t cut = bytes; cut > 0; cut = cut * 4 / 5) {
+    rewrite(data, cut - 1);
+    expect_refused(cut > 8 ? "is HDF5 without shardbag's trailer" : "is no checkpoint");
+    ck_assert_int_eq(status.code, SBAG_ERR_FORMAT);
+  }
+  char *longer = calloc(1, bytes + 1);
+  ck_assert_ptr_nonnull(longer);
+  memcpy(longer, data, bytes);
+  rewrite(longer, bytes + 1);
+  expect_refused("without shardbag's trailer");
+  free(longer);
+  free(data);
+}
+END_TEST
+
+static void put_word(char *at, uint64_t value) {
+  memcpy(at, &value, sizeof value);
+}
+
+/* A footer whose own checksum holds. */
+START_TEST(test_footer_lies) {
+  write_all();
+  size_t bytes = 0;
+  char *data = whole_file(&bytes), *footer = data + bytes - TRAILER_FOOTER_BYTES, kept[TRAILER_FOOTER_BYTES];
+  memcpy(kept, footer, sizeof kept);
+  const struct {
+    int word;
+    uint64_t value;
+    const char *said;
+  } lies[] = {{1, 2, "is of format 2, this program reads format 1; a newer shardbag wrote it"},
+              {2, bytes + 8, "its footer tells of"},
+              {3, UINT64_MAX - 7, "its footer tells of"},
+              {3, 0, "its footer tells of"},
+              {4, 1ULL << 62, "its footer tells of"},
+              {5, 0, "its list of pieces is damaged"},
+              {6, 1, "its footer tells of"}};
+  for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+    memcpy(footer, kept, sizeof kept);
+    put_word(footer + 8 * lies[i].word, lies[i].value);
+    put_word(footer + 56, checksum_piece(footer, 56));
+    rewrite(data, bytes);
+    expect_refused(lies[i].said);
+  }
+  footer[8] = 3; /* and one whose checksum does not */
+  rewrite(data, bytes);
+  expect_refused("is damaged in its last 64 bytes");
+  free(data);
+}
+END_TEST
+
+/* A bit in the rows: the file opens, every other row can be read, and those say which they are. */
+START_TEST(test_damaged_rows) {
+  write_all();
+  size_t bytes = 0;
+  char *data = whole_file(&bytes), value[4];
+  const pattern_t *p = &patterns[0]; /* 46 rows a piece */
+  pattern_value(p, 100, 0, value);
+  size_t at = 0;
+  while (memcmp(data + at, value, sizeof value) != 0) at++;
+  data[at] ^= 16;
+  rewrite(data, bytes);
+  free(data);
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_msg(checkpoint_open(comm, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
+  pattern_t copy = *p;
+  ck_assert_int_eq(checkpoint_read_array(reader, p->name, take, &copy, &status), SBAG_ERR_FORMAT);
+  const char *said = "'tables/user/weight': rows 92 to 137 do not match their checksum";
+  ck_assert_msg(strstr(status.message, said) != NULL, "%s", status.message);
+  float row[16];
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 91, 1, row, &status), SBAG_OK);
+  check_rows(p, 91, 1, row);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 137, 1, row, &status), SBAG_ERR_FORMAT);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 138, 1, row, &status), SBAG_OK);
+  check_rows(p, 138, 1, row);
+  pattern_t other = patterns[1];
+  ck_assert_int_eq(checkpoint_read_array(reader, other.name, take, &other, &status), SBAG_OK);
+  checkpoint_close(&reader);
+}
+END_TEST
+
+/* HDF5 of another program: chunked, big-endian. Only who trusts it can read it. */
+static void write_foreign(void) {
+  hsize_t shape[2] = {100, 3}, chunk[2] = {7, 3};
+  int32_t values[300];
+  for (int i = 0; i < 300; i++) values[i] = i - 5;
+  hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  hid_t space = H5Screate_simple(2, shape, NULL), list = H5Pcreate(H5P_DATASET_CREATE);
+  ck_assert_int_ge(H5Pset_chunk(list, 2, chunk), 0);
+  hid_t dataset = H5Dcreate2(file, "numbers", H5T_STD_I32BE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+  ck_assert_int_ge(H5Dwrite(dataset, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, values), 0);
+  H5Dclose(dataset);
+  H5Pclose(list);
+  H5Sclose(space);
+  ck_assert_int_ge(H5Fclose(file), 0);
+}
+
+static sbag_code_t take_numbers(void *user, int64_t first, int64_t rows, const void *data,
+                                sbag_status_t *st) {
+  (void)st;
+  for (int64_t i = 0; i < 3 * rows; i++) ck_assert_int_eq(((const int32_t *)data)[i], 3 * first + i - 5);
+  *(int64_t *)user += rows;
+  return SBAG_OK;
+}
+
+START_TEST(test_foreign) {
+  if (comm_rank(comm) == 0) write_foreign();
+  ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK);
+  expect_refused("is HDF5 without shardbag's trailer");
+  checkpoint_reader_t *reader = NULL;
+  int64_t rows = 0;
+  ck_assert_msg(checkpoint_open_trusted(comm, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
+  checkpoint_reader_set_chunk(reader, 50);
+  ck_assert_int_eq(checkpoint_read_array(reader, "numbers", take_numbers, &rows, &status), SBAG_OK);
+  ck_assert_int_eq(comm_allreduce(comm, &rows, 1, COMM_I64, COMM_SUM, "test", &status), SBAG_OK);
+  ck_assert_int_eq(rows, 100);
+  checkpoint_close(&reader);
+}
+END_TEST
+
+/* Trust opens our own files as well, but not when they are damaged. */
+START_TEST(test_trusted_is_checked) {
+  write_all();
+  size_t bytes = 0;
+  char *data = whole_file(&bytes);
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_int_eq(checkpoint_open_trusted(comm, mem, path, &reader, &status), SBAG_OK);
+  pattern_t p = patterns[0];
+  ck_assert_int_eq(checkpoint_read_array(reader, p.name, take, &p, &status), SBAG_OK);
+  checkpoint_close(&reader);
+  rewrite(data, bytes - 1); /* HDF5 itself would not notice */
+  ck_assert_int_eq(checkpoint_open_trusted(comm, mem, path, &reader, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(strstr(status.message, "without shardbag's trailer"));
+  data[9] ^= 1; /* in HDF5's superblock */
+  rewrite(data, bytes);
+  ck_assert_int_eq(checkpoint_open_trusted(comm, mem, path, &reader, &status), SBAG_ERR_FORMAT);
+  ck_assert_ptr_nonnull(strstr(status.message, "do not match their checksum: it is damaged"));
+  free(data);
+}
+END_TEST
+
+/* Pieces and chunks as they are outside of tests. */
+START_TEST(test_default_sizes) {
+  pattern_t p = {"big", CHECKPOINT_F32, 2, {900000, 3}, 0, 0, {0, 0}, -1}, few = patterns[4];
+  checkpoint_writer_t *writer = NULL;
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_array(writer, "a", few.type, few.rank, few.shape, fill, &few, &status), 0);
+  ck_assert_int_eq(checkpoint_add_array(writer, p.name, p.type, p.rank, p.shape, fill, &p, &status), SBAG_OK);
+  ck_assert_msg(checkpoint_commit(&writer, &status) == SBAG_OK, "%s", status.message);
+  checkpoint_reader_t *reader = NULL;
+  pattern_t again = {"big", CHECKPOINT_F32, 2, {900000, 3}, 0, 0, {0, 0}, -1};
+  ck_assert_msg(checkpoint_open(comm, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
+  ck_assert_int_eq(checkpoint_read_array(reader, p.name, take, &again, &status), SBAG_OK);
+  checkpoint_close(&reader);
+  ck_assert_int_eq(again.rows, p.rows); /* the reader's blocks are the writer's */
 }
 END_TEST
 
@@ -514,6 +711,12 @@ Suite *checkpoint_suite(void) {
   tcase_add_test(tcase, test_rows_anywhere);
   tcase_add_test(tcase, test_missing_and_other_shapes);
   tcase_add_test(tcase, test_not_a_checkpoint);
+  tcase_add_test(tcase, test_cut_short);
+  tcase_add_test(tcase, test_footer_lies);
+  tcase_add_test(tcase, test_damaged_rows);
+  tcase_add_test(tcase, test_foreign);
+  tcase_add_test(tcase, test_trusted_is_checked);
+  tcase_add_test(tcase, test_default_sizes);
   tcase_add_test(tcase, test_callback_fails);
   tcase_add_test(tcase, test_folder_is_missing);
   tcase_add_test(tcase, test_hdf5_refuses);

@@ -10,6 +10,7 @@ Suite *comm_self_suite(void);
 Suite *config_suite(void);
 Suite *dense_suite(void);
 Suite *embedding_bag_suite(void);
+Suite *gate_suite(void);
 Suite *kernel_integer_suite(void);
 Suite *kernel_reduce_suite(void);
 Suite *kernel_rows_suite(void);
@@ -34,6 +35,7 @@ static const entry_t entries[] = {
     {"config", config_suite},
     {"dense", dense_suite},
     {"embedding_bag", embedding_bag_suite},
+    {"gate", gate_suite},
     {"kernel_integer", kernel_integer_suite},
     {"kernel_reduce", kernel_reduce_suite},
     {"kernel_rows", kernel_rows_suite},

@@ -1,0 +1,298 @@
+/* Writes what was declared. Rank 0 makes the HDF5 part, then every rank writes its rows at their offsets and
+ * takes their checksums, then rank 0 adds the trailer and gives the file its name. The space is reserved
+ * before the first row, and every step is agreed on, so that an error on one rank ends the commit on all. The
+ * bytes of the file do not depend on the number of ranks. */
+#include "checkpoint/checkpoint.h"
+
+#include "checkpoint/disk.h"
+#include "checkpoint/gate.h"
+#include "checkpoint/hdf5_make.h"
+#include "checkpoint/writer.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct commit {
+  checkpoint_writer_t *w;
+  int file; /* the temporary file, -1 while it is not open */
+  int made; /* rank 0: the temporary file is ours to remove */
+  hdf5_place_t place;
+  trailer_t trailer; /* the arrays as they were declared, on rank 0 at last by offset */
+  int64_t *sums;     /* all checksums, one array's behind the other's; those of other ranks are 0 */
+  int64_t sum_count;
+} commit_t;
+
+/* FNV-1a. */
+static uint64_t digest(uint64_t hash, const void *data, size_t bytes) {
+  const unsigned char *at = data;
+  for (size_t i = 0; i < bytes; i++) hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+  return hash;
+}
+
+static uint64_t digest_item(uint64_t hash, const layout_item_t *item) {
+  int64_t numbers[] = {item->kind,           item->array.type,     item->array.rank,
+                       item->array.shape[0], item->array.shape[1], item->integer};
+  if (item->kind == LAYOUT_BLOB) numbers[3] = 0; /* known to rank 0 alone */
+  hash = digest(hash, numbers, sizeof numbers);
+  hash = digest(hash, &item->real, sizeof item->real);
+  hash = digest(hash, item->name, strlen(item->name) + 1);
+  if (item->key != NULL) hash = digest(hash, item->key, strlen(item->key) + 1);
+  if (item->text != NULL) hash = digest(hash, item->text, strlen(item->text) + 1);
+  return hash;
+}
+
+/* All ranks must have declared the same, or they would write nonsense into each other's rows. */
+static sbag_code_t agree_on_items(checkpoint_writer_t *w, sbag_status_t *status) {
+  const int64_t sizes[2] = {w->chunk_bytes, w->piece_bytes};
+  uint64_t hash = digest(UINT64_C(0xcbf29ce484222325), sizes, sizeof sizes);
+  for (int64_t i = 0; i < w->count; i++) hash = digest_item(hash, &w->items[i]);
+  int64_t *range = w->range;
+  range[0] = (int64_t)(hash >> 1);
+  range[1] = -range[0];
+  SBAG_TRY(comm_allreduce(w->comm, range, 2, COMM_I64, COMM_MAX, "checkpoint: declarations", status));
+  if (range[0] != -range[1])
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "checkpoint '%s': the ranks declared different arrays or attributes; they must be equal", w->path);
+  for (int64_t i = 0; i < w->count; i++)
+    if (w->items[i].kind == LAYOUT_BLOB)
+      SBAG_TRY(comm_broadcast(w->comm, &w->items[i].array.shape[0], (int64_t)sizeof(int64_t), 0,
+                              "checkpoint: blob sizes", status));
+  return SBAG_OK;
+}
+
+/* ---- the empty file ---- */
+
+/* Reserves bytes on disk, so that later writes cannot meet a full one. */
+static sbag_code_t reserve(int file, const char *path, int64_t bytes, sbag_status_t *status) {
+  int reason = posix_fallocate(file, 0, (off_t)bytes);
+  if (reason == 0) return SBAG_OK;
+  return status_set(status, SBAG_ERR_IO, "checkpoint '%s': %lld bytes cannot be reserved: %s", path,
+                    (long long)bytes, strerror(reason));
+}
+
+static sbag_code_t open_temporary(commit_t *c, int flags, sbag_status_t *status) {
+  c->file = open(c->w->temporary, O_RDWR | O_CLOEXEC | flags, 0666);
+  c->made |= c->file >= 0 && comm_rank(c->w->comm) == 0;
+  if (c->file >= 0) return SBAG_OK;
+  if (flags != 0)
+    return status_set(status, SBAG_ERR_IO, "checkpoint '%s': cannot be created: %s", c->w->temporary,
+                      strerror(errno));
+  return status_set(status, SBAG_ERR_IO, "checkpoint '%s': rank 0 made it, but here: %s", c->w->temporary,
+                    strerror(errno));
+}
+
+/* Whether there is room is known before HDF5 writes its first byte. H5Fcreate gives the space back. */
+static sbag_code_t make_hdf5(commit_t *c, sbag_status_t *status) {
+  checkpoint_writer_t *w = c->w;
+  SBAG_TRY(open_temporary(c, O_CREAT | O_TRUNC, status));
+  sbag_code_t code = reserve(c->file, w->temporary, hdf5_make_bound(w->items, w->count), status);
+  sbag_code_t closed = disk_close(&c->file, w->temporary, code == SBAG_OK ? status : NULL);
+  if (code == SBAG_OK) code = closed;
+  if (code == SBAG_OK) code = hdf5_make(w->temporary, w->items, w->count, &c->place, status);
+  return code;
+}
+
+/* The trailer's arrays, still without checksums. */
+static sbag_code_t list_arrays(commit_t *c, sbag_status_t *status) {
+  checkpoint_writer_t *w = c->w;
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(w->mem, mem_array_bytes(w->count, sizeof *c->trailer.arrays), "checkpoint: pieces",
+                      &block, status));
+  c->trailer.arrays = block;
+  for (int64_t i = 0; i < w->count; i++) {
+    const checkpoint_array_t *array = &w->items[i].array;
+    if (w->items[i].key != NULL) continue;
+    trailer_array_t *made = &c->trailer.arrays[c->trailer.count++];
+    *made = (trailer_array_t){.name = w->items[i].name,
+                              .rows = array->shape[0],
+                              .row_bytes = layout_row_bytes(array),
+                              .piece_rows = layout_piece_rows(array, w->piece_bytes)};
+    c->sum_count += trailer_piece_count(made);
+  }
+  SBAG_TRY(mem_calloc(w->mem, mem_array_bytes(c->sum_count, sizeof *c->sums), "checkpoint: checksums", &block,
+                      status));
+  c->sums = block;
+  int64_t next = 0;
+  for (int64_t i = 0; i < c->trailer.count; i++) {
+    c->trailer.arrays[i].sums = (uint64_t *)&c->sums[next];
+    next += trailer_piece_count(&c->trailer.arrays[i]);
+  }
+  SBAG_TRY(
+      mem_calloc(w->mem, mem_array_bytes(w->count, sizeof(int64_t)), "checkpoint: offsets", &block, status));
+  c->place.offsets = block;
+  return SBAG_OK;
+}
+
+/* All ranks know the offsets and have the file open; its whole length, trailer included, is reserved. */
+static sbag_code_t prepare(commit_t *c, sbag_status_t *status) {
+  checkpoint_writer_t *w = c->w;
+  int root = comm_rank(w->comm) == 0;
+  sbag_code_t code = list_arrays(c, status);
+  SBAG_TRY(comm_agree(w->comm, code, status));
+  if (root) code = make_hdf5(c, status);
+  SBAG_TRY(comm_agree(w->comm, code, status));
+  SBAG_TRY(comm_broadcast(w->comm, c->place.offsets, w->count * (int64_t)sizeof(int64_t), 0,
+                          "checkpoint: offsets", status));
+  for (int64_t i = 0, next = 0; i < w->count; i++)
+    if (w->items[i].key == NULL) c->trailer.arrays[next++].offset = c->place.offsets[i];
+  code = open_temporary(c, 0, status);
+  if (root && code == SBAG_OK)
+    code = reserve(c->file, w->temporary, trailer_list_offset(c->place.bytes) + trailer_bytes(&c->trailer),
+                   status);
+  return comm_agree(w->comm, code, status);
+}
+
+/* ---- the rows ---- */
+
+/* Writes whole pieces and takes their checksums. That the disk begins to work at once is a wish. */
+static sbag_code_t write_pieces(commit_t *c, const trailer_array_t *array, int64_t first, int64_t rows,
+                                const void *data, sbag_status_t *status) {
+  const char *at = data;
+  int64_t offset = array->offset + first * array->row_bytes, bytes = rows * array->row_bytes;
+  for (int64_t done = 0; done < rows; done += array->piece_rows) {
+    int64_t count = rows - done < array->piece_rows ? rows - done : array->piece_rows;
+    array->sums[(first + done) / array->piece_rows] =
+        checksum_piece(at + done * array->row_bytes, (size_t)(count * array->row_bytes));
+  }
+  SBAG_TRY(disk_write(c->file, c->w->temporary, offset, bytes, data, status));
+  if (bytes > 0) (void)sync_file_range(c->file, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+  return SBAG_OK;
+}
+
+/* One array, chunk by chunk. One agreement a chunk covers both the callback and the write. */
+static sbag_code_t write_rows(commit_t *c, const layout_item_t *item, const trailer_array_t *array,
+                              const layout_walk_t *walk, void *chunk, sbag_status_t *status) {
+  for (int64_t i = 0; i < walk->chunk_count; i++) {
+    int64_t first = layout_chunk_first(walk, i), rows = layout_chunk_rows(walk, i);
+    sbag_code_t code = item->fill(item->user, first, rows, chunk, status);
+    if (code == SBAG_OK) code = write_pieces(c, array, first, rows, chunk, status);
+    SBAG_TRY(comm_agree(c->w->comm, code, status));
+  }
+  return SBAG_OK;
+}
+
+/* Arrays of few pieces begin on another rank each, or rank 0 would have all the small ones. */
+static sbag_code_t write_array(commit_t *c, const layout_item_t *item, int64_t index, sbag_status_t *status) {
+  checkpoint_writer_t *w = c->w;
+  const trailer_array_t *array = &c->trailer.arrays[index];
+  int size = comm_size(w->comm), turn = (int)((comm_rank(w->comm) + index) % size);
+  layout_walk_t walk = layout_walk(&item->array, array->piece_rows, 1, w->chunk_bytes, turn, size);
+  void *chunk = NULL;
+  size_t bytes = mem_array_bytes(walk.rows_per_chunk, (size_t)array->row_bytes);
+  sbag_code_t code = mem_alloc(w->mem, bytes, "checkpoint: chunk", &chunk, status);
+  code = comm_agree(w->comm, code, status);
+  if (code == SBAG_OK) code = write_rows(c, item, array, &walk, chunk, status);
+  mem_free(w->mem, chunk);
+  return code;
+}
+
+/* Rank 0 has all of it. */
+static sbag_code_t write_blob(commit_t *c, const layout_item_t *item, int64_t index, sbag_status_t *status) {
+  sbag_code_t code = SBAG_OK;
+  if (comm_rank(c->w->comm) == 0)
+    code = write_pieces(c, &c->trailer.arrays[index], 0, item->array.shape[0], item->data, status);
+  return comm_agree(c->w->comm, code, status);
+}
+
+static sbag_code_t write_data(commit_t *c, sbag_status_t *status) {
+  int64_t index = 0;
+  for (int64_t i = 0; i < c->w->count; i++) {
+    const layout_item_t *item = &c->w->items[i];
+    if (item->kind == LAYOUT_ARRAY) SBAG_TRY(write_array(c, item, index, status));
+    if (item->kind == LAYOUT_BLOB) SBAG_TRY(write_blob(c, item, index, status));
+    if (item->key == NULL) index++;
+  }
+  return SBAG_OK;
+}
+
+/* ---- the end ---- */
+
+static int by_offset(const void *a, const void *b) {
+  int64_t left = ((const trailer_array_t *)a)->offset, right = ((const trailer_array_t *)b)->offset;
+  return left < right ? -1 : left > right;
+}
+
+/* Rank 0: the digest of what HDF5 wrote, and the trailer. Only it reads what it has written itself. */
+static sbag_code_t write_trailer(commit_t *c, sbag_status_t *status) {
+  checkpoint_writer_t *w = c->w;
+  trailer_t *trailer = &c->trailer;
+  int64_t at = trailer_list_offset(c->place.bytes), bytes = trailer_bytes(trailer);
+  void *block = NULL;
+  qsort(trailer->arrays, (size_t)trailer->count, sizeof *trailer->arrays, by_offset);
+  SBAG_TRY(gate_digest(w->mem, c->file, w->temporary, trailer, at, &trailer->digest, status));
+  SBAG_TRY(mem_alloc(w->mem, (size_t)bytes, "checkpoint: trailer", &block, status));
+  trailer_encode(trailer, at, block);
+  sbag_code_t code = disk_write(c->file, w->temporary, at, bytes, block, status);
+  mem_free(w->mem, block);
+  return code == SBAG_OK ? disk_sync(c->file, w->temporary, status) : code;
+}
+
+/* Every rank brings its own rows to disk, because every host has its own dirty pages. */
+static sbag_code_t finish(commit_t *c, sbag_status_t *status) {
+  checkpoint_writer_t *w = c->w;
+  SBAG_TRY(comm_agree(w->comm, disk_sync(c->file, w->temporary, status), status));
+  SBAG_TRY(
+      comm_allreduce(w->comm, c->sums, c->sum_count, COMM_I64, COMM_SUM, "checkpoint: checksums", status));
+  sbag_code_t code = SBAG_OK;
+  if (comm_rank(w->comm) == 0) code = write_trailer(c, status);
+  if (code == SBAG_OK) code = disk_close(&c->file, w->temporary, status);
+  return comm_agree(w->comm, code, status);
+}
+
+/* The rename itself must be on disk too, or a crash could undo it. */
+static sbag_code_t sync_folder(checkpoint_writer_t *w, sbag_status_t *status) {
+  const char *slash = strrchr(w->path, '/');
+  void *block = NULL;
+  size_t bytes = slash == NULL ? 0 : slash == w->path ? 1 : (size_t)(slash - w->path);
+  SBAG_TRY(mem_calloc(w->mem, bytes + 2, "checkpoint: folder", &block, status));
+  memcpy(block, bytes > 0 ? w->path : ".", bytes > 0 ? bytes : 1);
+  int folder = open(block, O_RDONLY | O_CLOEXEC);
+  sbag_code_t code = SBAG_OK;
+  if (folder < 0)
+    code = status_set(status, SBAG_ERR_IO, "checkpoint '%s': its folder cannot be opened: %s", w->path,
+                      strerror(errno));
+  if (code == SBAG_OK) code = disk_sync(folder, block, status);
+  (void)disk_close(&folder, block, NULL); /* nothing was written by it */
+  mem_free(w->mem, block);
+  return code;
+}
+
+static sbag_code_t publish(checkpoint_writer_t *w, sbag_status_t *status) {
+  sbag_code_t code = SBAG_OK;
+  if (comm_rank(w->comm) == 0) {
+    if (rename(w->temporary, w->path) != 0)
+      code = status_set(status, SBAG_ERR_IO, "checkpoint '%s': '%s' cannot be renamed to it: %s", w->path,
+                        w->temporary, strerror(errno));
+    else
+      code = sync_folder(w, status);
+  }
+  return comm_agree(w->comm, code, status);
+}
+
+static sbag_code_t run(commit_t *c, sbag_status_t *status) {
+  SBAG_TRY(agree_on_items(c->w, status));
+  SBAG_TRY(prepare(c, status));
+  SBAG_TRY(write_data(c, status));
+  SBAG_TRY(finish(c, status));
+  return publish(c->w, status);
+}
+
+sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *status) {
+  checkpoint_writer_t *w = *writer;
+  commit_t c = {.w = w, .file = -1};
+  sbag_code_t code = run(&c, status);
+  (void)disk_close(&c.file, w->temporary, NULL);
+  if (code != SBAG_OK && c.made) unlink(w->temporary); /* the caller's message counts, not this one's */
+  if (comm_check(w->comm, NULL) == SBAG_OK) {
+    mem_free(w->mem, c.trailer.arrays);
+    mem_free(w->mem, c.sums);
+    mem_free(w->mem, c.place.offsets);
+    checkpoint_abort(writer);
+  }
+  *writer = NULL; /* a broken comm may still write into what it was given: that is left */
+  return code;
+}

@@ -1,0 +1,312 @@
+/* Opens a checkpoint and lists it. Rank 0 takes the file through the gate and hands the list of pieces to the
+ * others; only then does libhdf5 see it, on every rank by itself with the plain driver: reading needs no
+ * agreement inside HDF5, so a rank can ask for any rows at any time. The names are listed once. */
+#include "checkpoint/hdf5_common.h"
+#include "checkpoint/reader.h"
+
+#include "checkpoint/disk.h"
+#include "checkpoint/gate.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static checkpoint_type_t type_of(hid_t type) {
+  size_t bytes = H5Tget_size(type);
+  H5T_class_t class = H5Tget_class(type);
+  if (class == H5T_FLOAT && bytes == 4) return CHECKPOINT_F32;
+  if (class == H5T_FLOAT && bytes == 8) return CHECKPOINT_F64;
+  if (class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2 && bytes == 8) return CHECKPOINT_I64;
+  if (class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2 && bytes == 4) return CHECKPOINT_I32;
+  if (class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_NONE && bytes == 1) return CHECKPOINT_U8;
+  return CHECKPOINT_OTHER;
+}
+
+/* Type and shape of an open dataset; a shape that this layer does not read makes the type OTHER. */
+static checkpoint_array_t describe(hid_t dataset) {
+  checkpoint_array_t array = {CHECKPOINT_OTHER, 0, {0, 1}};
+  hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
+  hsize_t shape[2] = {0, 1};
+  if (type >= 0 && space >= 0) {
+    array.rank = H5Sget_simple_extent_ndims(space);
+    if ((array.rank == 1 || array.rank == 2) && H5Sget_simple_extent_dims(space, shape, NULL) >= 0 &&
+        shape[1] > 0 && shape[1] < INT64_MAX / 32 && shape[0] < INT64_MAX / 32 / shape[1]) {
+      array.type = type_of(type);
+      array.shape[0] = (int64_t)shape[0];
+      array.shape[1] = (int64_t)shape[1];
+    }
+  }
+  if (type >= 0) H5Tclose(type);
+  if (space >= 0) H5Sclose(space);
+  return array;
+}
+
+static sbag_code_t copy_name(mem_t *mem, const char *name, char **copy, sbag_status_t *status) {
+  void *block = NULL;
+  size_t bytes = strlen(name) + 1;
+  SBAG_TRY(mem_alloc(mem, bytes, "checkpoint: name", &block, status));
+  memcpy(block, name, bytes);
+  *copy = block;
+  return SBAG_OK;
+}
+
+static sbag_code_t list_one(checkpoint_reader_t *r, const char *name, sbag_status_t *status) {
+  hid_t dataset = H5Dopen2(r->file, name, H5P_DEFAULT);
+  if (dataset < 0) return hdf5_failed(status, "checkpoint '%s': array '%s'", r->path, name);
+  checkpoint_array_t array = describe(dataset);
+  int64_t offset = array.shape[0] > 0 ? (int64_t)H5Dget_offset(dataset) : 0;
+  H5Dclose(dataset);
+  if (r->count == r->capacity) {
+    void *block = r->arrays;
+    int64_t capacity = r->capacity > 0 ? 2 * r->capacity : 32;
+    SBAG_TRY(mem_realloc(r->mem, mem_array_bytes(capacity, sizeof(reader_array_t)), "checkpoint: list",
+                         &block, status));
+    r->arrays = block;
+    r->capacity = capacity;
+  }
+  reader_array_t *made = &r->arrays[r->count];
+  *made = (reader_array_t){.array = array, .offset = offset};
+  SBAG_TRY(copy_name(r->mem, name, &made->name, status));
+  r->count++;
+  return SBAG_OK;
+}
+
+typedef struct visit {
+  checkpoint_reader_t *reader;
+  sbag_code_t code;
+  sbag_status_t *status;
+} visit_t;
+
+static herr_t visit_object(hid_t file, const char *name, const H5O_info_t *info, void *user) {
+  (void)file;
+  visit_t *v = user;
+  if (info->type == H5O_TYPE_DATASET) v->code = list_one(v->reader, name, v->status);
+  return v->code == SBAG_OK ? 0 : -1;
+}
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const reader_array_t *)a)->name, ((const reader_array_t *)b)->name);
+}
+
+static sbag_code_t list_all(checkpoint_reader_t *r, sbag_status_t *status) {
+  visit_t visit = {.reader = r, .code = SBAG_OK, .status = status};
+  herr_t result = H5Ovisit2(r->file, H5_INDEX_NAME, H5_ITER_NATIVE, visit_object, &visit, H5O_INFO_BASIC);
+  if (visit.code != SBAG_OK) return visit.code;
+  if (result < 0) return hdf5_failed(status, "checkpoint '%s': its list of names", r->path);
+  qsort(r->arrays, (size_t)r->count, sizeof *r->arrays, by_name);
+  return SBAG_OK;
+}
+
+reader_array_t *reader_find(const checkpoint_reader_t *r, const char *name) {
+  int64_t low = 0, high = r->count;
+  while (low < high) {
+    int64_t middle = low + (high - low) / 2;
+    int order = strcmp(name, r->arrays[middle].name);
+    if (order == 0) return &r->arrays[middle];
+    if (order < 0)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return NULL;
+}
+
+static sbag_code_t create_reader(comm_t *comm, mem_t *mem, const char *path, checkpoint_reader_t **reader,
+                                 sbag_status_t *status) {
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(mem, sizeof(checkpoint_reader_t), "checkpoint: reader", &block, status));
+  checkpoint_reader_t *made = block;
+  made->comm = comm;
+  made->mem = mem;
+  made->chunk_bytes = LAYOUT_CHUNK_BYTES;
+  made->file = H5I_INVALID_HID;
+  made->data = -1;
+  *reader = made;
+  SBAG_TRY(copy_name(mem, path, &made->path, status));
+  return gate_open(made->path, &made->data, &made->bytes, status);
+}
+
+/* Rank 0: reads the trailer and checks what HDF5 is about to read. */
+static sbag_code_t pass_gate(checkpoint_reader_t *r, int trusted, sbag_status_t *status) {
+  int ours = 0;
+  SBAG_TRY(gate_footer(r->data, r->path, r->bytes, r->head.footer, &ours, status));
+  r->head.gated = ours;
+  if (ours) return gate_pass(r->mem, r->data, r->path, r->bytes, r->head.footer, &r->list, status);
+  return trusted ? SBAG_OK : gate_no_footer(r->data, r->path, r->bytes, status);
+}
+
+/* The other ranks: the same footer must stand in the file that they see. */
+static sbag_code_t follow(checkpoint_reader_t *r, trailer_footer_t *footer, sbag_status_t *status) {
+  char seen[TRAILER_FOOTER_BYTES];
+  int ours = 0;
+  SBAG_TRY(gate_footer(r->data, r->path, r->bytes, seen, &ours, status));
+  if (ours != r->head.gated || (ours && memcmp(seen, r->head.footer, sizeof seen) != 0))
+    return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': is another file here than on rank 0",
+                      r->path);
+  if (!ours) return SBAG_OK;
+  SBAG_TRY(trailer_decode_footer(r->head.footer, r->bytes, r->path, footer, status));
+  if (r->list != NULL) return SBAG_OK;
+  return mem_alloc(r->mem, (size_t)footer->list_bytes, "checkpoint: list of pieces", &r->list, status);
+}
+
+static sbag_code_t share_gate(checkpoint_reader_t *r, int trusted, sbag_status_t *status) {
+  sbag_code_t code = SBAG_OK;
+  trailer_footer_t footer = {0};
+  if (comm_rank(r->comm) == 0) code = pass_gate(r, trusted, status);
+  SBAG_TRY(comm_agree(r->comm, code, status));
+  SBAG_TRY(comm_broadcast(r->comm, &r->head, sizeof r->head, 0, "checkpoint: footer", status));
+  SBAG_TRY(comm_agree(r->comm, follow(r, &footer, status), status));
+  if (!r->head.gated) return SBAG_OK;
+  SBAG_TRY(comm_broadcast(r->comm, r->list, footer.list_bytes, 0, "checkpoint: list of pieces", status));
+  code = trailer_decode(r->mem, &footer, r->list, r->path, &r->trailer, status);
+  r->gated = code == SBAG_OK;
+  return comm_agree(r->comm, code, status);
+}
+
+/* Each array's pieces. The list and HDF5 must tell the same, or the file was put together by somebody else.
+ */
+static sbag_code_t match(checkpoint_reader_t *r, sbag_status_t *status) {
+  int64_t matched = 0;
+  for (int64_t i = 0; i < r->trailer.count; i++) {
+    const trailer_array_t *pieces = &r->trailer.arrays[i];
+    reader_array_t *found = reader_find(r, pieces->name);
+    if (found == NULL || found->pieces != NULL || found->array.type == CHECKPOINT_OTHER ||
+        found->array.shape[0] != pieces->rows || layout_row_bytes(&found->array) != pieces->row_bytes ||
+        found->offset != pieces->offset)
+      return status_set(status, SBAG_ERR_FORMAT,
+                        "checkpoint '%s': '%s' is another array in the list of pieces than in HDF5", r->path,
+                        pieces->name);
+    found->pieces = pieces;
+    matched++;
+  }
+  if (matched == r->count) return SBAG_OK;
+  return status_set(status, SBAG_ERR_FORMAT,
+                    "checkpoint '%s': has %lld arrays, %lld of them in the list of pieces", r->path,
+                    (long long)r->count, (long long)matched);
+}
+
+/* A checkpoint of ours that has lost its trailer is damaged, or was changed since: not what it says it is. */
+static sbag_code_t check_foreign(checkpoint_reader_t *r, sbag_status_t *status) {
+  htri_t marked = H5Aexists(r->file, LAYOUT_MARK);
+  if (marked == 0) return SBAG_OK;
+  return gate_no_footer(r->data, r->path, r->bytes, status);
+}
+
+static sbag_code_t open_hdf5(checkpoint_reader_t *r, sbag_status_t *status) {
+  hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+  /* No locks: a file under its final name is never written again, and not every file system has them. */
+  if (list < 0 || H5Pset_file_locking(list, 0, 1) < 0)
+    return hdf5_failed(status, "checkpoint '%s': cannot be opened", r->path);
+  r->file = H5Fopen(r->path, H5F_ACC_RDONLY, list);
+  sbag_code_t code = SBAG_OK;
+  if (r->file < 0) {
+    code = hdf5_failed(status, "checkpoint '%s': is no HDF5 file, or a damaged one", r->path);
+    if (status != NULL) status->code = SBAG_ERR_FORMAT;
+    code = SBAG_ERR_FORMAT;
+  }
+  H5Pclose(list);
+  if (code == SBAG_OK) code = list_all(r, status);
+  if (code == SBAG_OK) code = r->gated ? match(r, status) : check_foreign(r, status);
+  return code;
+}
+
+static sbag_code_t open_all(checkpoint_reader_t *r, int trusted, sbag_status_t *status) {
+  SBAG_TRY(share_gate(r, trusted, status));
+  hdf5_quiet_t quiet = hdf5_quiet_begin();
+  sbag_code_t code = open_hdf5(r, status);
+  hdf5_quiet_end(&quiet);
+  return comm_agree(r->comm, code, status);
+}
+
+static sbag_code_t open_reader(comm_t *comm, mem_t *mem, const char *path, int trusted,
+                               checkpoint_reader_t **reader, sbag_status_t *status) {
+  checkpoint_reader_t *made = NULL;
+  sbag_code_t code = create_reader(comm, mem, path, &made, status);
+  code = comm_agree(comm, code, status);
+  if (code == SBAG_OK) code = open_all(made, trusted, status);
+  if (code == SBAG_OK)
+    *reader = made;
+  else if (comm_check(comm, NULL) == SBAG_OK) /* a broken comm may still write into it: it is left */
+    checkpoint_close(&made);
+  return code;
+}
+
+sbag_code_t checkpoint_open(comm_t *comm, mem_t *mem, const char *path, checkpoint_reader_t **reader,
+                            sbag_status_t *status) {
+  return open_reader(comm, mem, path, 0, reader, status);
+}
+
+sbag_code_t checkpoint_open_trusted(comm_t *comm, mem_t *mem, const char *path, checkpoint_reader_t **reader,
+                                    sbag_status_t *status) {
+  return open_reader(comm, mem, path, 1, reader, status);
+}
+
+void checkpoint_close(checkpoint_reader_t **reader) {
+  if (reader == NULL || *reader == NULL) return;
+  checkpoint_reader_t *r = *reader;
+  *reader = NULL;
+  hdf5_quiet_t quiet = hdf5_quiet_begin();
+  if (r->file >= 0) H5Fclose(r->file);
+  hdf5_quiet_end(&quiet);
+  (void)disk_close(&r->data, r->path, NULL); /* it was only read */
+  mem_t *mem = r->mem;
+  for (int64_t i = 0; i < r->count; i++) mem_free(mem, r->arrays[i].name);
+  mem_free(mem, r->arrays);
+  if (r->gated) trailer_clear(mem, &r->trailer);
+  mem_free(mem, r->list);
+  mem_free(mem, r->piece);
+  mem_free(mem, r->path);
+  mem_free(mem, r);
+}
+
+void checkpoint_reader_set_chunk(checkpoint_reader_t *reader, int64_t bytes) {
+  reader->chunk_bytes = bytes > 0 ? bytes : LAYOUT_CHUNK_BYTES;
+}
+
+int64_t checkpoint_count(const checkpoint_reader_t *reader) {
+  return reader->count;
+}
+
+const char *checkpoint_name(const checkpoint_reader_t *reader, int64_t i) {
+  return reader->arrays[i].name;
+}
+
+int checkpoint_exists(const checkpoint_reader_t *reader, const char *name) {
+  return reader_find(reader, name) != NULL;
+}
+
+sbag_code_t checkpoint_array_info(const checkpoint_reader_t *reader, const char *name,
+                                  checkpoint_array_t *array, sbag_status_t *status) {
+  const reader_array_t *found = reader_find(reader, name);
+  if (found == NULL)
+    return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': there is no array '%s' among its %lld",
+                      reader->path, name, (long long)reader->count);
+  *array = found->array;
+  return SBAG_OK;
+}
+
+/* "f32 [100][16]"; a negative number prints as "any". */
+static const char *shape_text(char text[96], checkpoint_type_t type, int rank, const int64_t *shape) {
+  char number[2][24] = {"any", "any"};
+  for (int i = 0; i < 2 && i < rank; i++)
+    if (shape[i] >= 0) snprintf(number[i], sizeof number[i], "%" PRId64, shape[i]);
+  if (rank == 1 || rank == 2)
+    snprintf(text, 96, rank == 1 ? "%s [%s]" : "%s [%s][%s]", checkpoint_type_name(type), number[0],
+             number[1]);
+  else
+    snprintf(text, 96, "%s of %d dimensions", checkpoint_type_name(type), rank);
+  return text;
+}
+
+sbag_code_t checkpoint_expect(const checkpoint_reader_t *reader, const char *name, checkpoint_type_t type,
+                              int rank, const int64_t *shape, sbag_status_t *status) {
+  checkpoint_array_t found;
+  SBAG_TRY(checkpoint_array_info(reader, name, &found, status));
+  int equal = found.type == type && found.rank == rank;
+  for (int i = 0; equal && i < rank; i++) equal = shape[i] < 0 || shape[i] == found.shape[i];
+  if (equal) return SBAG_OK;
+  char is[96], wanted[96];
+  return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': '%s' is %s; expected %s", reader->path, name,
+                    shape_text(is, found.type, found.rank, found.shape),
+                    shape_text(wanted, type, rank, shape));
+}

@@ -1,0 +1,45 @@
+/* An open checkpoint, for the files that read it. */
+#ifndef CHECKPOINT_READER_H
+#define CHECKPOINT_READER_H
+
+#include "checkpoint/layout.h"
+#include "checkpoint/trailer.h"
+#include <hdf5.h>
+
+typedef struct reader_array {
+  char *name;
+  checkpoint_array_t array;
+  int64_t offset;                /* of the first row in the file, as HDF5 tells it; 0 without rows */
+  const trailer_array_t *pieces; /* NULL in a foreign file */
+} reader_array_t;
+
+/* What rank 0 tells the others when the file is opened. */
+typedef struct reader_head {
+  char footer[TRAILER_FOOTER_BYTES];
+  int32_t gated;
+} reader_head_t;
+
+struct checkpoint_reader {
+  comm_t *comm;
+  mem_t *mem;
+  char *path;
+  hid_t file; /* negative while it is not open */
+  int data;   /* the same file for the rows, -1 while it is not open */
+  int gated;  /* there is a trailer; else a foreign file that the caller trusts */
+  int64_t bytes;
+  reader_head_t head;
+  void *list; /* the trailer's names and checksums */
+  trailer_t trailer;
+  reader_array_t *arrays; /* sorted by name */
+  int64_t count, capacity, chunk_bytes;
+  /* The piece that was read last for a part of its rows, checked. */
+  void *piece;
+  size_t piece_capacity;
+  const trailer_array_t *piece_array; /* NULL: there is none */
+  int64_t piece_index;
+};
+
+/* NULL if there is none. */
+reader_array_t *reader_find(const checkpoint_reader_t *reader, const char *name);
+
+#endif
