@@ -65,8 +65,10 @@ static sbag_code_t send_rows(route_t *r, const void *grad_out, void *out, sbag_s
   kernel_t *k = x->c.kernel;
   slot_map_t map = slot_map(r);
   int64_t edges = r->info.edge_count, n = 0;
+  int64_t *slot;
+  SBAG_TRY(route_slots(r, &slot, status));
   grad_terms_t terms = {.count = edges,
-                        .slot = i64_of(r, BUF_SLOT),
+                        .slot = slot,
                         .order = i64_of(r, BUF_MEMBER),
                         .slot_begin = i64_of(r, BUF_SLOT_BEGIN),
                         .weight = r->weighted ? real_of(r, BUF_WEIGHT) : NULL};
@@ -122,7 +124,9 @@ static sbag_code_t send_grads(route_t *r, const void *grad_out, sbag_status_t *s
 /* What adds to the owned rows: one item an incoming edge (pools) or key (rows). */
 typedef struct merge_items {
   int64_t count;
-  int64_t *own;       /* owned distinct row */
+  int64_t *own; /* owned distinct row; given back (mark) once the items are sorted */
+  size_t mark;
+  int64_t *member;    /* room for the sorted order */
   int64_t *at;        /* vector offset of the gradient */
   int64_t *select;    /* max: the edge's position, else -1 */
   int64_t *select_at; /* max: where the bag's winners are */
@@ -156,12 +160,14 @@ static int64_t count_items(const route_t *r, int64_t *most_runs) {
 static sbag_code_t take_items(route_t *r, int64_t count, merge_items_t *items, sbag_status_t *status) {
   const exchange_t *x = r->x;
   int64_t max_count = x->any_max ? count : 0;
-  SBAG_TRY(route_take_i64(r, BUF_TERM_A, count, &items->own, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &items->at, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_C, max_count, &items->select, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_D, max_count, &items->select_at, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_E, x->any_freq ? count : 0, &items->feature, status));
-  return route_take_real(r, BUF_SCALE_A, count, &items->scale, status);
+  SBAG_TRY(route_take_real(r, BUF_SCALE_A, count, &items->scale, status));
+  SBAG_TRY(route_take_i64(r, BUF_MERGE_MEMBER, count, &items->member, status));
+  items->mark = kernel_arena_mark(&r->arena);
+  return route_take_i64(r, BUF_TERM_A, count, &items->own, status);
 }
 
 static void add_edges(route_t *r, int peer, int f, int64_t *run_at, merge_items_t *items) {
@@ -241,13 +247,13 @@ static sbag_code_t sort_items(route_t *r, const merge_items_t *items, int64_t **
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   sbag_dtype_t dtype = x->c.store->dtype;
-  int64_t count = items->count, *member;
+  int64_t count = items->count, *member = items->member;
   *sorted = (merge_items_t){.count = count};
   SBAG_TRY(route_take_i64(r, BUF_SEGMENTS, r->own_count + 1, begin, status));
-  SBAG_TRY(route_take_i64(r, BUF_TERM_F, count, &member, status));
+  k->ops->bucket(k, NULL, items->own, count, r->own_count, *begin, member);
+  kernel_arena_release(k, &r->arena, items->mark);
   SBAG_TRY(route_take_i64(r, BUF_TERM_G, count, &sorted->at, status));
   SBAG_TRY(route_take_real(r, BUF_SCALE_B, count, &sorted->scale, status));
-  k->ops->bucket(k, NULL, items->own, count, r->own_count, *begin, member);
   k->ops->gather_i64(k, NULL, items->at, member, count, 0, sorted->at);
   k->ops->gather_real(k, NULL, dtype, items->scale, member, count, sorted->scale);
   if (x->any_max) {

@@ -229,6 +229,8 @@ static sbag_code_t combine_items(route_t *r, combine_terms_t *c, sbag_status_t *
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   items_t items = {0};
+  int64_t *slot;
+  SBAG_TRY(route_slots(r, &slot, status));
   SBAG_TRY(take_items(r, &items, status));
   for (int o = 0; o < x->ranks; o++) {
     if (forward_pools(r, o))

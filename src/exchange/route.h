@@ -56,7 +56,6 @@ typedef struct layout {
 enum {
   BUF_SLOT_BEGIN,
   BUF_ROW,
-  BUF_SLOT,
   BUF_ENTRY,
   BUF_WEIGHT,
   BUF_DISTINCT_BEGIN,
@@ -83,6 +82,10 @@ enum {
   BUF_KEPT,
   BUF_SCRATCH = BUF_KEPT,
   BUF_KEY,
+  BUF_SLOT,
+  BUF_SLOT_NUMBER,
+  BUF_MEMBER_LOCAL,
+  BUF_DISTINCT_BEGIN_LOCAL,
   BUF_TOUCH,
   BUF_DISTINCT,
   BUF_TOUCH_DISTINCT,
@@ -104,6 +107,7 @@ enum {
   BUF_REPLY_OUT,
   BUF_REPLY_IN,
   BUF_EDGE_GRAD,
+  BUF_MERGE_MEMBER,
   BUF_TERM_A,
   BUF_TERM_B,
   BUF_TERM_C,
@@ -188,6 +192,9 @@ static inline int64_t round8(int64_t bytes) {
 sbag_code_t route_take_i64(route_t *r, int buffer, int64_t count, int64_t **data, sbag_status_t *status);
 sbag_code_t route_take_real(route_t *r, int buffer, int64_t count, void **data, sbag_status_t *status);
 sbag_code_t route_take_bytes(route_t *r, int buffer, int64_t bytes, void **data, sbag_status_t *status);
+
+/* Each edge's slot, into BUF_SLOT (scratch): kept between phases only as the slots' first edges. */
+sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status);
 
 /* layout.c */
 enum { PHASE_FORWARD, PHASE_BACKWARD };

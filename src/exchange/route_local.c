@@ -81,7 +81,8 @@ static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
   SBAG_TRY(route_take_i64(r, BUF_SLOT_BEGIN, r->slots + 1, &request.slot_begin, status));
   SBAG_TRY(route_take_i64(r, BUF_KEY, r->entries, &request.key, status));
   SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
-  SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
+  if (r->weighted || x->any_max || (r->flags & SBAG_FORWARD_WEIGHT_GRADS))
+    SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
   SBAG_TRY(route_take_i64(r, BUF_TOUCH, touchable_entries(r), &request.touch, status));
   if (any_mirror(x)) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
   k->ops->edges_build(k, NULL, &request, &r->info);
@@ -101,8 +102,8 @@ static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
   int64_t blocks = (int64_t)x->ranks * x->tables, edges = r->info.edge_count;
   unique_request_t u = {.count = edges, .key = i64_of(r, BUF_KEY), .key_limit = x->c.plan->block_key[blocks]};
   u.distinct = i64_of(r, BUF_DISTINCT);
-  SBAG_TRY(route_take_i64(r, BUF_DISTINCT_BEGIN, edges + 1, &u.begin, status));
-  SBAG_TRY(route_take_i64(r, BUF_MEMBER, edges, &u.member, status));
+  u.begin = i64_of(r, BUF_DISTINCT_BEGIN_LOCAL);
+  u.member = i64_of(r, BUF_MEMBER_LOCAL);
   SBAG_TRY(route_take_i64(r, BUF_WHICH, edges, &u.which, status));
   SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges, &u.scratch, status));
   k->ops->unique(k, NULL, &u, &r->distinct);
@@ -296,17 +297,51 @@ static sbag_code_t sort_edges(route_t *r, sbag_status_t *status) {
   return order_by_owner(r, status);
 }
 
+/* The edges of each distinct key outlive the opening only where some gradient will travel by rows. */
+static sbag_code_t keep_members(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t *begin, *member;
+  int by_rows = 0;
+  for (int o = 0; o < x->ranks; o++)
+    by_rows |= !(route_words(r, r->out, o)[WORD_FLAGS] & PEER_BACKWARD_POOLS);
+  if (!by_rows || (r->flags & SBAG_FORWARD_NO_BACKWARD)) return SBAG_OK;
+  SBAG_TRY(route_take_i64(r, BUF_DISTINCT_BEGIN, r->distinct + 1, &begin, status));
+  SBAG_TRY(route_take_i64(r, BUF_MEMBER, r->info.edge_count, &member, status));
+  k->ops->gather_i64(k, NULL, i64_of(r, BUF_DISTINCT_BEGIN_LOCAL), NULL, r->distinct + 1, 0, begin);
+  k->ops->gather_i64(k, NULL, i64_of(r, BUF_MEMBER_LOCAL), NULL, r->info.edge_count, 0, member);
+  return SBAG_OK;
+}
+
+sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status) {
+  kernel_t *k = r->x->c.kernel;
+  int64_t *number;
+  SBAG_TRY(route_take_i64(r, BUF_SLOT, r->info.edge_count, slot, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_SLOT_NUMBER, r->slots, &number, status));
+  k->ops->fill_i64(k, NULL, number, r->slots, 0, 1);
+  k->ops->expand(k, NULL, i64_of(r, BUF_SLOT_BEGIN), number, r->slots, *slot);
+  kernel_arena_release(k, &r->arena, mark);
+  return SBAG_OK;
+}
+
 sbag_code_t route_local(route_t *r, sbag_status_t *status) {
+  kernel_t *k = r->x->c.kernel;
   int64_t *p;
   describe_features(r);
   SBAG_TRY(route_take_i64(r, BUF_DISTINCT, r->entries, &p, status));
   SBAG_TRY(route_take_i64(r, BUF_RUN_BEGIN, r->entries + 1, &p, status));
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, touchable_entries(r), &p, status));
   size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_DISTINCT_BEGIN_LOCAL, r->entries + 1, &p, status));
+  SBAG_TRY(route_take_i64(r, BUF_MEMBER_LOCAL, r->entries, &p, status));
+  size_t sorting = kernel_arena_mark(&r->arena);
   SBAG_TRY(sort_edges(r, status));
-  kernel_arena_release(r->x->c.kernel, &r->arena, mark);
+  kernel_arena_release(k, &r->arena, sorting);
   SBAG_TRY(find_blocks(r, status));
   count_words(r);
   set_flags(r);
+  SBAG_TRY(keep_members(r, status));
+  kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }

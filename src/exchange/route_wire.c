@@ -121,12 +121,16 @@ static sbag_code_t prepare_ids(route_t *r, sbag_status_t *status) {
   void *out;
   for (int p = 0; p < r->x->ranks; p++) bytes += ids_size(r, route_words(r, r->out, p)).bytes;
   SBAG_TRY(route_take_bytes(r, BUF_IDS_OUT, bytes, &out, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  int64_t *slot;
+  if (r->x->any_max) SBAG_TRY(route_slots(r, &slot, status));
   char *to = out;
   for (int p = 0; p < r->x->ranks; p++) {
     ids_size_t s = ids_size(r, route_words(r, r->out, p));
     pack_ids(r, p, &s, to);
     to += s.bytes;
   }
+  kernel_arena_release(r->x->c.kernel, &r->arena, mark);
   return SBAG_OK;
 }
 

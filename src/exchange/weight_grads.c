@@ -105,8 +105,10 @@ static sbag_code_t collect_dots(route_t *r, const void *grad_out, const char *re
                     .feature_count = x->c.feature_count,
                     .column = x->column,
                     .mode = x->mode};
+  int64_t *slot;
+  SBAG_TRY(route_slots(r, &slot, status));
   grad_terms_t terms = {.count = r->info.edge_count,
-                        .slot = i64_of(r, BUF_SLOT),
+                        .slot = slot,
                         .order = i64_of(r, BUF_ORDER),
                         .slot_begin = i64_of(r, BUF_SLOT_BEGIN)};
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, terms.count, &terms.at, status));

@@ -67,7 +67,7 @@ static int add_entry(edges_cursor_t *c, int f, int64_t slot, int64_t entry) {
   r->key[edge] = plan_key(feature->plan, row);
   if (r->row != NULL) r->row[edge] = row;
   r->slot[edge] = slot;
-  r->entry[edge] = c->first_entry + entry;
+  if (r->entry != NULL) r->entry[edge] = c->first_entry + entry;
   return 1;
 }
 

@@ -63,7 +63,7 @@ typedef struct edges_request {
   int64_t *key;        /* out: [entries] an edge's key */
   int64_t *row;        /* out or NULL: [entries] an edge's row in its table */
   int64_t *slot;       /* out: [entries] */
-  int64_t *entry;      /* out: [entries] an edge's entry, counted over all features */
+  int64_t *entry;      /* out or NULL: [entries] an edge's entry, counted over all features */
   int64_t *touch;      /* out: [entries] keys of padding rows to be touched */
 } edges_request_t;
 
