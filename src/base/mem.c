@@ -1,11 +1,27 @@
-/* Counted host memory: a header of one cache line in front of each block holds its size. */
+/* Counted host memory: a header of one cache line in front of each block holds its size. Large blocks come
+ * straight from the kernel and go straight back: kept by malloc they would stay in the process where they no
+ * longer fit. */
 #include "base/mem.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { HEADER_BYTES = 64 };
+enum { HEADER_BYTES = 64, LARGE_BYTES = 1 << 20 };
+
+/* Under a sanitizer all blocks are malloc's, which it watches. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { WATCHED = 1 };
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+enum { WATCHED = 1 };
+#else
+enum { WATCHED = 0 };
+#endif
+#else
+enum { WATCHED = 0 };
+#endif
 
 struct mem {
   _Atomic int64_t alloc_count, live_bytes, peak_bytes, fail_at;
@@ -40,13 +56,24 @@ static int planned_failure(mem_t *mem) {
   return left > 0 && atomic_fetch_sub(&mem->fail_at, 1) == 1;
 }
 
+static size_t whole_bytes(size_t bytes) {
+  return (bytes + HEADER_BYTES + 63) / 64 * 64;
+}
+
+static int is_large(size_t bytes) {
+  return !WATCHED && bytes >= LARGE_BYTES;
+}
+
+static void *take(size_t bytes) {
+  if (!is_large(bytes)) return aligned_alloc(64, whole_bytes(bytes));
+  void *raw = mmap(NULL, whole_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return raw != MAP_FAILED ? raw : NULL;
+}
+
 sbag_code_t mem_alloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
   atomic_fetch_add(&mem->alloc_count, 1);
   char *raw = NULL;
-  if (!planned_failure(mem) && bytes <= SIZE_MAX / 2) {
-    size_t whole = (bytes + HEADER_BYTES + 63) / 64 * 64;
-    raw = aligned_alloc(64, whole);
-  }
+  if (!planned_failure(mem) && bytes <= SIZE_MAX / 2) raw = take(bytes);
   if (raw == NULL) return status_set(status, SBAG_ERR_MEMORY, "%s: cannot allocate %zu bytes", what, bytes);
   ((header_t *)(void *)raw)->bytes = bytes;
   count_block(mem, bytes);
@@ -56,7 +83,8 @@ sbag_code_t mem_alloc(mem_t *mem, size_t bytes, const char *what, void **block, 
 
 sbag_code_t mem_calloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
   SBAG_TRY(mem_alloc(mem, bytes, what, block, status));
-  memset(*block, 0, bytes);
+  if (!is_large(bytes))
+    memset(*block, 0, bytes); /* the kernel's pages are zero, and untouched pages cost nothing */
   return SBAG_OK;
 }
 
@@ -79,8 +107,12 @@ sbag_code_t mem_realloc(mem_t *mem, size_t bytes, const char *what, void **block
 void mem_free(mem_t *mem, void *block) {
   if (block == NULL) return;
   header_t *header = header_of(block);
-  atomic_fetch_sub(&mem->live_bytes, (int64_t)header->bytes);
-  free(header);
+  size_t bytes = header->bytes;
+  atomic_fetch_sub(&mem->live_bytes, (int64_t)bytes);
+  if (is_large(bytes))
+    munmap(header, whole_bytes(bytes));
+  else
+    free(header);
 }
 
 mem_stats_t mem_stats(const mem_t *mem) {

@@ -65,11 +65,14 @@ static sbag_code_t send_rows(route_t *r, const void *grad_out, void *out, sbag_s
   kernel_t *k = x->c.kernel;
   slot_map_t map = slot_map(r);
   int64_t edges = r->info.edge_count, n = 0;
-  int64_t *slot;
+  int64_t *slot, *begin, *member;
   SBAG_TRY(route_slots(r, &slot, status));
+  SBAG_TRY(route_take_i64(r, BUF_ROW_BEGIN, r->distinct + 1, &begin, status));
+  SBAG_TRY(route_take_i64(r, BUF_ROW_MEMBER, edges, &member, status));
+  k->ops->bucket(k, NULL, i64_of(r, BUF_WHICH), edges, r->distinct, begin, member);
   grad_terms_t terms = {.count = edges,
                         .slot = slot,
-                        .order = i64_of(r, BUF_MEMBER),
+                        .order = member,
                         .slot_begin = i64_of(r, BUF_SLOT_BEGIN),
                         .weight = r->weighted ? real_of(r, BUF_WEIGHT) : NULL};
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, edges, &terms.at, status));
@@ -87,7 +90,7 @@ static sbag_code_t send_rows(route_t *r, const void *grad_out, void *out, sbag_s
                           .dim = dim,
                           .segment_begin = block[0],
                           .segment_end = block[1],
-                          .begin = i64_of(r, BUF_DISTINCT_BEGIN),
+                          .begin = begin,
                           .term = terms.at,
                           .stride = 1,
                           .src = grad_out,
@@ -166,7 +169,6 @@ static sbag_code_t take_items(route_t *r, int64_t count, merge_items_t *items, s
   SBAG_TRY(route_take_i64(r, BUF_TERM_E, x->any_freq ? count : 0, &items->feature, status));
   SBAG_TRY(route_take_real(r, BUF_SCALE_A, count, &items->scale, status));
   SBAG_TRY(route_take_i64(r, BUF_MERGE_MEMBER, count, &items->member, status));
-  items->mark = kernel_arena_mark(&r->arena);
   return route_take_i64(r, BUF_TERM_A, count, &items->own, status);
 }
 
@@ -241,43 +243,27 @@ static sbag_code_t gather_items(route_t *r, merge_items_t *items, sbag_status_t 
   return SBAG_OK;
 }
 
-/* Items by owned row: `sorted` gets them grouped, begin [own_count + 1] where each row's are. */
-static sbag_code_t sort_items(route_t *r, const merge_items_t *items, int64_t **begin, merge_items_t *sorted,
+/* Items by owned row: begin [own_count + 1] where each row's are among items->member. */
+static sbag_code_t sort_items(route_t *r, const merge_items_t *items, int64_t **begin,
                               sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  sbag_dtype_t dtype = x->c.store->dtype;
-  int64_t count = items->count, *member = items->member;
-  *sorted = (merge_items_t){.count = count};
   SBAG_TRY(route_take_i64(r, BUF_SEGMENTS, r->own_count + 1, begin, status));
-  k->ops->bucket(k, NULL, items->own, count, r->own_count, *begin, member);
-  kernel_arena_release(k, &r->arena, items->mark);
-  SBAG_TRY(route_take_i64(r, BUF_TERM_G, count, &sorted->at, status));
-  SBAG_TRY(route_take_real(r, BUF_SCALE_B, count, &sorted->scale, status));
-  k->ops->gather_i64(k, NULL, items->at, member, count, 0, sorted->at);
-  k->ops->gather_real(k, NULL, dtype, items->scale, member, count, sorted->scale);
-  if (x->any_max) {
-    SBAG_TRY(route_take_i64(r, BUF_TERM_H, count, &sorted->select, status));
-    SBAG_TRY(route_take_i64(r, BUF_TERM_I, count, &sorted->select_at, status));
-    k->ops->gather_i64(k, NULL, items->select, member, count, 0, sorted->select);
-    k->ops->gather_i64(k, NULL, items->select_at, member, count, 0, sorted->select_at);
-  }
-  if (x->any_freq) {
-    SBAG_TRY(route_take_i64(r, BUF_TERM_J, count, &sorted->feature, status));
-    k->ops->gather_i64(k, NULL, items->feature, member, count, 0, sorted->feature);
-    k->ops->frequency_scale(k, NULL, dtype, *begin, r->own_count, sorted->feature, x->by_freq, sorted->scale);
-  }
+  k->ops->bucket(k, NULL, items->own, items->count, r->own_count, *begin, items->member);
+  if (x->any_freq)
+    k->ops->frequency_scale(k, NULL, x->c.store->dtype, *begin, r->own_count, items->member, items->feature,
+                            x->by_freq, items->scale);
   return SBAG_OK;
 }
 
 static sbag_code_t merge_grads(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  merge_items_t items, sorted;
+  merge_items_t items;
   int64_t *begin, elements = 0, n = 0;
   void *merged;
   SBAG_TRY(gather_items(r, &items, status));
-  SBAG_TRY(sort_items(r, &items, &begin, &sorted, status));
+  SBAG_TRY(sort_items(r, &items, &begin, status));
   for (int t = 0; t < x->tables; t++) {
     r->merged_at[t] = elements;
     if (merges(r, t)) elements += (r->own_block[t + 1] - r->own_block[t]) * x->c.store->tables[t].dim;
@@ -292,12 +278,13 @@ static sbag_code_t merge_grads(route_t *r, sbag_status_t *status) {
                                     .segment_begin = r->own_block[t],
                                     .segment_end = r->own_block[t + 1],
                                     .begin = begin,
-                                    .term = sorted.at,
+                                    .order = items.member,
+                                    .term = items.at,
                                     .stride = 1,
                                     .src = real_of(r, BUF_GRADS_IN),
-                                    .scale = sorted.scale,
-                                    .select = sorted.select,
-                                    .select_at = sorted.select_at,
+                                    .scale = items.scale,
+                                    .select = x->any_max ? items.select : NULL,
+                                    .select_at = items.select_at,
                                     .winner = real_of(r, BUF_GRADS_IN),
                                     .out = real_at(x, merged, r->merged_at[t]),
                                     .out_stride = dim};

@@ -140,7 +140,7 @@ sbag_code_t route_forward_begin(route_t *r, sbag_status_t *status) {
 
 /* How slots are combined from terms: a term is a row or a partial pool in what came in. */
 typedef struct combine_terms {
-  const int64_t *begin, *term, *position;
+  const int64_t *begin, *order, *term, *position;
   const void *scale;
 } combine_terms_t;
 
@@ -218,7 +218,10 @@ static void add_pool_items(route_t *r, int owner, items_t *items) {
 }
 
 static sbag_code_t take_items(route_t *r, items_t *items, sbag_status_t *status) {
-  int64_t most = r->info.edge_count; /* a run has at least one edge */
+  int64_t most = 0;
+  for (int o = 0; o < r->x->ranks; o++)
+    most +=
+        forward_pools(r, o) ? r->owner_run[o + 1] - r->owner_run[o] : r->owner_edge[o + 1] - r->owner_edge[o];
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, most, &items->slot, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_B, most, &items->term, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_C, r->x->any_max ? most : 0, &items->position, status));
@@ -238,21 +241,15 @@ static sbag_code_t combine_items(route_t *r, combine_terms_t *c, sbag_status_t *
     else
       add_row_items(r, o, &items);
   }
-  int64_t *begin, *member, *term, *position;
-  void *scale;
+  int64_t *begin, *member;
   SBAG_TRY(route_take_i64(r, BUF_TERM_D, r->slots + 1, &begin, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_E, items.count, &member, status));
-  SBAG_TRY(route_take_i64(r, BUF_TERM_F, items.count, &term, status));
-  SBAG_TRY(route_take_i64(r, BUF_TERM_G, x->any_max ? items.count : 0, &position, status));
-  SBAG_TRY(route_take_real(r, BUF_SCALE_B, r->weighted ? items.count : 0, &scale, status));
   k->ops->bucket(k, NULL, items.slot, items.count, r->slots, begin, member);
-  k->ops->gather_i64(k, NULL, items.term, member, items.count, 0, term);
-  if (x->any_max) k->ops->gather_i64(k, NULL, items.position, member, items.count, 0, position);
-  if (r->weighted) k->ops->gather_real(k, NULL, x->c.store->dtype, items.scale, member, items.count, scale);
   *c = (combine_terms_t){.begin = begin,
-                         .term = term,
-                         .position = x->any_max ? position : NULL,
-                         .scale = r->weighted ? scale : NULL};
+                         .order = member,
+                         .term = items.term,
+                         .position = x->any_max ? items.position : NULL,
+                         .scale = r->weighted ? items.scale : NULL};
   return SBAG_OK;
 }
 
@@ -266,6 +263,7 @@ static reduce_task_t combine_task(route_t *r, int f, const combine_terms_t *c, v
                         .segment_begin = f * r->bag_count,
                         .segment_end = (f + 1) * r->bag_count,
                         .begin = c->begin,
+                        .order = c->order,
                         .term = c->term,
                         .stride = 1,
                         .src = real_of(r, BUF_VECTORS_IN),
@@ -278,6 +276,7 @@ static reduce_task_t combine_task(route_t *r, int f, const combine_terms_t *c, v
                         .out_position = feature->mode == SBAG_MAX ? winner + feature->column : NULL};
   if (mirror == NULL) return task;
   task.begin = i64_of(r, BUF_SLOT_BEGIN);
+  task.order = NULL;
   task.term = i64_of(r, BUF_ROW);
   task.stride = feature->dim;
   task.src = mirror;

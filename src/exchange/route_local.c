@@ -79,11 +79,11 @@ static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
                              .bag_count = r->bag_count,
                              .drop = x->c.drop};
   SBAG_TRY(route_take_i64(r, BUF_SLOT_BEGIN, r->slots + 1, &request.slot_begin, status));
-  SBAG_TRY(route_take_i64(r, BUF_KEY, r->entries, &request.key, status));
+  request.key = i64_of(r, BUF_DISTINCT);
   SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
   if (r->weighted || x->any_max || (r->flags & SBAG_FORWARD_WEIGHT_GRADS))
     SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH, touchable_entries(r), &request.touch, status));
+  request.touch = i64_of(r, BUF_TOUCH_DISTINCT);
   if (any_mirror(x)) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
   k->ops->edges_build(k, NULL, &request, &r->info);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
@@ -99,13 +99,13 @@ static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
 static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t blocks = (int64_t)x->ranks * x->tables, edges = r->info.edge_count;
-  unique_request_t u = {.count = edges, .key = i64_of(r, BUF_KEY), .key_limit = x->c.plan->block_key[blocks]};
-  u.distinct = i64_of(r, BUF_DISTINCT);
-  u.begin = i64_of(r, BUF_DISTINCT_BEGIN_LOCAL);
-  u.member = i64_of(r, BUF_MEMBER_LOCAL);
+  int64_t blocks = (int64_t)x->ranks * x->tables, edges = r->info.edge_count, *keys = i64_of(r, BUF_DISTINCT);
+  unique_request_t u = {
+      .count = edges, .key = keys, .key_limit = x->c.plan->block_key[blocks], .distinct = keys};
   SBAG_TRY(route_take_i64(r, BUF_WHICH, edges, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges, &u.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_MEMBER, edges, &u.member, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges + 1, &u.scratch, status));
+  u.begin = u.scratch;
   k->ops->unique(k, NULL, &u, &r->distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   k->ops->lower_bounds(k, NULL, u.distinct, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
@@ -116,15 +116,15 @@ static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
 static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t count = r->info.touch_count, distinct = 0;
+  int64_t count = r->info.touch_count, distinct = 0, *keys = i64_of(r, BUF_TOUCH_DISTINCT);
   unique_request_t u = {.count = count,
-                        .key = i64_of(r, BUF_TOUCH),
-                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables]};
-  u.distinct = i64_of(r, BUF_TOUCH_DISTINCT);
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH_BEGIN, count + 1, &u.begin, status));
+                        .key = keys,
+                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
+                        .distinct = keys};
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_MEMBER, count, &u.member, status));
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_WHICH, count, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count, &u.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
+  u.begin = u.scratch;
   k->ops->unique(k, NULL, &u, &distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   for (int o = 0; o <= x->ranks; o++) {
@@ -138,6 +138,12 @@ static int64_t first_key_of(const route_t *r, int owner) {
   return r->key_block[(int64_t)owner * r->x->tables];
 }
 
+/* A run is one bag's edges at one owner. */
+static int64_t most_runs(const route_t *r) {
+  int64_t pairs = r->slots < INT64_MAX / r->x->ranks ? r->slots * r->x->ranks : INT64_MAX;
+  return pairs < r->entries ? pairs : r->entries;
+}
+
 /* Edges by owner, in batch order within one; then the runs of one bag among them. */
 static sbag_code_t order_by_owner(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
@@ -148,7 +154,7 @@ static sbag_code_t order_by_owner(route_t *r, sbag_status_t *status) {
   SBAG_TRY(route_take_i64(r, BUF_OWNER_BEGIN, x->ranks + 1, &begin, status));
   SBAG_TRY(route_take_i64(r, BUF_ORDER, edges, &order, status));
   run_begin = i64_of(r, BUF_RUN_BEGIN);
-  SBAG_TRY(route_take_i64(r, BUF_RUN_SLOT, edges, &run_slot, status));
+  SBAG_TRY(route_take_i64(r, BUF_RUN_SLOT, most_runs(r), &run_slot, status));
   for (int o = 0; o <= x->ranks; o++) first[o] = o < x->ranks ? first_key_of(r, o) : r->distinct;
   k->ops->interval(k, NULL, i64_of(r, BUF_WHICH), edges, first, x->ranks, owner);
   k->ops->bucket(k, NULL, owner, edges, x->ranks, begin, order);
@@ -297,22 +303,6 @@ static sbag_code_t sort_edges(route_t *r, sbag_status_t *status) {
   return order_by_owner(r, status);
 }
 
-/* The edges of each distinct key outlive the opening only where some gradient will travel by rows. */
-static sbag_code_t keep_members(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t *begin, *member;
-  int by_rows = 0;
-  for (int o = 0; o < x->ranks; o++)
-    by_rows |= !(route_words(r, r->out, o)[WORD_FLAGS] & PEER_BACKWARD_POOLS);
-  if (!by_rows || (r->flags & SBAG_FORWARD_NO_BACKWARD)) return SBAG_OK;
-  SBAG_TRY(route_take_i64(r, BUF_DISTINCT_BEGIN, r->distinct + 1, &begin, status));
-  SBAG_TRY(route_take_i64(r, BUF_MEMBER, r->info.edge_count, &member, status));
-  k->ops->gather_i64(k, NULL, i64_of(r, BUF_DISTINCT_BEGIN_LOCAL), NULL, r->distinct + 1, 0, begin);
-  k->ops->gather_i64(k, NULL, i64_of(r, BUF_MEMBER_LOCAL), NULL, r->info.edge_count, 0, member);
-  return SBAG_OK;
-}
-
 sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status) {
   kernel_t *k = r->x->c.kernel;
   int64_t *number;
@@ -326,22 +316,16 @@ sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status) {
 }
 
 sbag_code_t route_local(route_t *r, sbag_status_t *status) {
-  kernel_t *k = r->x->c.kernel;
   int64_t *p;
   describe_features(r);
   SBAG_TRY(route_take_i64(r, BUF_DISTINCT, r->entries, &p, status));
-  SBAG_TRY(route_take_i64(r, BUF_RUN_BEGIN, r->entries + 1, &p, status));
+  SBAG_TRY(route_take_i64(r, BUF_RUN_BEGIN, most_runs(r) + 1, &p, status));
   SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, touchable_entries(r), &p, status));
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_DISTINCT_BEGIN_LOCAL, r->entries + 1, &p, status));
-  SBAG_TRY(route_take_i64(r, BUF_MEMBER_LOCAL, r->entries, &p, status));
-  size_t sorting = kernel_arena_mark(&r->arena);
   SBAG_TRY(sort_edges(r, status));
-  kernel_arena_release(k, &r->arena, sorting);
+  kernel_arena_release(r->x->c.kernel, &r->arena, mark);
   SBAG_TRY(find_blocks(r, status));
   count_words(r);
   set_flags(r);
-  SBAG_TRY(keep_members(r, status));
-  kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }

@@ -5,17 +5,19 @@
 static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t count = r->in_key[x->ranks] + r->in_touch[x->ranks];
+  int64_t count = r->in_key[x->ranks] + r->in_touch[x->ranks], *keys = i64_of(r, BUF_IN_KEY);
   unique_request_t u = {.count = count,
-                        .key = i64_of(r, BUF_IN_KEY),
-                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables]};
-  SBAG_TRY(route_take_i64(r, BUF_OWN_KEY, count, &u.distinct, status));
-  SBAG_TRY(route_take_i64(r, BUF_OWN_BEGIN, count + 1, &u.begin, status));
-  SBAG_TRY(route_take_i64(r, BUF_OWN_MEMBER, count, &u.member, status));
+                        .key = keys,
+                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
+                        .distinct = keys};
   SBAG_TRY(route_take_i64(r, BUF_OWN_WHICH, count, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count, &u.scratch, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_OWN_MEMBER, count, &u.member, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
+  u.begin = u.scratch;
   k->ops->unique(k, NULL, &u, &r->own_count);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  kernel_arena_release(k, &r->arena, mark);
   k->ops->lower_bounds(k, NULL, u.distinct, r->own_count, x->c.plan->block_key + (int64_t)x->rank * x->tables,
                        x->tables + 1, r->own_block);
   return k->ops->stream_sync(k, NULL, status);
@@ -28,7 +30,7 @@ static sbag_code_t find_rows(route_t *r, sbag_status_t *status) {
   SBAG_TRY(route_take_i64(r, BUF_OWN_ROW, r->own_count, &row, status));
   for (int t = 0; t < x->tables; t++) {
     int64_t first = r->own_block[t];
-    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_KEY) + first, NULL, r->own_block[t + 1] - first,
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_IN_KEY) + first, NULL, r->own_block[t + 1] - first,
                        -plan_block_key(x->c.plan, x->rank, t), row + first);
   }
   return SBAG_OK;

@@ -160,17 +160,21 @@ static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_
   return agreed ? code : exchange_give_up(x, code, status);
 }
 
+/* Copied, not added to zero as in a reduction: what is read and written back keeps every bit, a zero's sign
+ * too. */
 static void gather_rows(transfer_t *t, const void *from, const int64_t *index, int64_t count, void *to) {
+  enum { PARTS = 64 };
   kernel_t *k = t->x->c.kernel;
-  reduce_task_t task = {.op = REDUCE_SUM,
-                        .dim = t->width,
-                        .segment_end = count,
-                        .term = index,
-                        .stride = t->width,
-                        .src = from,
-                        .out = to,
-                        .out_stride = t->width};
-  k->ops->reduce(k, NULL, t->x->c.store->dtype, &task, 1);
+  copy_part_t parts[PARTS];
+  int64_t bytes = t->width * t->x->real_bytes;
+  for (int64_t first = 0; first < count; first += PARTS) {
+    int64_t n = count - first < PARTS ? count - first : PARTS;
+    for (int64_t i = 0; i < n; i++)
+      parts[i] = (copy_part_t){.to = (char *)to + (first + i) * bytes,
+                               .from = (const char *)from + index[first + i] * bytes,
+                               .bytes = bytes};
+    k->ops->copy(k, NULL, parts, n);
+  }
 }
 
 /* Values between owners (`owner_side`, by peer) and requesters (by owner). */

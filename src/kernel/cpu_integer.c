@@ -29,7 +29,7 @@ static int radix_pass(const int64_t *key, const int64_t *value, int64_t count, i
 static void sort_keys(const unique_request_t *r) {
   int64_t *key = r->distinct, *value = r->member, *other_key = r->scratch,
           *other_value = r->scratch + r->count;
-  memcpy(key, r->key, (size_t)r->count * sizeof *key);
+  if (key != r->key) memcpy(key, r->key, (size_t)r->count * sizeof *key);
   for (int64_t i = 0; i < r->count; i++) value[i] = i;
   for (int shift = 0; shift < 63 && (r->key_limit - 1) >> shift != 0; shift += RADIX_BITS) {
     if (!radix_pass(key, value, r->count, shift, other_key, other_value)) continue;

@@ -67,9 +67,9 @@ static void cpu_dot(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, in
 }
 
 static void cpu_frequency_scale(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
-                                const int64_t *begin, int64_t segments, const int64_t *feature,
-                                const int *by_freq, void *scale) {
-  BY_DTYPE(frequency_scale, begin, segments, feature, by_freq, scale);
+                                const int64_t *begin, int64_t segments, const int64_t *order,
+                                const int64_t *feature, const int *by_freq, void *scale) {
+  BY_DTYPE(frequency_scale, begin, segments, order, feature, by_freq, scale);
 }
 
 static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *rows,

@@ -16,7 +16,10 @@ sbag_code_t kernel_buffer_reserve(kernel_t *kernel, kernel_buffer_t *buffer, siz
    */
   kernel_buffer_free(kernel, buffer);
   size_t wanted = bytes;
-  size_t headroom = bytes < (1u << 20) ? bytes / 2 + 4096 : bytes / 4;
+  /* The larger a batch, the less its parts vary. */
+  size_t headroom = bytes < ((size_t)1 << 20)   ? bytes / 2 + 4096
+                    : bytes < ((size_t)1 << 26) ? bytes / 8
+                                                : bytes / 32;
   if (__builtin_add_overflow(bytes, headroom, &wanted)) wanted = bytes;
   SBAG_TRY(kernel->ops->alloc(kernel, buffer->kind, wanted, what, &buffer->data, status));
   buffer->bytes = wanted;

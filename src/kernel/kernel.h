@@ -80,8 +80,10 @@ typedef struct reduce_task {
   int64_t dim;
   int64_t segment_begin, segment_end; /* segments of `begin` to do */
   const int64_t *begin; /* [segment_end + 1] first term of a segment; NULL: segment s is the one term s */
-  const int64_t *term;  /* [terms] vector index; its vector is at src + term * stride */
-  int64_t stride;       /* elements: the dim where terms are rows, 1 where they are vector offsets */
+  const int64_t
+      *order; /* NULL, or [terms]: the i-th term's entries stand at order[i] in the arrays by term below */
+  const int64_t *term; /* [terms] vector index; its vector is at src + term * stride */
+  int64_t stride;      /* elements: the dim where terms are rows, 1 where they are vector offsets */
   const void *src;
   const void *scale; /* NULL, or [terms] of the dtype */
   const int64_t *
@@ -103,6 +105,7 @@ typedef struct reduce_task {
 
 /* ---- distinct keys ---- */
 
+/* `distinct` may be `key` (which is then overwritten), `begin` may be `scratch` (where it is not wanted). */
 typedef struct unique_request {
   int64_t count;
   const int64_t *key; /* [count] not negative */
@@ -241,10 +244,12 @@ struct kernel_ops {
   void (*dot)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, int64_t dim, int64_t count,
               const void *left, const int64_t *left_at, const void *right, const int64_t *right_at,
               int64_t right_stride, void *dot);
-  /* scale[i] /= the number of terms of i's feature in i's segment, where by_freq[feature] (host) is set.
-   * Terms of one feature are neighbours within a segment. */
+  /* Terms in groups: the i-th is item order[i], segments are ranges of i. An item's scale is divided by the
+   * number of items of its feature in its segment, where by_freq[feature] (host) is set. Items of one feature
+   * are neighbours within a segment. */
   void (*frequency_scale)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const int64_t *begin,
-                          int64_t segments, const int64_t *feature, const int *by_freq, void *scale);
+                          int64_t segments, const int64_t *order, const int64_t *feature, const int *by_freq,
+                          void *scale);
   /* Adds the sum of squares of each of `count` rows [count][dim] to *sum, exactly, so that it does not depend
    * on which rank has a row; a row whose sum is not finite counts in *non_finite instead. Both host. */
   void (*norm_squared)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *rows,

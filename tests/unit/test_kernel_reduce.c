@@ -333,6 +333,30 @@ START_TEST(grad_terms_say_where_and_how_much) {
 }
 END_TEST
 
+/* A random order of `count` items. */
+static int64_t *draw_order(kernel_case_t *c, draw_t *draw, int64_t count) {
+  int64_t *order = arena_ints(&c->arena, count);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t j = draw_between(draw, 0, i);
+    order[i] = order[j];
+    order[j] = i;
+  }
+  return order;
+}
+
+/* What stood at i stands at order[i]. */
+static int64_t *spread_ints(kernel_case_t *c, const int64_t *order, const int64_t *from, int64_t count) {
+  int64_t *to = arena_ints(&c->arena, count);
+  for (int64_t i = 0; i < count; i++) to[order[i]] = from[i];
+  return to;
+}
+
+static double *spread_reals(kernel_case_t *c, const int64_t *order, const double *from, int64_t count) {
+  double *to = arena_doubles(&c->arena, count);
+  for (int64_t i = 0; i < count; i++) to[order[i]] = from[i];
+  return to;
+}
+
 START_TEST(frequencies_are_by_row_and_feature) {
   enum { FEATURES = 4 };
   static const int by_freq[FEATURES] = {1, 0, 1, 0};
@@ -353,10 +377,51 @@ START_TEST(frequencies_are_by_row_and_feature) {
         for (int64_t j = begin[r]; j < begin[r + 1]; j++) same += feature[j] == feature[i];
         wanted[i] = kernel_round(dtype, by_freq[feature[i]] ? scale[i] / same : scale[i]);
       }
-    void *device = kernel_put_real(&c, dtype, scale, count);
-    c.ops->frequency_scale(c.kernel, NULL, dtype, kernel_put_ints(&c, begin, rows + 1), rows,
-                           kernel_put_ints(&c, feature, count), by_freq, device);
-    check_reals("scale", kernel_get_real(&c, dtype, device, count), wanted, count);
+    int64_t *order = draw_order(&c, &draw, count);
+    void *device = kernel_put_real(&c, dtype, spread_reals(&c, order, scale, count), count);
+    c.ops->frequency_scale(
+        c.kernel, NULL, dtype, kernel_put_ints(&c, begin, rows + 1), rows, kernel_put_ints(&c, order, count),
+        kernel_put_ints(&c, spread_ints(&c, order, feature, count), count), by_freq, device);
+    check_reals("scale", kernel_get_real(&c, dtype, device, count), spread_reals(&c, order, wanted, count),
+                count);
+    kernel_case_close(&c);
+  }
+}
+END_TEST
+
+/* The same terms in other places, found by their order, give the same bits. */
+START_TEST(terms_may_stand_in_any_order) {
+  enum { DIM = 3, VECTORS = 20 };
+  for (uint64_t number = 0; number < ROUNDS; number++) {
+    kernel_case_t c;
+    sbag_dtype_t dtype = open_case(&c, _i);
+    draw_t draw = draw_start(7, number);
+    int64_t segments = draw_between(&draw, 0, 10), *begin = kernel_draw_segments(&c, &draw, segments, 8);
+    int64_t count = begin[segments], *term = arena_ints(&c.arena, count),
+            *order = draw_order(&c, &draw, count);
+    double *scale = kernel_draw_values(&c, &draw, count), *src = kernel_draw_values(&c, &draw, VECTORS * DIM);
+    for (int64_t i = 0; i < count; i++) term[i] = draw_below(&draw, VECTORS);
+    reduce_task_t task = {.op = number % 2 == 0 ? REDUCE_SUM : REDUCE_MAX,
+                          .dim = DIM,
+                          .segment_end = segments,
+                          .begin = kernel_put_ints(&c, begin, segments + 1),
+                          .term = kernel_put_ints(&c, term, count),
+                          .stride = DIM,
+                          .src = kernel_put_real(&c, dtype, src, VECTORS * DIM),
+                          .scale = number % 2 == 0 ? kernel_put_real(&c, dtype, scale, count) : NULL,
+                          .out_stride = DIM};
+    reduce_task_t spread = task;
+    double *zeros = arena_doubles(&c.arena, segments * DIM);
+    task.out = kernel_put_real(&c, dtype, zeros, segments * DIM);
+    spread.out = kernel_put_real(&c, dtype, zeros, segments * DIM);
+    spread.order = kernel_put_ints(&c, order, count);
+    spread.term = kernel_put_ints(&c, spread_ints(&c, order, term, count), count);
+    if (task.scale != NULL)
+      spread.scale = kernel_put_real(&c, dtype, spread_reals(&c, order, scale, count), count);
+    c.ops->reduce(c.kernel, NULL, dtype, &task, 1);
+    c.ops->reduce(c.kernel, NULL, dtype, &spread, 1);
+    check_reals("out", kernel_get_real(&c, dtype, spread.out, segments * DIM),
+                kernel_get_real(&c, dtype, task.out, segments * DIM), segments * DIM);
     kernel_case_close(&c);
   }
 }
@@ -398,6 +463,7 @@ Suite *kernel_reduce_suite(void) {
   tcase_add_loop_test(test_case, partial_maxima_combine_in_any_order, 0, cases);
   tcase_add_loop_test(test_case, grad_terms_say_where_and_how_much, 0, cases);
   tcase_add_loop_test(test_case, frequencies_are_by_row_and_feature, 0, cases);
+  tcase_add_loop_test(test_case, terms_may_stand_in_any_order, 0, cases);
   tcase_add_loop_test(test_case, dot_products_of_vectors_and_rows, 0, cases);
   suite_add_tcase(suite, test_case);
   return suite;
