@@ -132,6 +132,15 @@ SBAG_API sbag_code_t sbag_collection_write_state(sbag_collection_h collection, i
                                                  const int64_t *rows, int64_t count, const void *values,
                                                  sbag_status_t *status);
 
+/* The updates that a table has made: what Adam's bias correction and every other rule that knows the step
+ * counts by. -1 for a table that is not there. Not collective. */
+SBAG_API int64_t sbag_collection_step_count(sbag_collection_h collection, int table);
+/* Sets it, the same on all ranks (checked), after all pending updates of lagging rows have been applied. With
+ * the rows, all states and this number written, a collection goes on as the one they were read from: on the
+ * same number of ranks to the bit. */
+SBAG_API sbag_code_t sbag_collection_set_step_count(sbag_collection_h collection, int table,
+                                                    int64_t step_count, sbag_status_t *status);
+
 /* The rank that owns a row and its place in that rank's shard. Not collective. */
 SBAG_API sbag_code_t sbag_collection_locate(sbag_collection_h collection, int table, int64_t row, int *rank,
                                             int64_t *local_row, sbag_status_t *status);

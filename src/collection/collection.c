@@ -249,6 +249,47 @@ sbag_code_t sbag_collection_write_state(sbag_collection_h collection, int table,
                              status);
 }
 
+int64_t sbag_collection_step_count(sbag_collection_h collection, int table) {
+  if (table < 0 || table >= collection->table_count) return -1;
+  return collection->store->tables[table].step;
+}
+
+static sbag_code_t check_step_count(sbag_collection_h c, int table, int64_t step_count,
+                                    sbag_status_t *status) {
+  SBAG_TRY(check_table_index(c, table, status));
+  if (step_count >= 0) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT, "table '%s': %lld updates; it must be 0 or more",
+                    c->store->tables[table].name, (long long)step_count);
+}
+
+/* Rows would differ without a word where the ranks' numbers do. */
+static sbag_code_t same_step_count(sbag_collection_h c, int table, int64_t step_count,
+                                   sbag_status_t *status) {
+  int64_t *range = c->norm;
+  range[0] = table;
+  range[1] = step_count;
+  range[2] = -range[0];
+  range[3] = -range[1];
+  SBAG_TRY(comm_allreduce(c->context->comm, range, 4, COMM_I64, COMM_MAX, "step count", status));
+  if (range[0] == -range[2] && range[1] == -range[3]) return SBAG_OK;
+  return status_set(
+      status, SBAG_ERR_ARGUMENT,
+      "set_step_count: table %d and %lld updates here, others on another rank; they must be equal", table,
+      (long long)step_count);
+}
+
+sbag_code_t sbag_collection_set_step_count(sbag_collection_h collection, int table, int64_t step_count,
+                                           sbag_status_t *status) {
+  comm_t *comm = collection->context->comm;
+  sbag_status_t own; /* agreement needs the message even where the caller wants none */
+  status_clear(&own);
+  sbag_code_t code = comm_agree(comm, check_step_count(collection, table, step_count, &own), &own);
+  if (code == SBAG_OK) code = comm_agree(comm, same_step_count(collection, table, step_count, &own), &own);
+  if (code == SBAG_OK) code = store_set_step_count(collection->store, table, step_count, &own);
+  if (code != SBAG_OK && status != NULL) *status = own;
+  return code;
+}
+
 sbag_code_t sbag_collection_locate(sbag_collection_h collection, int table, int64_t row, int *rank,
                                    int64_t *local_row, sbag_status_t *status) {
   SBAG_TRY(check_table_index(collection, table, status));

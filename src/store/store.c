@@ -202,15 +202,28 @@ sbag_code_t store_catch_up(store_t *store, int table, const int64_t *rows, int64
   return SBAG_OK;
 }
 
-/* When the log of learning rates is full all rows are brought to the present and the log starts anew: that
- * bounds the log and the length of any one row's catching up. */
-static sbag_code_t roll_log(store_t *store, int table, sbag_status_t *status) {
+/* All rows are brought to the present and the log of learning rates starts anew. */
+static sbag_code_t restart_log(store_t *store, int table, sbag_status_t *status) {
   store_table_t *t = &store->tables[table];
-  if (t->step - t->epoch_step < OPTIMIZER_LR_LOG) return SBAG_OK;
-  SBAG_TRY(store_catch_up(store, table, NULL, 0, status));
-  memset(t->last_step, 0, (size_t)t->local_rows * sizeof *t->last_step);
+  if (t->last_step != NULL) {
+    SBAG_TRY(store_catch_up(store, table, NULL, 0, status));
+    memset(t->last_step, 0, (size_t)t->local_rows * sizeof *t->last_step);
+  }
   t->epoch_step = t->step;
   return SBAG_OK;
+}
+
+sbag_code_t store_set_step_count(store_t *store, int table, int64_t step_count, sbag_status_t *status) {
+  SBAG_TRY(restart_log(store, table, status));
+  store->tables[table].step = store->tables[table].epoch_step = step_count;
+  return SBAG_OK;
+}
+
+/* That the log starts anew when it is full bounds it and the length of any one row's catching up. */
+static sbag_code_t roll_log(store_t *store, int table, sbag_status_t *status) {
+  const store_table_t *t = &store->tables[table];
+  if (t->step - t->epoch_step < OPTIMIZER_LR_LOG) return SBAG_OK;
+  return restart_log(store, table, status);
 }
 
 sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,

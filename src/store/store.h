@@ -59,6 +59,10 @@ optimizer_rows_t store_optimizer_rows(const store_t *store, int table);
 sbag_code_t store_catch_up(store_t *store, int table, const int64_t *rows, int64_t count,
                            sbag_status_t *status);
 
+/* Every row is brought up to date, and the table counts its updates from `step_count` on: what a shard whose
+ * rows and states were loaded needs, so that it goes on as the one that was saved. */
+sbag_code_t store_set_step_count(store_t *store, int table, int64_t step_count, sbag_status_t *status);
+
 /* One update of `count` distinct local rows with merged gradients [count][dim]; every rank calls it for every
  * table, also with count 0, so that steps are counted alike. touched: see optimizer_update_t. */
 sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,

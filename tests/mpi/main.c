@@ -23,6 +23,7 @@ Suite *metrics_suite(void);
 Suite *model_suite(void);
 Suite *property_suite(void);
 Suite *refusals_suite(void);
+Suite *resume_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -33,7 +34,7 @@ static const entry_t entries[] = {
     {"checkpoint", checkpoint_suite}, {"collection", collection_suite}, {"comm", comm_suite},
     {"contract", contract_suite},     {"examples", examples_suite},     {"exchange", exchange_suite},
     {"init_file", init_file_suite},   {"metrics", metrics_suite},       {"model", model_suite},
-    {"property", property_suite},     {"refusals", refusals_suite},
+    {"property", property_suite},     {"refusals", refusals_suite},     {"resume", resume_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };

@@ -333,6 +333,29 @@ START_TEST(catching_up_is_by_row) {
 }
 END_TEST
 
+/* Rows that lag are brought to the present first, by the log that then ends. */
+START_TEST(a_step_count_is_set) {
+  sbag_table_options_t table = sbag_table_options_default("table", 8, 1);
+  int64_t rows[] = {0, 1, 2, 3};
+  double grad[] = {1, 1, 1, 1}, before[4];
+  table.optimizer.momentum = 0.5;
+  shelf_t shelf = open_shelf(&table, 1, 0, SBAG_F64, 1);
+  const store_table_t *made = &shelf.store->tables[0];
+  const double *weight = made->weight;
+  must(store_update(shelf.store, 0, 1, 1, rows, NULL, grad, 4, &failure));
+  must(store_update(shelf.store, 0, 1, 1, NULL, NULL, NULL, 0, &failure));
+  memcpy(before, weight, sizeof before);
+  must(store_set_step_count(shelf.store, 0, 100, &failure));
+  ck_assert(made->step == 100 && made->epoch_step == 100);
+  for (int i = 0; i < 4; i++) ck_assert(is(weight[i], before[i] - 0.5));
+  must(store_update(shelf.store, 0, 2, 1, NULL, NULL, NULL, 0, &failure));
+  ck_assert(made->step == 101 && made->epoch_step == 100 && is(made->lr_log[0], 2));
+  must(store_catch_up(shelf.store, 0, NULL, 0, &failure));
+  for (int i = 0; i < 4; i++) ck_assert(is(weight[i], before[i] - 1));
+  close_shelf(&shelf);
+}
+END_TEST
+
 /* ---- what is announced ---- */
 
 static void check_changed(const store_table_t *table, const int64_t *rows, int64_t count) {
@@ -465,6 +488,7 @@ Suite *store_suite(void) {
   tcase_add_loop_test(test_case, lagging_rows_are_those_of_every_step, 0, 3);
   tcase_add_test(test_case, the_log_rolls_over_when_full);
   tcase_add_test(test_case, catching_up_is_by_row);
+  tcase_add_test(test_case, a_step_count_is_set);
   tcase_add_test(test_case, mirrors_hear_of_every_write);
   tcase_add_test(test_case, an_update_that_cannot_be_announced_is_not_made);
   tcase_add_test(test_case, renorm_is_by_the_tables_own_norm);
