@@ -143,7 +143,9 @@ int job_run(const char *command, const options_t *options, const char *config, j
   int exit_code = EXIT_OTHER;
   if (start(command, options, &job, &status) == SBAG_OK) {
     exit_code = EXIT_USAGE;
-    if (load_settings(&job, config, options, &settings, &status) == SBAG_OK) {
+    if (config == NULL) {
+      exit_code = body(&job, NULL, options, &status);
+    } else if (load_settings(&job, config, options, &settings, &status) == SBAG_OK) {
       exit_code = body(&job, &settings, options, &status);
       settings_clear(&settings);
     }

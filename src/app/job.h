@@ -26,12 +26,14 @@ int job_speaks_early(void);
 /* Collective: the context of the run, by its settings. */
 sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *status);
 
-/* What a command does once its config is read. Returns the exit code, with the message in *status. */
+/* What a command does once its config is read; settings is NULL for a command without one. Returns the exit
+ * code, with the message in *status. */
 typedef int (*job_body_t)(job_t *job, const settings_t *settings, const options_t *options,
                           sbag_status_t *status);
 
-/* A whole command: start, config, body, end. If it fails rank 0 prints the message; where ranks cannot reach
- * each other any more, the lowest one that still runs prints it and ends all. Returns the exit code. */
+/* A whole command: start, config (none if it is NULL), body, end. If it fails rank 0 prints the message;
+ * where ranks cannot reach each other any more, the lowest one that still runs prints it and ends all.
+ * Returns the exit code. */
 int job_run(const char *command, const options_t *options, const char *config, job_body_t body);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const command_t *const commands[] = {&command_train, &command_eval, &command_plan};
+static const command_t *const commands[] = {&command_train, &command_eval, &command_plan, &command_ckpt};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {
@@ -45,6 +45,26 @@ static int run(const command_t *command, int argc, char **argv) {
   return EXIT_DONE;
 }
 
+/* As `shardbag ckpt ls ...`: the part's name is the whole of it, "ckpt ls". */
+static int run_part(const command_t *command, int argc, char **argv) {
+  const char *word = argc > 1 ? argv[1] : "";
+  size_t prefix = strlen(command->name) + 1;
+  if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+    if (!job_speaks_early()) return EXIT_DONE;
+    printf("Usage: shardbag %s %s\n\n%s\n\n", command->name, command->arguments, command->summary);
+    for (const command_t *const *part = command->parts; *part != NULL; part++)
+      printf("  %-8s %s\n", (*part)->name + prefix, (*part)->summary);
+    printf("\nshardbag %s PART --help tells more.\n%s", command->name, command->details);
+    return EXIT_DONE;
+  }
+  for (const command_t *const *part = command->parts; *part != NULL; part++)
+    if (strcmp(word, (*part)->name + prefix) == 0) return run(*part, argc - 1, argv + 1);
+  char message[256];
+  snprintf(message, sizeof message, "shardbag %s: there is no '%.64s'; see shardbag %s --help", command->name,
+           word, command->name);
+  return refuse(message);
+}
+
 int main(int argc, char **argv) {
   if (argc < 2) return refuse("shardbag: a command is missing; see shardbag --help");
   const char *word = argv[1];
@@ -57,6 +77,8 @@ int main(int argc, char **argv) {
     return EXIT_DONE;
   }
   for (int i = 0; i < COMMANDS; i++)
-    if (strcmp(word, commands[i]->name) == 0) return run(commands[i], argc - 1, argv + 1);
+    if (strcmp(word, commands[i]->name) == 0)
+      return commands[i]->parts != NULL ? run_part(commands[i], argc - 1, argv + 1)
+                                        : run(commands[i], argc - 1, argv + 1);
   return refuse_command(word);
 }

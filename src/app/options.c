@@ -26,7 +26,9 @@ static const option_entry_t entries[] = {
      "auto, bar, plain or none (auto: a bar on a terminal, not under mpirun)"},
     {OPTION_TIMEOUT, "timeout", "SECONDS",
      "give up on a rank that is silent for so long; 0 waits for ever (60)"},
-    {OPTION_RANKS, "ranks", "N", "plan for N ranks instead of those launched"}};
+    {OPTION_RANKS, "ranks", "N", "plan for N ranks instead of those launched"},
+    {OPTION_TABLE, "table", "NAME", "a table, or an array by its whole name, instead of all"},
+    {OPTION_ROWS, "rows", "A:B", "its rows from A up to and without B"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
 
 void options_print_help(const command_t *command) {
@@ -84,6 +86,19 @@ static sbag_code_t take_number(const command_t *command, const char *name, const
   return refuse(command, status, what, word);
 }
 
+static sbag_code_t take_rows(const command_t *command, const char *word, options_t *options,
+                             sbag_status_t *status) {
+  char *middle = NULL, *end = NULL;
+  errno = 0;
+  long long first = strtoll(word, &middle, 10), last = 0;
+  if (middle != word && *middle == ':') last = strtoll(middle + 1, &end, 10);
+  if (end == NULL || end == middle + 1 || *end != '\0' || errno != 0 || first < 0 || last < first)
+    return refuse(command, status, "--rows is A:B with 0 <= A <= B, not", word);
+  options->rows[0] = first;
+  options->rows[1] = last;
+  return SBAG_OK;
+}
+
 static sbag_code_t take_option(const command_t *command, const option_entry_t *entry, const char *value,
                                options_t *options, sbag_status_t *status) {
   double number = 0;
@@ -109,6 +124,11 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     if (number != floor(number)) return refuse(command, status, "--ranks is an integer, not", value);
     options->ranks = (int64_t)number;
     break;
+  case OPTION_TABLE:
+    options->table = value;
+    break;
+  case OPTION_ROWS:
+    return take_rows(command, value, options, status);
   default:
     options->help = 1;
   }
@@ -147,7 +167,7 @@ sbag_code_t options_parse(const command_t *command, int argc, char **argv, optio
   for (int i = 0; i < ENTRIES; i++)
     longs[i] = (struct option){.name = entries[i].name,
                                .has_arg = entries[i].value != NULL ? required_argument : no_argument};
-  *options = (options_t){.timeout_s = -1, .progress = progress_auto()};
+  *options = (options_t){.timeout_s = -1, .progress = progress_auto(), .rows = {-1, -1}};
   opterr = 0; /* one line, ours */
   for (;;) {
     int index = -1;

@@ -15,7 +15,9 @@ typedef enum option_bit {
   OPTION_TIMEOUT = 4,
   OPTION_PROGRESS = 8,
   OPTION_HELP_CONFIG = 16,
-  OPTION_RANKS = 32
+  OPTION_RANKS = 32,
+  OPTION_TABLE = 64,
+  OPTION_ROWS = 128
 } option_bit_t;
 
 typedef struct options {
@@ -25,7 +27,9 @@ typedef struct options {
   const char *json; /* NULL: none */
   double timeout_s; /* negative: the library's default */
   journal_progress_t progress;
-  int64_t ranks; /* plan: 0 = those launched */
+  int64_t ranks;     /* plan: 0 = those launched */
+  const char *table; /* ckpt: NULL = all */
+  int64_t rows[2];   /* ckpt: first and end; {-1, -1} = all */
   int help, help_config;
 } options_t;
 
@@ -35,6 +39,7 @@ typedef struct command {
   int options;                          /* option_bit_t */
   const char *details;                  /* the end of --help */
   int (*run)(const options_t *options); /* the exit code */
+  const struct command *const *parts;   /* in place of run: its own commands, NULL behind the last */
 } command_t;
 
 /* argv[0] is the command's name. An error is one line without a line end. */
