@@ -141,6 +141,16 @@ SBAG_API int64_t sbag_collection_step_count(sbag_collection_h collection, int ta
 SBAG_API sbag_code_t sbag_collection_set_step_count(sbag_collection_h collection, int table,
                                                     int64_t step_count, sbag_status_t *status);
 
+/* The same for consecutive rows [first_row, first_row + count), each rank its own range, also none; state -1
+ * is the weight. Takes no memory that grows with count; for tables in blocks rows move without any other
+ * copy. Ranges that ranks write must not overlap. */
+SBAG_API sbag_code_t sbag_collection_read_range(sbag_collection_h collection, int table, int state,
+                                                int64_t first_row, int64_t count, void *values,
+                                                sbag_status_t *status);
+SBAG_API sbag_code_t sbag_collection_write_range(sbag_collection_h collection, int table, int state,
+                                                 int64_t first_row, int64_t count, const void *values,
+                                                 sbag_status_t *status);
+
 /* The rank that owns a row and its place in that rank's shard. Not collective. */
 SBAG_API sbag_code_t sbag_collection_locate(sbag_collection_h collection, int table, int64_t row, int *rank,
                                             int64_t *local_row, sbag_status_t *status);

@@ -249,6 +249,33 @@ sbag_code_t sbag_collection_write_state(sbag_collection_h collection, int table,
                              status);
 }
 
+/* The array of a weight (state -1) or a state, and its values a row. */
+static sbag_code_t find_array(sbag_collection_h c, int table, int state, void **base, int64_t *width,
+                              sbag_status_t *status) {
+  SBAG_TRY(check_table_index(c, table, status));
+  if (state != -1) SBAG_TRY(check_state_index(c, table, state, status));
+  const store_table_t *t = &c->store->tables[table];
+  *base = state == -1 ? t->weight : t->states[state];
+  *width = state == -1 ? t->dim : sbag_collection_state_width(c, table, state);
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_collection_read_range(sbag_collection_h collection, int table, int state, int64_t first_row,
+                                       int64_t count, void *values, sbag_status_t *status) {
+  void *base;
+  int64_t width;
+  SBAG_TRY(find_array(collection, table, state, &base, &width, status));
+  return exchange_read_range(collection->exchange, table, base, width, first_row, count, values, status);
+}
+
+sbag_code_t sbag_collection_write_range(sbag_collection_h collection, int table, int state, int64_t first_row,
+                                        int64_t count, const void *values, sbag_status_t *status) {
+  void *base;
+  int64_t width;
+  SBAG_TRY(find_array(collection, table, state, &base, &width, status));
+  return exchange_write_range(collection->exchange, table, base, width, first_row, count, values, status);
+}
+
 int64_t sbag_collection_step_count(sbag_collection_h collection, int table) {
   if (table < 0 || table >= collection->table_count) return -1;
   return collection->store->tables[table].step;

@@ -5,31 +5,15 @@
 
 #include <stdio.h>
 
-/* A block's row numbers and keys take more than its values where rows are narrow: so many rows at a time. */
-enum { BLOCK_ROWS = 1 << 18 };
-
 typedef struct load {
   sbag_collection_h collection;
   int table;
-  int64_t *rows; /* [capacity] numbers of a block's rows */
-  int64_t capacity;
 } load_t;
 
 static sbag_code_t take_block(void *user, int64_t first_row, int64_t rows, const void *data,
                               sbag_status_t *status) {
-  load_t *load = user;
-  kernel_t *k = load->collection->context->kernel;
-  if (rows > load->capacity)
-    return status_set(status, SBAG_ERR_STATE, "init_file: a block of %lld rows, %lld expected at most",
-                      (long long)rows, (long long)load->capacity);
-  k->ops->fill_i64(k, NULL, load->rows, rows, first_row, 1);
-  return sbag_collection_write_rows(load->collection, load->table, load->rows, rows, data, status);
-}
-
-static int64_t block_bytes(const struct sbag_collection *c, const store_table_t *table) {
-  int64_t row_bytes = table->dim * (int64_t)kernel_dtype_bytes(c->options.dtype);
-  int64_t most = (int64_t)16 << 20;
-  return row_bytes > most / BLOCK_ROWS ? most : row_bytes * BLOCK_ROWS;
+  const load_t *load = user;
+  return sbag_collection_write_range(load->collection, load->table, -1, first_row, rows, data, status);
 }
 
 static sbag_code_t read_table(load_t *load, const sbag_table_options_t *options, checkpoint_reader_t *reader,
@@ -42,7 +26,6 @@ static sbag_code_t read_table(load_t *load, const sbag_table_options_t *options,
   const int64_t shape[2] = {table->rows, table->dim};
   SBAG_TRY(checkpoint_expect(reader, dataset, c->options.dtype == SBAG_F64 ? CHECKPOINT_F64 : CHECKPOINT_F32,
                              2, shape, status));
-  checkpoint_reader_set_chunk(reader, block_bytes(c, table));
   return checkpoint_read_array(reader, dataset, take_block, load, status);
 }
 
@@ -59,18 +42,9 @@ static sbag_code_t load_table(load_t *load, const sbag_table_options_t *options,
 
 sbag_code_t collection_init_files(sbag_collection_h collection, const sbag_table_options_t *tables,
                                   sbag_status_t *status) {
-  mem_t *mem = collection->context->mem;
-  load_t load = {.collection = collection, .capacity = BLOCK_ROWS};
-  sbag_code_t code = SBAG_OK;
-  for (int t = 0; t < collection->table_count && code == SBAG_OK; t++) {
-    if (tables[t].init_file == NULL) continue;
-    void *rows = NULL;
-    load.table = t;
-    code = mem_alloc(mem, BLOCK_ROWS * sizeof *load.rows, "init_file: row numbers", &rows, status);
-    code = comm_agree(collection->context->comm, code, status);
-    load.rows = rows;
-    if (code == SBAG_OK) code = load_table(&load, &tables[t], status);
-    mem_free(mem, rows);
+  for (int t = 0; t < collection->table_count; t++) {
+    load_t load = {.collection = collection, .table = t};
+    if (tables[t].init_file != NULL) SBAG_TRY(load_table(&load, &tables[t], status));
   }
-  return code;
+  return SBAG_OK;
 }

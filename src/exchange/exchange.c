@@ -46,6 +46,7 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
   x->transfer_counts = take(&a, 4 * (int64_t)(x->ranks + 1) * (x->tables + 2), sizeof(int64_t));
   x->transfer_send = take(&a, x->ranks, sizeof *x->transfer_send);
   x->transfer_recv = take(&a, x->ranks, sizeof *x->transfer_recv);
+  x->range_rows.kind = MEMORY_DEVICE;
   for (int b = 0; b < TRANSFER_BUFFERS; b++) x->transfer[b].kind = MEMORY_DEVICE;
   if (a.code != SBAG_OK) {
     exchange_destroy(&x);
@@ -72,6 +73,7 @@ void exchange_destroy(exchange_t **exchange) {
   mem_free(mem, x->transfer_counts);
   mem_free(mem, x->transfer_send);
   mem_free(mem, x->transfer_recv);
+  kernel_buffer_free(x->c.kernel, &x->range_rows);
   for (int b = 0; b < TRANSFER_BUFFERS; b++) kernel_buffer_free(x->c.kernel, &x->transfer[b]);
   mem_free(mem, x);
   *exchange = NULL;

@@ -18,6 +18,7 @@ struct exchange {
   sbag_mode_t *mode; /* [features] */
   int *by_freq;      /* [features] */
   int64_t next_id;
+  kernel_buffer_t range_rows;                 /* of range.c */
   kernel_buffer_t transfer[TRANSFER_BUFFERS]; /* of transfer.c and mirror.c */
   int64_t *transfer_counts;                   /* [4 * (ranks + 1) * (tables + 2)] host */
   comm_part_t *transfer_send, *transfer_recv; /* [ranks] */

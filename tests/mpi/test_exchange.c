@@ -152,6 +152,54 @@ static void check_mirror(rig_t *rig) {
   }
 }
 
+enum { RANGE_ROWS = 40, RANGE_DIM = 4 }; /* the rig's first table */
+
+static void check_range_reads(rig_t *rig, draw_t *draw, int state) {
+  double range[RANGE_ROWS * RANGE_DIM], listed[RANGE_ROWS * RANGE_DIM];
+  int64_t rows[RANGE_ROWS], first = draw_between(draw, 0, RANGE_ROWS);
+  int64_t count = draw_between(draw, 0, RANGE_ROWS - first);
+  for (int64_t i = 0; i < count; i++) rows[i] = first + i;
+  rig_must(sbag_collection_read_range(rig->collection, 0, state, first, count, range, &rig_failure));
+  if (state < 0)
+    rig_must(sbag_collection_read_rows(rig->collection, 0, rows, count, listed, &rig_failure));
+  else
+    rig_must(sbag_collection_read_state(rig->collection, 0, state, rows, count, listed, &rig_failure));
+  ck_assert(count == 0 || memcmp(range, listed, (size_t)count * RANGE_DIM * sizeof *range) == 0);
+}
+
+/* Each rank writes its share; the mirrors, where there are some, must hear of it. */
+static void check_range_writes(rig_t *rig) {
+  double values[RANGE_ROWS * RANGE_DIM], out[RANGE_ROWS * RANGE_DIM];
+  int64_t first = RANGE_ROWS * rig->rank / rig->size, end = RANGE_ROWS * (rig->rank + 1) / rig->size;
+  for (int64_t i = 0; i < (end - first) * RANGE_DIM; i++) values[i] = (double)(first * RANGE_DIM + i);
+  rig_must(sbag_collection_write_range(rig->collection, 0, -1, first, end - first, values, &rig_failure));
+  rig_must(sbag_collection_read_range(rig->collection, 0, -1, 0, RANGE_ROWS, out, &rig_failure));
+  for (int64_t i = 0; i < RANGE_ROWS * RANGE_DIM; i++) ck_assert_double_eq(out[i], (double)i);
+}
+
+START_TEST(ranges_are_the_rows_they_name) {
+  rig_options_t options = rig_options_default();
+  rig_batch_t batch;
+  rig_t rig;
+  options.layout = (sbag_layout_t)(_i % 3);
+  options.replicated = _i / 3;
+  options.optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAM);
+  rig_open(&rig, &options);
+  draw_t draw = draw_start(31, (uint64_t)rig.rank);
+  rig_draw(&rig, &batch, 1, 30, 1);
+  rig_train(&rig, &batch, 0);
+  for (int round = 0; round < 30; round++) check_range_reads(&rig, &draw, round % 3 - 1);
+  check_range_writes(&rig);
+  double value[RANGE_DIM];
+  int bad = rig.rank == rig.size - 1; /* one rank's mistake is an error on all */
+  sbag_code_t code =
+      sbag_collection_read_range(rig.collection, 0, -1, bad ? RANGE_ROWS : 0, 1, value, &rig_failure);
+  ck_assert_int_eq(code, SBAG_ERR_ARGUMENT);
+  ck_assert(strstr(rig_failure.message, "rows 40 and 1 more") != NULL);
+  rig_close(&rig);
+}
+END_TEST
+
 /* Also where the optimizer moves rows that are not looked up. */
 START_TEST(mirrors_are_what_the_owners_hold) {
   rig_options_t options = rig_options_default();
@@ -314,6 +362,7 @@ Suite *exchange_suite(void) {
   Suite *suite = suite_create("exchange");
   TCase *test_case = tcase_create("exchange");
   tcase_add_loop_test(test_case, rows_and_states_of_any_rank, 0, 5);
+  tcase_add_loop_test(test_case, ranges_are_the_rows_they_name, 0, 6);
   tcase_add_loop_test(test_case, mirrors_are_what_the_owners_hold, 0, SBAG_OPT_COUNT + 1);
   tcase_add_loop_test(test_case, auto_moves_no_more_than_pools_or_rows, 0, 8);
   tcase_add_loop_test(test_case, chunks_of_any_size_give_the_same_bits, 0, 4);
