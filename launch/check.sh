@@ -131,6 +131,8 @@ check_scripts() {
     [ -x "$script" ] || continue
     step "app $(basename "$script" .sh)" 300 "$script" "$root/build"
   done
+  step "faults" 300 "$root/tests/fault/test_fault.sh" "$root/build" "$([ $full = 0 ] && echo 20 || echo 200)"
+  step "fuzz the checkpoint's gate" 900 "$root/tests/fault/fuzz.sh" "$([ $full = 0 ] && echo 20 || echo 600)"
   if ! /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
     skipped "tests/python: /usr/bin/python3 has no h5py"
     return
@@ -158,7 +160,7 @@ check_full() {
 }
 
 cd "$root" || exit 1
-install_packages "${build_packages[@]}" clang-14 python3 python3-numpy python3-h5py
+install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev python3 python3-numpy python3-h5py
 mkdir -p "$logs"
 check_release
 check_clang

@@ -1,7 +1,7 @@
-/* Writes what was declared. Rank 0 makes the HDF5 part, then every rank writes its rows at their offsets and
- * takes their checksums, then rank 0 adds the trailer and gives the file its name. The space is reserved
- * before the first row, and every step is agreed on, so that an error on one rank ends the commit on all. The
- * bytes of the file do not depend on the number of ranks. */
+/* Writes what was declared. Rank 0 makes the HDF5 part in memory and copies it, then every rank writes its
+ * rows at their offsets and takes their checksums, then rank 0 adds the trailer and gives the file its name.
+ * The space is reserved before the first row, and every step is agreed on, so that an error on one rank ends
+ * the commit on all. The bytes of the file do not depend on the number of ranks. */
 #include "checkpoint/checkpoint.h"
 
 #include "checkpoint/disk.h"
@@ -74,25 +74,50 @@ static sbag_code_t reserve(int file, const char *path, int64_t bytes, sbag_statu
                     (long long)bytes, strerror(reason));
 }
 
-static sbag_code_t open_temporary(commit_t *c, int flags, sbag_status_t *status) {
-  c->file = open(c->w->temporary, O_RDWR | O_CLOEXEC | flags, 0666);
-  c->made |= c->file >= 0 && comm_rank(c->w->comm) == 0;
+static sbag_code_t open_temporary(commit_t *c, sbag_status_t *status) {
+  int root = comm_rank(c->w->comm) == 0;
+  c->file = open(c->w->temporary, O_RDWR | O_CLOEXEC | (root ? O_CREAT | O_TRUNC : 0), 0666);
+  c->made = root && c->file >= 0;
   if (c->file >= 0) return SBAG_OK;
-  if (flags != 0)
-    return status_set(status, SBAG_ERR_IO, "checkpoint '%s': cannot be created: %s", c->w->temporary,
-                      strerror(errno));
-  return status_set(status, SBAG_ERR_IO, "checkpoint '%s': rank 0 made it, but here: %s", c->w->temporary,
-                    strerror(errno));
+  return status_set(status, SBAG_ERR_IO, "checkpoint '%s': %s: %s", c->w->temporary,
+                    root ? "cannot be created" : "rank 0 made it, but here", strerror(errno));
 }
 
-/* Whether there is room is known before HDF5 writes its first byte. H5Fcreate gives the space back. */
-static sbag_code_t make_hdf5(commit_t *c, sbag_status_t *status) {
+/* Copies what HDF5 wrote; the holes that it left for the rows stay as they are. */
+static sbag_code_t copy_hdf5(commit_t *c, int from, sbag_status_t *status) {
+  enum { BUFFER_BYTES = 64 << 10 };
+  const char *path = c->w->temporary;
+  void *buffer = NULL;
+  SBAG_TRY(mem_alloc(c->w->mem, BUFFER_BYTES, "checkpoint: head", &buffer, status));
+  sbag_code_t code = SBAG_OK;
+  off_t at = 0, end = 0;
+  while (code == SBAG_OK && (at = lseek(from, end, SEEK_DATA)) >= 0) {
+    end = lseek(from, at, SEEK_HOLE);
+    while (code == SBAG_OK && at < end) {
+      int64_t bytes = end - at < BUFFER_BYTES ? end - at : BUFFER_BYTES;
+      code = disk_read(from, path, at, bytes, buffer, status);
+      if (code == SBAG_OK) code = disk_write(c->file, path, at, bytes, buffer, status);
+      at += bytes;
+    }
+  }
+  if (code == SBAG_OK && errno != ENXIO) /* which says that only a hole is left */
+    code = status_set(status, SBAG_ERR_IO, "checkpoint '%s': what HDF5 wrote cannot be found: %s", path,
+                      strerror(errno));
+  mem_free(c->w->mem, buffer);
+  return code;
+}
+
+/* Rank 0. The whole length, trailer included, is reserved before the first byte is written. */
+static sbag_code_t make_file(commit_t *c, sbag_status_t *status) {
   checkpoint_writer_t *w = c->w;
-  SBAG_TRY(open_temporary(c, O_CREAT | O_TRUNC, status));
-  sbag_code_t code = reserve(c->file, w->temporary, hdf5_make_bound(w->items, w->count), status);
-  sbag_code_t closed = disk_close(&c->file, w->temporary, code == SBAG_OK ? status : NULL);
-  if (code == SBAG_OK) code = closed;
-  if (code == SBAG_OK) code = hdf5_make(w->temporary, w->items, w->count, &c->place, status);
+  int made = -1;
+  SBAG_TRY(hdf5_make(w->temporary, w->items, w->count, &c->place, &made, status));
+  sbag_code_t code = open_temporary(c, status);
+  if (code == SBAG_OK)
+    code = reserve(c->file, w->temporary, trailer_list_offset(c->place.bytes) + trailer_bytes(&c->trailer),
+                   status);
+  if (code == SBAG_OK) code = copy_hdf5(c, made, status);
+  (void)disk_close(&made, w->temporary, NULL); /* memory */
   return code;
 }
 
@@ -127,23 +152,17 @@ static sbag_code_t list_arrays(commit_t *c, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-/* All ranks know the offsets and have the file open; its whole length, trailer included, is reserved. */
+/* All ranks know the offsets and have the file open. */
 static sbag_code_t prepare(commit_t *c, sbag_status_t *status) {
   checkpoint_writer_t *w = c->w;
   int root = comm_rank(w->comm) == 0;
-  sbag_code_t code = list_arrays(c, status);
-  SBAG_TRY(comm_agree(w->comm, code, status));
-  if (root) code = make_hdf5(c, status);
-  SBAG_TRY(comm_agree(w->comm, code, status));
+  SBAG_TRY(comm_agree(w->comm, list_arrays(c, status), status));
+  SBAG_TRY(comm_agree(w->comm, root ? make_file(c, status) : SBAG_OK, status));
   SBAG_TRY(comm_broadcast(w->comm, c->place.offsets, w->count * (int64_t)sizeof(int64_t), 0,
                           "checkpoint: offsets", status));
   for (int64_t i = 0, next = 0; i < w->count; i++)
     if (w->items[i].key == NULL) c->trailer.arrays[next++].offset = c->place.offsets[i];
-  code = open_temporary(c, 0, status);
-  if (root && code == SBAG_OK)
-    code = reserve(c->file, w->temporary, trailer_list_offset(c->place.bytes) + trailer_bytes(&c->trailer),
-                   status);
-  return comm_agree(w->comm, code, status);
+  return comm_agree(w->comm, root ? SBAG_OK : open_temporary(c, status), status);
 }
 
 /* ---- the rows ---- */
@@ -223,7 +242,7 @@ static sbag_code_t write_trailer(commit_t *c, sbag_status_t *status) {
   int64_t at = trailer_list_offset(c->place.bytes), bytes = trailer_bytes(trailer);
   void *block = NULL;
   qsort(trailer->arrays, (size_t)trailer->count, sizeof *trailer->arrays, by_offset);
-  SBAG_TRY(gate_digest(w->mem, c->file, w->temporary, trailer, at, &trailer->digest, status));
+  SBAG_TRY(gate_digest(w->mem, c->file, w->temporary, trailer, at, -1, &trailer->digest, status));
   SBAG_TRY(mem_alloc(w->mem, (size_t)bytes, "checkpoint: trailer", &block, status));
   trailer_encode(trailer, at, block);
   sbag_code_t code = disk_write(c->file, w->temporary, at, bytes, block, status);
@@ -255,7 +274,10 @@ static sbag_code_t sync_folder(checkpoint_writer_t *w, sbag_status_t *status) {
   if (folder < 0)
     code = status_set(status, SBAG_ERR_IO, "checkpoint '%s': its folder cannot be opened: %s", w->path,
                       strerror(errno));
-  if (code == SBAG_OK) code = disk_sync(folder, block, status);
+  if (code == SBAG_OK) {
+    code = disk_sync(folder, block, status);
+    if (code != SBAG_OK) (void)status_prefix(status, "checkpoint '%s': its folder", w->path);
+  }
   (void)disk_close(&folder, block, NULL); /* nothing was written by it */
   mem_free(w->mem, block);
   return code;

@@ -1,40 +1,29 @@
-/* Makes a checkpoint's HDF5 file, by the plain driver on one rank: see hdf5_make.h. */
+/* Makes a checkpoint's HDF5 file, in memory, on one rank: see hdf5_make.h. */
 #include "checkpoint/hdf5_make.h"
 
 #include "checkpoint/hdf5_common.h"
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const int64_t alignment_bytes = (int64_t)1 << 20;
-static const int64_t object_bytes = 8 << 10; /* more than HDF5 spends on a dataset, group or attribute */
 
 typedef struct making {
-  const char *path;
+  const char *path, *in_memory; /* for messages, and for HDF5 */
   const layout_item_t *items;
   int64_t count;
   hid_t id;
   hdf5_place_t *place;
 } making_t;
 
-int64_t hdf5_make_bound(const layout_item_t *items, int64_t count) {
-  int64_t bytes = object_bytes;
-  for (int64_t i = 0; i < count; i++) {
-    bytes += object_bytes;
-    for (const char *at = items[i].name; *at != '\0'; at++) bytes += *at == '/' ? object_bytes : 0;
-    if (items[i].text != NULL) bytes += (int64_t)strlen(items[i].text);
-    if (items[i].key == NULL) {
-      int64_t data = layout_array_bytes(&items[i].array);
-      bytes += data + (data >= alignment_bytes ? alignment_bytes : 0);
-    }
-  }
-  return bytes;
-}
-
-/* Where large objects start. Locks are of no use under a temporary name, and not every parallel file system
- * has them. */
+/* Where large objects start. The stdio driver, because the others ask for the file's real path, which one in
+ * memory has not. */
 static hid_t access_list(void) {
   hid_t list = H5Pcreate(H5P_FILE_ACCESS);
   if (list >= 0 && H5Pset_alignment(list, (hsize_t)alignment_bytes, (hsize_t)alignment_bytes) >= 0 &&
-      H5Pset_file_locking(list, 0, 1) >= 0)
+      H5Pset_fapl_stdio(list) >= 0)
     return list;
   if (list >= 0) H5Pclose(list);
   return H5I_INVALID_HID;
@@ -134,7 +123,7 @@ static sbag_code_t create_all(making_t *file, sbag_status_t *status) {
   hid_t access = access_list(), links = link_list(), creation = dataset_list();
   sbag_code_t code = SBAG_OK;
   if (access >= 0 && links >= 0 && creation >= 0)
-    file->id = H5Fcreate(file->path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    file->id = H5Fcreate(file->in_memory, H5F_ACC_TRUNC, H5P_DEFAULT, access);
   if (file->id < 0) code = hdf5_failed(status, "checkpoint '%s': cannot be created", file->path);
   if (code == SBAG_OK) code = create_objects(file, links, creation, status);
   if (access >= 0) H5Pclose(access);
@@ -143,17 +132,36 @@ static sbag_code_t create_all(making_t *file, sbag_status_t *status) {
   return code;
 }
 
-sbag_code_t hdf5_make(const char *path, const layout_item_t *items, int64_t count, hdf5_place_t *place,
-                      sbag_status_t *status) {
-  hdf5_quiet_t quiet = hdf5_quiet_begin();
-  making_t file = {.path = path, .items = items, .count = count, .id = H5I_INVALID_HID, .place = place};
-  sbag_code_t code = create_all(&file, status);
+static sbag_code_t make(making_t *file, sbag_status_t *status) {
+  sbag_code_t code = create_all(file, status);
   hsize_t bytes = 0;
-  if (code == SBAG_OK && (H5Fflush(file.id, H5F_SCOPE_LOCAL) < 0 || H5Fget_filesize(file.id, &bytes) < 0))
-    code = hdf5_failed(status, "checkpoint '%s': cannot be written", path);
-  if (file.id >= 0 && H5Fclose(file.id) < 0 && code == SBAG_OK)
-    code = hdf5_failed(status, "checkpoint '%s': cannot be closed", path);
-  place->bytes = (int64_t)bytes;
+  if (code == SBAG_OK && (H5Fflush(file->id, H5F_SCOPE_LOCAL) < 0 || H5Fget_filesize(file->id, &bytes) < 0))
+    code = hdf5_failed(status, "checkpoint '%s': cannot be written", file->path);
+  if (file->id >= 0 && H5Fclose(file->id) < 0 && code == SBAG_OK)
+    code = hdf5_failed(status, "checkpoint '%s': cannot be closed", file->path);
+  file->place->bytes = (int64_t)bytes;
+  return code;
+}
+
+sbag_code_t hdf5_make(const char *path, const layout_item_t *items, int64_t count, hdf5_place_t *place,
+                      int *file, sbag_status_t *status) {
+  char in_memory[64];
+  int made = memfd_create("shardbag-checkpoint", MFD_CLOEXEC);
+  if (made < 0)
+    return status_set(status, SBAG_ERR_IO, "checkpoint '%s': no file in memory: %s", path, strerror(errno));
+  snprintf(in_memory, sizeof in_memory, "/proc/self/fd/%d", made);
+  making_t making = {.path = path,
+                     .in_memory = in_memory,
+                     .items = items,
+                     .count = count,
+                     .id = H5I_INVALID_HID,
+                     .place = place};
+  hdf5_quiet_t quiet = hdf5_quiet_begin();
+  sbag_code_t code = make(&making, status);
   hdf5_quiet_end(&quiet);
+  if (code == SBAG_OK)
+    *file = made;
+  else
+    close(made);
   return code;
 }

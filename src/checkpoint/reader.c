@@ -1,6 +1,6 @@
-/* Opens a checkpoint and lists it. Rank 0 takes the file through the gate and hands the list of pieces to the
- * others; only then does libhdf5 see it, on every rank by itself with the plain driver: reading needs no
- * agreement inside HDF5, so a rank can ask for any rows at any time. The names are listed once. */
+/* Opens a checkpoint and lists it. Every rank takes the file through the gate and gives libhdf5 a copy of
+ * what passed: reading needs no agreement inside HDF5, so a rank can ask for any rows at any time, and hosts
+ * whose disks differ notice. The names are listed once. */
 #include "checkpoint/hdf5_common.h"
 #include "checkpoint/reader.h"
 
@@ -126,41 +126,26 @@ static sbag_code_t create_reader(comm_t *comm, mem_t *mem, const char *path, che
   return gate_open(made->path, &made->data, &made->bytes, status);
 }
 
-/* Rank 0: reads the trailer and checks what HDF5 is about to read. */
-static sbag_code_t pass_gate(checkpoint_reader_t *r, int trusted, sbag_status_t *status) {
+/* Reads the trailer and checks what HDF5 is about to read; *copy is for it. */
+static sbag_code_t pass_gate(checkpoint_reader_t *r, int trusted, int *copy, sbag_status_t *status) {
   int ours = 0;
-  SBAG_TRY(gate_footer(r->data, r->path, r->bytes, r->head.footer, &ours, status));
-  r->head.gated = ours;
-  if (ours) return gate_pass(r->mem, r->data, r->path, r->bytes, r->head.footer, &r->list, status);
-  return trusted ? SBAG_OK : gate_no_footer(r->data, r->path, r->bytes, status);
+  trailer_footer_t footer;
+  SBAG_TRY(gate_footer(r->data, r->path, r->bytes, r->footer, &ours, status));
+  if (!ours) return trusted ? SBAG_OK : gate_no_footer(r->data, r->path, r->bytes, status);
+  SBAG_TRY(gate_pass(r->mem, r->data, r->path, r->bytes, r->footer, &r->list, copy, status));
+  SBAG_TRY(trailer_decode_footer(r->footer, r->bytes, r->path, &footer, status));
+  SBAG_TRY(trailer_decode(r->mem, &footer, r->list, r->path, &r->trailer, status));
+  r->gated = 1;
+  return SBAG_OK;
 }
 
-/* The other ranks: the same footer must stand in the file that they see. */
-static sbag_code_t follow(checkpoint_reader_t *r, trailer_footer_t *footer, sbag_status_t *status) {
-  char seen[TRAILER_FOOTER_BYTES];
-  int ours = 0;
-  SBAG_TRY(gate_footer(r->data, r->path, r->bytes, seen, &ours, status));
-  if (ours != r->head.gated || (ours && memcmp(seen, r->head.footer, sizeof seen) != 0))
-    return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': is another file here than on rank 0",
-                      r->path);
-  if (!ours) return SBAG_OK;
-  SBAG_TRY(trailer_decode_footer(r->head.footer, r->bytes, r->path, footer, status));
-  if (r->list != NULL) return SBAG_OK;
-  return mem_alloc(r->mem, (size_t)footer->list_bytes, "checkpoint: list of pieces", &r->list, status);
-}
-
-static sbag_code_t share_gate(checkpoint_reader_t *r, int trusted, sbag_status_t *status) {
-  sbag_code_t code = SBAG_OK;
-  trailer_footer_t footer = {0};
-  if (comm_rank(r->comm) == 0) code = pass_gate(r, trusted, status);
-  SBAG_TRY(comm_agree(r->comm, code, status));
-  SBAG_TRY(comm_broadcast(r->comm, &r->head, sizeof r->head, 0, "checkpoint: footer", status));
-  SBAG_TRY(comm_agree(r->comm, follow(r, &footer, status), status));
-  if (!r->head.gated) return SBAG_OK;
-  SBAG_TRY(comm_broadcast(r->comm, r->list, footer.list_bytes, 0, "checkpoint: list of pieces", status));
-  code = trailer_decode(r->mem, &footer, r->list, r->path, &r->trailer, status);
-  r->gated = code == SBAG_OK;
-  return comm_agree(r->comm, code, status);
+/* The footer stands for the whole file. */
+static sbag_code_t compare_ranks(checkpoint_reader_t *r, sbag_status_t *status) {
+  r->range[0] = (int64_t)(checksum_piece(r->footer, sizeof r->footer) >> 1);
+  r->range[1] = -r->range[0];
+  SBAG_TRY(comm_allreduce(r->comm, r->range, 2, COMM_I64, COMM_MAX, "checkpoint: footer", status));
+  if (r->range[0] == -r->range[1]) return SBAG_OK;
+  return status_set(status, SBAG_ERR_FORMAT, "checkpoint '%s': the ranks see different files", r->path);
 }
 
 /* Each array's pieces. The list and HDF5 must tell the same, or the file was put together by somebody else.
@@ -192,12 +177,15 @@ static sbag_code_t check_foreign(checkpoint_reader_t *r, sbag_status_t *status) 
   return gate_no_footer(r->data, r->path, r->bytes, status);
 }
 
-static sbag_code_t open_hdf5(checkpoint_reader_t *r, sbag_status_t *status) {
+/* `copy` is what passed the gate, in memory, which the stdio driver alone can open (hdf5_make.c); -1: the
+ * file itself. No locks there, because not every file system has them. */
+static sbag_code_t open_hdf5(checkpoint_reader_t *r, int copy, sbag_status_t *status) {
+  char in_memory[64];
+  snprintf(in_memory, sizeof in_memory, "/proc/self/fd/%d", copy);
   hid_t list = H5Pcreate(H5P_FILE_ACCESS);
-  /* No locks: a file under its final name is never written again, and not every file system has them. */
-  if (list < 0 || H5Pset_file_locking(list, 0, 1) < 0)
+  if (list < 0 || (copy >= 0 ? H5Pset_fapl_stdio(list) : H5Pset_file_locking(list, 0, 1)) < 0)
     return hdf5_failed(status, "checkpoint '%s': cannot be opened", r->path);
-  r->file = H5Fopen(r->path, H5F_ACC_RDONLY, list);
+  r->file = H5Fopen(copy >= 0 ? in_memory : r->path, H5F_ACC_RDONLY, list);
   sbag_code_t code = SBAG_OK;
   if (r->file < 0) {
     code = hdf5_failed(status, "checkpoint '%s': is no HDF5 file, or a damaged one", r->path);
@@ -210,10 +198,11 @@ static sbag_code_t open_hdf5(checkpoint_reader_t *r, sbag_status_t *status) {
   return code;
 }
 
-static sbag_code_t open_all(checkpoint_reader_t *r, int trusted, sbag_status_t *status) {
-  SBAG_TRY(share_gate(r, trusted, status));
+static sbag_code_t open_all(checkpoint_reader_t *r, int trusted, int *copy, sbag_status_t *status) {
+  SBAG_TRY(comm_agree(r->comm, pass_gate(r, trusted, copy, status), status));
+  SBAG_TRY(compare_ranks(r, status));
   hdf5_quiet_t quiet = hdf5_quiet_begin();
-  sbag_code_t code = open_hdf5(r, status);
+  sbag_code_t code = open_hdf5(r, *copy, status);
   hdf5_quiet_end(&quiet);
   return comm_agree(r->comm, code, status);
 }
@@ -221,9 +210,11 @@ static sbag_code_t open_all(checkpoint_reader_t *r, int trusted, sbag_status_t *
 static sbag_code_t open_reader(comm_t *comm, mem_t *mem, const char *path, int trusted,
                                checkpoint_reader_t **reader, sbag_status_t *status) {
   checkpoint_reader_t *made = NULL;
+  int copy = -1;
   sbag_code_t code = create_reader(comm, mem, path, &made, status);
   code = comm_agree(comm, code, status);
-  if (code == SBAG_OK) code = open_all(made, trusted, status);
+  if (code == SBAG_OK) code = open_all(made, trusted, &copy, status);
+  (void)disk_close(&copy, path, NULL); /* HDF5 has opened it by itself */
   if (code == SBAG_OK)
     *reader = made;
   else if (comm_check(comm, NULL) == SBAG_OK) /* a broken comm may still write into it: it is left */

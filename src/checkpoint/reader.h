@@ -13,12 +13,6 @@ typedef struct reader_array {
   const trailer_array_t *pieces; /* NULL in a foreign file */
 } reader_array_t;
 
-/* What rank 0 tells the others when the file is opened. */
-typedef struct reader_head {
-  char footer[TRAILER_FOOTER_BYTES];
-  int32_t gated;
-} reader_head_t;
-
 struct checkpoint_reader {
   comm_t *comm;
   mem_t *mem;
@@ -27,8 +21,9 @@ struct checkpoint_reader {
   int data;   /* the same file for the rows, -1 while it is not open */
   int gated;  /* there is a trailer; else a foreign file that the caller trusts */
   int64_t bytes;
-  reader_head_t head;
-  void *list; /* the trailer's names and checksums */
+  char footer[TRAILER_FOOTER_BYTES];
+  int64_t range[2]; /* what the ranks compare */
+  void *list;       /* the trailer's names and checksums */
   trailer_t trailer;
   reader_array_t *arrays; /* sorted by name */
   int64_t count, capacity, chunk_bytes;

@@ -1,0 +1,129 @@
+/* The preloaded file calls: see shim.h. One thread uses them. glibc's names with 64 are the same functions.
+ */
+#include "fault/shim.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+enum { FILES_MAX = 4096 };
+
+static const char *folder;
+static long at, count;
+static fault_kind_t kind;
+static unsigned char watched[FILES_MAX]; /* by file descriptor */
+
+void fault_begin(const char *in_folder, long n, fault_kind_t of_kind) {
+  folder = in_folder;
+  at = n;
+  kind = of_kind;
+  count = 0;
+}
+
+long fault_end(void) {
+  folder = NULL;
+  return count;
+}
+
+/* 1: fail with errno set; 2: move half; 0: go on. */
+static int hit(int moves) {
+  if (folder == NULL) return 0;
+  count++;
+  if (kind == FAULT_GONE ? count < at : count != at) return 0;
+  if (kind == FAULT_SHORT) return moves ? 2 : 0;
+  errno = kind == FAULT_ENOSPC ? ENOSPC : EIO;
+  return 1;
+}
+
+static int is_watched(int file) {
+  return file >= 0 && file < FILES_MAX && watched[file];
+}
+
+static int in_folder(const char *path) {
+  return folder != NULL && strncmp(path, folder, strlen(folder)) == 0;
+}
+
+/* The function behind ours. ISO C has no conversion from void * to a function, POSIX has. */
+#define REAL(name, result, arguments)                                                                        \
+  result(*name##_real) arguments;                                                                            \
+  *(void **)(&name##_real) = dlsym(RTLD_NEXT, #name)
+
+#define OPEN(name)                                                                                           \
+  int name(const char *path, int flags, ...) {                                                               \
+    va_list args;                                                                                            \
+    va_start(args, flags);                                                                                   \
+    mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(args, mode_t) : 0;                           \
+    va_end(args);                                                                                            \
+    REAL(name, int, (const char *, int, ...));                                                               \
+    if (in_folder(path) && hit(0)) return -1;                                                                \
+    int file = name##_real(path, flags, mode);                                                               \
+    if (file >= 0 && file < FILES_MAX) watched[file] = (unsigned char)in_folder(path);                       \
+    return file;                                                                                             \
+  }
+OPEN(open)
+OPEN(open64)
+
+/* Half of one byte is still one. */
+#define MOVE(name, constness, offset_type)                                                                   \
+  ssize_t name(int file, constness void *data, size_t bytes, offset_type offset) {                           \
+    REAL(name, ssize_t, (int, constness void *, size_t, offset_type));                                       \
+    int how = is_watched(file) ? hit(1) : 0;                                                                 \
+    if (how == 1) return -1;                                                                                 \
+    return name##_real(file, data, how == 2 ? (bytes + 1) / 2 : bytes, offset);                              \
+  }
+MOVE(pread, , off_t)
+MOVE(pread64, , off64_t)
+MOVE(pwrite, const, off_t)
+MOVE(pwrite64, const, off64_t)
+
+ssize_t write(int file, const void *data, size_t bytes) {
+  REAL(write, ssize_t, (int, const void *, size_t));
+  int how = is_watched(file) ? hit(1) : 0;
+  if (how == 1) return -1;
+  return write_real(file, data, how == 2 ? (bytes + 1) / 2 : bytes);
+}
+
+int fsync(int file) {
+  REAL(fsync, int, (int));
+  if (is_watched(file) && hit(0)) return -1;
+  return fsync_real(file);
+}
+
+/* The file is closed in any case, as by Linux. */
+int close(int file) {
+  REAL(close, int, (int));
+  int bad = is_watched(file) && hit(0), reason = errno;
+  if (file >= 0 && file < FILES_MAX) watched[file] = 0;
+  int result = close_real(file);
+  if (bad) errno = reason;
+  return bad ? -1 : result;
+}
+
+int rename(const char *from, const char *to) {
+  REAL(rename, int, (const char *, const char *));
+  if (in_folder(to) && hit(0)) return -1;
+  return rename_real(from, to);
+}
+
+#define TRUNCATE(name, offset_type)                                                                          \
+  int name(int file, offset_type bytes) {                                                                    \
+    REAL(name, int, (int, offset_type));                                                                     \
+    if (is_watched(file) && hit(0)) return -1;                                                               \
+    return name##_real(file, bytes);                                                                         \
+  }
+TRUNCATE(ftruncate, off_t)
+TRUNCATE(ftruncate64, off64_t)
+
+#define ALLOCATE(name, offset_type)                                                                          \
+  int name(int file, offset_type offset, offset_type bytes) {                                                \
+    REAL(name, int, (int, offset_type, offset_type));                                                        \
+    if (is_watched(file) && hit(0)) return errno;                                                            \
+    return name##_real(file, offset, bytes);                                                                 \
+  }
+ALLOCATE(posix_fallocate, off_t)
+ALLOCATE(posix_fallocate64, off64_t)
