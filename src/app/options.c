@@ -21,6 +21,7 @@ static const option_entry_t entries[] = {
     {0, "help", NULL, "print this and exit"},
     {OPTION_HELP_CONFIG, "help-config", NULL, "print every key of a config, with type, default and meaning"},
     {OPTION_SET, "set", "KEY=VALUE", "override a key of the config, as train.epochs=2; repeatable"},
+    {OPTION_RESUME, "resume", NULL, "go on from the run's newest complete checkpoint"},
     {OPTION_JSON, "json", "FILE", "append one JSON object a line to FILE"},
     {OPTION_PROGRESS, "progress", "KIND",
      "auto, bar, plain or none (auto: a bar on a terminal, not under mpirun)"},
@@ -107,6 +108,9 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
   switch (entry->bit) {
   case OPTION_HELP_CONFIG:
     options->help_config = 1;
+    break;
+  case OPTION_RESUME:
+    options->resume = 1;
     break;
   case OPTION_SET:
     if (options->set_count == OPTIONS_SETS_MAX) return refuse(command, status, "too many --set, at", value);

@@ -17,7 +17,8 @@ typedef enum option_bit {
   OPTION_HELP_CONFIG = 16,
   OPTION_RANKS = 32,
   OPTION_TABLE = 64,
-  OPTION_ROWS = 128
+  OPTION_ROWS = 128,
+  OPTION_RESUME = 256
 } option_bit_t;
 
 typedef struct options {
@@ -30,7 +31,7 @@ typedef struct options {
   int64_t ranks;     /* plan: 0 = those launched */
   const char *table; /* ckpt: NULL = all */
   int64_t rows[2];   /* ckpt: first and end; {-1, -1} = all */
-  int help, help_config;
+  int help, help_config, resume;
 } options_t;
 
 typedef struct command {

@@ -88,7 +88,7 @@ sbag_code_t assembly_source(const settings_t *settings, int64_t global_batch, in
   const settings_data_t *data = &settings->data;
   *source = (assembly_source_t){.mem = mem};
   source->config = (reader_config_t){.kind = (reader_kind_t)data->kind,
-                                     .seed = (uint64_t)(data->seed >= 0 ? data->seed : settings->seed),
+                                     .seed = (uint64_t)settings_data_seed(settings),
                                      .split_seed = (uint64_t)data->split_seed,
                                      .global_batch = global_batch,
                                      .slice = settings->train.reproducible ? MODEL_SLICE : 1,

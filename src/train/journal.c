@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <json-c/json.h>
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 
@@ -94,7 +95,7 @@ static double training_s(const journal_t *journal) {
 }
 
 static void left_text(const journal_t *journal, int64_t step, char *out, size_t room) {
-  double per_step = training_s(journal) / (double)step;
+  double per_step = training_s(journal) / (double)(step - journal->first_step);
   time_text(per_step * (double)(journal->total_steps - step), out, room);
 }
 
@@ -120,63 +121,82 @@ static void print_line(const journal_t *journal, int64_t step, int64_t epoch, do
   fflush(stdout);
 }
 
+void journal_say(journal_t *journal, const char *format, ...) {
+  if (!journal->speaks || journal->progress == JOURNAL_NONE) return;
+  va_list args;
+  va_start(args, format);
+  clear_bar(journal);
+  vprintf(format, args);
+  va_end(args);
+  putchar('\n');
+  fflush(stdout);
+}
+
 /* ---- events ---- */
 
 sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
-                          int64_t samples, int64_t log_every, sbag_status_t *status) {
-  if (!journal->speaks) return SBAG_OK;
+                          int64_t samples, int64_t log_every, const progress_t *progress,
+                          sbag_status_t *status) {
   journal->total_steps = total_steps;
   journal->log_every = log_every;
+  journal->first_step = progress->step;
   journal->start_s = journal->since_s = now_s();
-  if (journal->progress != JOURNAL_NONE) {
-    printf("%s: %" PRId64 " training samples, %" PRId64 " steps on %d rank%s\n", name, samples, total_steps,
-           ranks, ranks == 1 ? "" : "s");
-    fflush(stdout);
-  }
+  if (!journal->speaks) return SBAG_OK;
+  journal_say(journal, "%s: %" PRId64 " training samples, %" PRId64 " steps on %d rank%s", name, samples,
+              total_steps, ranks, ranks == 1 ? "" : "s");
   json_object *object = event("start");
   json_object_object_add(object, "name", json_object_new_string(name));
+  add_int(object, "run", progress->run);
+  add_int(object, "from", progress->step);
   add_int(object, "ranks", ranks);
   add_int(object, "steps", total_steps);
   add_int(object, "samples", samples);
   return emit(journal, object, status);
 }
 
-/* Closes the interval: its mean loss and speed. */
-static void take_interval(journal_t *journal) {
-  double now = now_s(), span = now - journal->since_s;
-  journal->loss = journal->loss_sum / (double)journal->loss_count;
+/* The interval's mean loss and speed so far. */
+static void take_interval(journal_t *journal, const progress_t *progress) {
+  double span = now_s() - journal->since_s;
+  journal->loss = progress->loss_sum / (double)progress->loss_count;
   journal->rate = span > 0 ? (double)journal->samples / span : 0;
 }
 
-static void reset_interval(journal_t *journal) {
+/* On every rank alike. */
+static void reset_interval(journal_t *journal, progress_t *progress) {
   journal->since_s = now_s();
-  journal->loss_sum = 0;
-  journal->loss_count = journal->samples = 0;
+  journal->samples = 0;
+  progress->loss_sum = 0;
+  progress->loss_count = 0;
 }
 
-sbag_code_t journal_step(journal_t *journal, int64_t step, int64_t epoch, double loss, double lr,
-                         int64_t samples, sbag_status_t *status) {
-  if (!journal->speaks) return SBAG_OK;
-  static const double redraw_s = 0.1;
-  journal->loss_sum += loss;
-  journal->loss_count++;
-  journal->samples += samples;
-  int due = step % journal->log_every == 0 || step == journal->total_steps;
-  int draw = journal->progress == JOURNAL_BAR && now_s() - journal->drawn_s >= redraw_s;
-  if (!due && !draw) return SBAG_OK;
-  take_interval(journal);
-  if (draw) draw_bar(journal, step, lr);
-  if (!due) return SBAG_OK;
-  if (journal->progress == JOURNAL_PLAIN) print_line(journal, step, epoch, lr);
+static sbag_code_t emit_step(journal_t *journal, const progress_t *progress, double lr,
+                             sbag_status_t *status) {
+  int64_t epoch = progress->epoch + 1;
+  if (journal->progress == JOURNAL_PLAIN) print_line(journal, progress->step, epoch, lr);
   json_object *object = event("train");
-  add_int(object, "step", step);
+  add_int(object, "step", progress->step);
   add_int(object, "epoch", epoch);
   add_real(object, "loss", journal->loss);
   add_real(object, "lr", lr);
   add_real(object, "samples_per_s", journal->rate);
   add_real(object, "seconds", training_s(journal));
-  reset_interval(journal);
   return emit(journal, object, status);
+}
+
+sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, double lr, int64_t samples,
+                         sbag_status_t *status) {
+  static const double redraw_s = 0.1;
+  sbag_code_t code = SBAG_OK;
+  progress->loss_sum += loss;
+  progress->loss_count++;
+  journal->samples += samples;
+  int due = progress->step % journal->log_every == 0 || progress->step == journal->total_steps;
+  int draw = journal->speaks && journal->progress == JOURNAL_BAR && now_s() - journal->drawn_s >= redraw_s;
+  if (due || draw) take_interval(journal, progress);
+  if (draw) draw_bar(journal, progress->step, lr);
+  if (due && journal->speaks) code = emit_step(journal, progress, lr, status);
+  if (due) reset_interval(journal, progress);
+  return code;
 }
 
 void journal_pause(journal_t *journal) {
@@ -214,11 +234,7 @@ sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, co
 
 sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status) {
   if (!journal->speaks) return SBAG_OK;
-  if (journal->progress != JOURNAL_NONE) {
-    clear_bar(journal);
-    printf("checkpoint %s\n", path);
-    fflush(stdout);
-  }
+  journal_say(journal, "checkpoint %s", path);
   json_object *object = event("checkpoint");
   add_int(object, "step", step);
   json_object_object_add(object, "path", json_object_new_string(path));
@@ -228,11 +244,8 @@ sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *pat
 sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status) {
   if (!journal->speaks) return SBAG_OK;
   double seconds = training_s(journal);
-  if (journal->progress != JOURNAL_NONE) {
-    clear_bar(journal);
-    printf("trained %" PRId64 " steps in %.2f s (%s)\n", step, seconds, reason);
-    fflush(stdout);
-  }
+  journal_say(journal, "trained %" PRId64 " steps in %.2f s (%s)", step - journal->first_step, seconds,
+              reason);
   json_object *object = event("end");
   add_int(object, "step", step);
   add_real(object, "seconds", seconds);

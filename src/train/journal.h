@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "train/metrics.h"
+#include "train/progress.h"
 #include <stdint.h>
 #include <stdio.h>
 
@@ -21,11 +22,11 @@ typedef struct journal {
   const char *paths[JOURNAL_FILES_MAX]; /* borrowed */
   int file_count;
   int64_t log_every, total_steps;
-  /* since the last line */
-  double since_s, loss_sum;
-  int64_t loss_count, samples;
-  double drawn_s;    /* when the bar was drawn last */
-  double rate, loss; /* shown by the bar between lines */
+  int64_t first_step; /* taken before this start */
+  double since_s;     /* the last line's time, */
+  int64_t samples;    /* and the samples since it, of this start */
+  double drawn_s;     /* when the bar was drawn last */
+  double rate, loss;  /* shown by the bar between lines */
   double start_s, paused_s, pause_began_s;
 } journal_t;
 
@@ -36,14 +37,20 @@ sbag_code_t journal_add_file(journal_t *journal, const char *path, sbag_status_t
 /* Closes the files; refuses what could not be written. */
 sbag_code_t journal_close(journal_t *journal, sbag_status_t *status);
 
-/* "start": name, ranks, steps, samples (of the training split), parameters of the loop. Starts the clock. */
+/* What one line says outside of the run's events, on stdout. */
+void journal_say(journal_t *journal, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* "start": name, run, from (the step that it goes on from), ranks, steps, samples (of the training split).
+ * Starts the clock. */
 sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
-                          int64_t samples, int64_t log_every, sbag_status_t *status);
-/* A step was taken. Every log_every steps "train": step, epoch, loss (mean since the last line), lr,
- * samples_per_s, seconds. */
-sbag_code_t journal_step(journal_t *journal, int64_t step, int64_t epoch, double loss, double lr,
-                         int64_t samples, sbag_status_t *status);
-/* Time between pause and resume counts neither for samples/s nor as training. */
+                          int64_t samples, int64_t log_every, const progress_t *progress,
+                          sbag_status_t *status);
+/* A step was taken; on every rank, as progress holds the losses since the last line. Every log_every steps
+ * "train": step, epoch, loss (mean since the last line), lr, samples_per_s, seconds (of this start). */
+sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, double lr, int64_t samples,
+                         sbag_status_t *status);
+/* Time between pause and resume (of an evaluation, a checkpoint) counts neither for samples/s nor as
+ * training. */
 void journal_pause(journal_t *journal);
 void journal_resume(journal_t *journal);
 /* "eval": space, step, samples, auc, logloss, normalized_entropy, calibration, accuracy; on stdout a line

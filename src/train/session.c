@@ -55,9 +55,8 @@ static sbag_code_t open_all(session_t *session, const reader_blob_t *blobs, int 
         assembly_create(session->settings, session_reader(session), session->mem, &session->assembly, status);
   SBAG_TRY(comm_agree(session->comm, code, status));
   if ((parts & SESSION_MODEL) == 0) return SBAG_OK;
-  /* Without training the rows come from the checkpoint: what a table once started from need not be there any
-   * more. */
-  for (int t = 0; session->training == NULL && t < session->assembly.model.table_count; t++)
+  int loaded = (parts & SESSION_LOADED) != 0 || session->training == NULL;
+  for (int t = 0; loaded && t < session->assembly.model.table_count; t++)
     session->assembly.tables[t].init_file = session->assembly.tables[t].init_dataset = NULL;
   return model_create(session->context, &session->assembly.model, session->mem, &session->model, status);
 }

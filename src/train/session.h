@@ -23,7 +23,8 @@ typedef struct session {
 
 enum {
   SESSION_TRAINING = 1, /* open the training reader, and fit vocabularies unless blobs are given */
-  SESSION_MODEL = 2     /* create the model */
+  SESSION_MODEL = 2,    /* create the model */
+  SESSION_LOADED = 4 /* a checkpoint fills the model: what its tables once started from need not be there */
 };
 
 /* Collective; all ranks return the same. settings and context must outlive the session. blobs: a

@@ -91,7 +91,7 @@ static sbag_code_t check_settings(const settings_t *s, sbag_status_t *status) {
 
 /* ---- loading ---- */
 
-/* "configs/a.yaml" names the run "a", and the run its folder. */
+/* "configs/a.yaml" names the run "a", the run its folder, and that the checkpoints'. */
 static sbag_code_t fill_names(settings_t *s, const char *file, sbag_status_t *status) {
   void *block = NULL;
   if (s->name[0] == '\0') {
@@ -109,6 +109,7 @@ static sbag_code_t fill_names(settings_t *s, const char *file, sbag_status_t *st
     snprintf(block, bytes, "runs/%s", s->name);
     s->run.dir = block;
   }
+  if (s->checkpoint.dir[0] == '\0') s->checkpoint.dir = s->run.dir;
   return SBAG_OK;
 }
 
@@ -173,6 +174,10 @@ sbag_optimizer_options_t settings_optimizer_options(const settings_optimizer_t *
   o.centered = given->centered;
   o.weight_decay_mode = (sbag_weight_decay_t)given->weight_decay_mode;
   return o;
+}
+
+int64_t settings_data_seed(const settings_t *settings) {
+  return settings->data.seed >= 0 ? settings->data.seed : settings->seed;
 }
 
 schedule_t settings_schedule(const settings_schedule_t *given, int64_t total_steps) {

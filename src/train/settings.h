@@ -129,11 +129,20 @@ typedef struct settings_run {
   int checkpoint;
 } settings_run_t;
 
+typedef struct settings_checkpoint {
+  const config_node_t *node;
+  const char *dir;
+  int64_t every_steps;  /* 0: never */
+  double every_minutes; /* 0: never */
+  int64_t keep;         /* 0: all */
+} settings_checkpoint_t;
+
 typedef struct settings {
   const config_node_t *node;
   const char *name;
   int64_t seed;
   settings_run_t run;
+  settings_checkpoint_t checkpoint;
   settings_data_t data;
   settings_model_t model;
   settings_table_t table;     /* the defaults of all tables */
@@ -155,6 +164,9 @@ sbag_code_t settings_help(mem_t *mem, char **text, sbag_status_t *status);
 
 /* The library's description, with the optimizer's own defaults where the config gives none. */
 sbag_optimizer_options_t settings_optimizer_options(const settings_optimizer_t *optimizer);
+
+/* The seed of shuffling and hashing. */
+int64_t settings_data_seed(const settings_t *settings);
 
 /* total_steps is the span of a polynomial decay that names none. */
 schedule_t settings_schedule(const settings_schedule_t *schedule, int64_t total_steps);

@@ -300,10 +300,21 @@ static const config_key_t run_keys[] = {
     KEY_BOOL(settings_run_t, checkpoint, "true", "write ckpt-<step>.h5 at the end"), KEYS_END};
 static const config_section_t run_section = SECTION(settings_run_t, run_keys);
 
+static const config_key_t checkpoint_keys[] = {
+    KEY_TEXT(settings_checkpoint_t, dir, "", "of ckpt-<step>.h5; empty: run.dir"),
+    KEY_INT(settings_checkpoint_t, every_steps, "off", 1, BIG, word_never, "steps between checkpoints"),
+    KEY_REAL(settings_checkpoint_t, every_minutes, "off", 0, 1e9, word_never,
+             "minutes between checkpoints, by rank 0's clock"),
+    KEY_INT(settings_checkpoint_t, keep, "all", 0, BIG, word_all,
+            "the run's newest so many checkpoints stay, older ones are removed; 0 is all"),
+    KEYS_END};
+static const config_section_t checkpoint_section = SECTION(settings_checkpoint_t, checkpoint_keys);
+
 static const config_key_t settings_keys[] = {
     KEY_TEXT(settings_t, name, "", "of the run; empty: the config file's"),
     KEY_INT(settings_t, seed, "1", 0, BIG, NULL, "of initial values, shuffling and dropout"),
     KEY_SECTION(settings_t, run, &run_section, "what the run leaves behind"),
+    KEY_SECTION(settings_t, checkpoint, &checkpoint_section, "what train --resume continues from"),
     KEY_SECTION(settings_t, data, &data_section, "the samples"),
     KEY_SECTION(settings_t, model, &model_section, "the DLRM's dense part"),
     KEY_SECTION(settings_t, table, &table_default_section, "defaults of every table"),

@@ -2,18 +2,23 @@
  *
  *   tables/<table>/weight          [rows][dim]
  *   tables/<table>/state/<state>   [rows][dim] or [rows]: the table's optimizer
- *   dense/<array>                  the dense layers and their optimizer's state
+ *   dense/<array>                  the dense layers, and as dense/state/... their optimizer's state
  *   reader/<blob>                  vocabularies and transforms: they belong to the model
  *   config                         the config's text
- *   attributes of the file         format, version, name, step, epoch */
+ *   attributes of tables/<table>   optimizer, steps (updates that the table has made)
+ *   attributes of dense            optimizer
+ *   attributes of the file         format, version, name; what progress.h holds; and what the order of the
+ * samples follows from: seed, data_seed, split_seed, shuffle, shuffle_window, global_batch and train_samples
+ */
 #ifndef TRAIN_SNAPSHOT_H
 #define TRAIN_SNAPSHOT_H
 
 #include "checkpoint/checkpoint.h"
+#include "train/progress.h"
 #include "train/session.h"
 
 /* Collective. Replaces a file of that name in one go: it is the old or the new one at any time. */
-sbag_code_t snapshot_save(session_t *session, const char *path, int64_t step, int64_t epoch,
+sbag_code_t snapshot_save(session_t *session, const char *path, const progress_t *progress,
                           sbag_status_t *status);
 
 /* What is read before a session exists. */
@@ -31,6 +36,13 @@ sbag_code_t snapshot_open(comm_t *comm, mem_t *mem, const char *path, snapshot_t
                           sbag_status_t *status);
 /* Collective: tables and dense layers into the session's model. Tables and shapes that differ are refused. */
 sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status);
+/* Collective: where the run stood. SBAG_ERR_FORMAT for a file that no training run has written. */
+sbag_code_t snapshot_progress(const snapshot_t *snapshot, comm_t *comm, progress_t *progress,
+                              sbag_status_t *status);
+/* Collective: as snapshot_load, and all else that training goes on from. Also refused, as SBAG_ERR_ARGUMENT:
+ * other optimizers than the file's, and a config by which the samples come in another order. What does not
+ * match its checksum is SBAG_ERR_FORMAT, and the model is then half loaded. */
+sbag_code_t snapshot_resume(snapshot_t *snapshot, session_t *session, sbag_status_t *status);
 /* Not collective. */
 void snapshot_close(snapshot_t *snapshot);
 

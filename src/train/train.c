@@ -1,27 +1,33 @@
 /* A training run, to be read from top to bottom: train_run is at the end. */
 #include "train/train.h"
 
+#include "collection/context.h"
 #include "train/evaluate.h"
+#include "train/folder.h"
 #include "train/snapshot.h"
 
 #include <inttypes.h>
 #include <signal.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
-enum { PATH_BYTES = 4096 };
+/* What any rank wants, reduced while a step runs. */
+enum { WISH_STOP, WISH_SAVE, WISHES };
 
 typedef struct loop {
   session_t *session;
   journal_t *journal;
+  retention_t *retention;
+  progress_t *progress;
   const settings_train_t *settings;
+  const settings_checkpoint_t *checkpoint;
   schedule_t schedule;
   double lr; /* of the dense layers, before the schedule */
   sbag_bags_t *bags;
-  int64_t step, epoch, total_steps;
-  int32_t *stop; /* any rank's wish to stop, reduced while a step runs; a block of its own for the comm */
-  double best_auc;
-  int64_t evaluations_without_gain;
+  int64_t total_steps;
+  int32_t *wishes;    /* [WISHES]; a block of its own for the comm */
+  double saved_s;     /* rank 0's clock when the last checkpoint was complete */
+  int64_t saved_step; /* the newest checkpoint's; -1: none */
   const char *reason; /* why the loop ended; NULL while it runs */
 } loop_t;
 
@@ -42,30 +48,49 @@ static int stop_asked(void) {
   return sigtimedwait(&set, NULL, &at_once) == SIGUSR1;
 }
 
+static double now_s(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* One clock decides: others may run apart. */
+static int save_due_by_clock(const loop_t *loop) {
+  double every_s = 60 * loop->checkpoint->every_minutes;
+  return comm_rank(loop->session->comm) == 0 && every_s > 0 && now_s() - loop->saved_s >= every_s;
+}
+
+static int save_due(const loop_t *loop) {
+  int64_t every = loop->checkpoint->every_steps;
+  return loop->wishes[WISH_SAVE] || (every > 0 && loop->progress->step % every == 0);
+}
+
 /* An error of this rank alone becomes everybody's. */
 static sbag_code_t local(loop_t *loop, sbag_code_t code, sbag_status_t *status) {
   return code == SBAG_OK ? SBAG_OK : session_fail(loop->session, status);
 }
 
-/* One step. The ranks' wishes to stop travel while it runs, so they cost it nothing. */
+/* One step. The ranks' wishes travel while it runs, so they cost it nothing. */
 static sbag_code_t take_step(loop_t *loop, const reader_batch_t *batch, sbag_status_t *status) {
   session_t *s = loop->session;
-  double factor = schedule_factor(&loop->schedule, ++loop->step), loss = 0;
-  *loop->stop = stop_asked();
+  progress_t *p = loop->progress;
+  double factor = schedule_factor(&loop->schedule, ++p->step), loss = 0;
+  loop->wishes[WISH_STOP] = stop_asked();
+  loop->wishes[WISH_SAVE] = save_due_by_clock(loop);
   comm_request_t *request = NULL;
-  SBAG_TRY(s->comm->ops->allreduce_begin(s->comm, loop->stop, 1, COMM_I32, COMM_MAX, &request, status));
+  SBAG_TRY(
+      s->comm->ops->allreduce_begin(s->comm, loop->wishes, WISHES, COMM_I32, COMM_MAX, &request, status));
   model_batch_t input = session_batch(s, batch, loop->bags);
-  sbag_code_t code = model_train_step(s->model, &input, loop->step, factor, &loss, status);
-  sbag_code_t waited = comm_wait(s->comm, &request, "stop flag", code == SBAG_OK ? status : NULL);
+  sbag_code_t code = model_train_step(s->model, &input, p->step, factor, &loss, status);
+  sbag_code_t waited = comm_wait(s->comm, &request, "wishes to stop", code == SBAG_OK ? status : NULL);
   if (code != SBAG_OK) {
-    status_prefix(status, "step %" PRId64, loop->step);
+    status_prefix(status, "step %" PRId64, p->step);
     return code;
   }
   SBAG_TRY(waited);
-  if (*loop->stop) loop->reason = "stopped by a signal";
-  return local(loop,
-               journal_step(loop->journal, loop->step, loop->epoch + 1, loss, loop->lr * factor,
-                            batch->global_samples, status),
+  p->epoch_step++;
+  if (loop->wishes[WISH_STOP]) loop->reason = "stopped by a signal";
+  return local(loop, journal_step(loop->journal, p, loss, loop->lr * factor, batch->global_samples, status),
                status);
 }
 
@@ -73,57 +98,101 @@ static sbag_code_t evaluate(loop_t *loop, reader_split_t split, metrics_result_t
                             sbag_status_t *status) {
   if (reader_samples(loop->session->evaluation, split) == 0) return SBAG_OK;
   SBAG_TRY(evaluate_split(loop->session, split, result, status));
-  return local(loop, journal_eval(loop->journal, evaluate_space(split), loop->step, result, status), status);
+  return local(loop, journal_eval(loop->journal, evaluate_space(split), loop->progress->step, result, status),
+               status);
+}
+
+static int out_of_patience(const loop_t *loop) {
+  int64_t patience = loop->settings->patience;
+  return patience > 0 && loop->progress->stale_evaluations >= patience;
+}
+
+static int evaluation_due(const loop_t *loop) {
+  int64_t every = loop->settings->eval_every, step = loop->progress->step;
+  return every > 0 && step > 0 && step % every == 0 && loop->progress->evaluated_step < step;
 }
 
 /* The evaluation within the run; it may end it. The result is the same on all ranks, so is the decision. */
 static sbag_code_t evaluate_on_the_way(loop_t *loop, sbag_status_t *status) {
+  progress_t *p = loop->progress;
   metrics_result_t result = {.auc = 0};
   journal_pause(loop->journal);
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));
   journal_resume(loop->journal);
-  loop->evaluations_without_gain = result.auc > loop->best_auc ? 0 : loop->evaluations_without_gain + 1;
-  if (result.auc > loop->best_auc) loop->best_auc = result.auc;
-  if (loop->settings->patience > 0 && loop->evaluations_without_gain >= loop->settings->patience)
-    loop->reason = "valid auc grows no more";
+  p->evaluated_step = p->step;
+  p->stale_evaluations = result.auc > p->best_auc ? 0 : p->stale_evaluations + 1;
+  if (result.auc > p->best_auc) p->best_auc = result.auc;
+  if (out_of_patience(loop)) loop->reason = "valid auc grows no more";
+  return SBAG_OK;
+}
+
+/* The old ones go when the new one stands. That one cannot be removed is no reason to end a run. */
+static sbag_code_t retain(loop_t *loop, sbag_status_t *status) {
+  int failed = 0;
+  SBAG_TRY(retention_add(loop->retention, loop->progress->step, status));
+  SBAG_TRY(retention_apply(loop->retention, &failed, status));
+  if (failed != 0)
+    context_log(loop->session->context, SBAG_LOG_WARNING, "%s: an old checkpoint cannot be removed: %s",
+                loop->checkpoint->dir, strerror(failed));
+  return SBAG_OK;
+}
+
+static sbag_code_t save(loop_t *loop, sbag_status_t *status) {
+  int64_t step = loop->progress->step;
+  char path[FOLDER_PATH_BYTES];
+  journal_pause(loop->journal);
+  SBAG_TRY(local(loop, folder_checkpoint(loop->checkpoint->dir, step, path, status), status));
+  SBAG_TRY(snapshot_save(loop->session, path, loop->progress, status));
+  loop->saved_step = step;
+  loop->saved_s = now_s();
+  SBAG_TRY(local(loop, journal_checkpoint(loop->journal, step, path, status), status));
+  SBAG_TRY(local(loop, retain(loop, status), status));
+  journal_resume(loop->journal);
+  return SBAG_OK;
+}
+
+/* What follows a step, or was still to follow the one that a run goes on from. */
+static sbag_code_t look_around(loop_t *loop, sbag_status_t *status) {
+  if (loop->reason == NULL && loop->progress->step >= loop->total_steps) loop->reason = "done";
+  if (loop->reason == NULL && evaluation_due(loop)) SBAG_TRY(evaluate_on_the_way(loop, status));
   return SBAG_OK;
 }
 
 static sbag_code_t run_epoch(loop_t *loop, sbag_status_t *status) {
   reader_t *reader = loop->session->training;
-  SBAG_TRY(local(loop, reader_start(reader, READER_TRAIN, loop->epoch, 0, status), status));
+  progress_t *p = loop->progress;
+  SBAG_TRY(local(loop, reader_start(reader, READER_TRAIN, p->epoch, p->epoch_step, status), status));
   while (loop->reason == NULL) {
     const reader_batch_t *batch = NULL;
     SBAG_TRY(local(loop, reader_next(reader, &batch, status), status));
-    if (batch == NULL) break;
+    if (batch == NULL) {
+      p->epoch++;
+      p->epoch_step = 0;
+      return SBAG_OK;
+    }
     SBAG_TRY(take_step(loop, batch, status));
-    if (loop->reason == NULL && loop->step == loop->total_steps) loop->reason = "done";
-    int64_t every = loop->settings->eval_every;
-    if (loop->reason == NULL && every > 0 && loop->step % every == 0)
-      SBAG_TRY(evaluate_on_the_way(loop, status));
+    SBAG_TRY(look_around(loop, status));
+    if (loop->reason == NULL && save_due(loop)) SBAG_TRY(save(loop, status));
   }
   return SBAG_OK;
-}
-
-static sbag_code_t save(loop_t *loop, sbag_status_t *status) {
-  const settings_run_t *run = &loop->session->settings->run;
-  char path[PATH_BYTES];
-  snprintf(path, sizeof path, "%s/ckpt-%" PRId64 ".h5", run->dir, loop->step);
-  SBAG_TRY(snapshot_save(loop->session, path, loop->step, loop->epoch, status));
-  return local(loop, journal_checkpoint(loop->journal, loop->step, path, status), status);
 }
 
 static sbag_code_t run_loop(loop_t *loop, sbag_status_t *status) {
   session_t *s = loop->session;
   SBAG_TRY(local(loop,
                  journal_start(loop->journal, s->settings->name, comm_size(s->comm), loop->total_steps,
-                               reader_samples(s->training, READER_TRAIN), loop->settings->log_every, status),
+                               reader_samples(s->training, READER_TRAIN), loop->settings->log_every,
+                               loop->progress, status),
                  status));
-  for (; loop->reason == NULL; loop->epoch++) SBAG_TRY(run_epoch(loop, status));
-  SBAG_TRY(local(loop, journal_end(loop->journal, loop->step, loop->reason, status), status));
+  loop->saved_s = now_s();
+  if (out_of_patience(loop)) loop->reason = "valid auc grows no more";
+  SBAG_TRY(look_around(loop, status));
+  while (loop->reason == NULL) SBAG_TRY(run_epoch(loop, status));
   /* Saved first: an evaluation that fails then costs nothing but its numbers. */
-  if (s->settings->run.checkpoint || *loop->stop) SBAG_TRY(save(loop, status));
-  if (*loop->stop) return SBAG_OK;
+  int wanted = s->settings->run.checkpoint || loop->wishes[WISH_STOP];
+  if (wanted && loop->saved_step != loop->progress->step) SBAG_TRY(save(loop, status));
+  SBAG_TRY(local(loop, journal_end(loop->journal, loop->progress->step, loop->reason, status), status));
+  if (loop->wishes[WISH_STOP]) return SBAG_OK;
   metrics_result_t result;
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));
   return evaluate(loop, READER_TEST, &result, status);
@@ -137,23 +206,28 @@ static sbag_code_t prepare(loop_t *loop, sbag_status_t *status) {
   SBAG_TRY(mem_alloc(s->mem, mem_array_bytes(s->assembly.model.feature_count, sizeof *loop->bags),
                      "training: bags", &block, status));
   loop->bags = block;
-  SBAG_TRY(mem_calloc(s->mem, sizeof *loop->stop, "training: stop flag", &block, status));
-  loop->stop = block;
+  SBAG_TRY(mem_calloc(s->mem, WISHES * sizeof *loop->wishes, "training: wishes", &block, status));
+  loop->wishes = block;
   return SBAG_OK;
 }
 
-sbag_code_t train_run(session_t *session, journal_t *journal, sbag_status_t *status) {
+sbag_code_t train_run(session_t *session, journal_t *journal, retention_t *retention, progress_t *progress,
+                      sbag_status_t *status) {
   const settings_t *settings = session->settings;
   loop_t loop = {.session = session,
                  .journal = journal,
+                 .retention = retention,
+                 .progress = progress,
                  .settings = &settings->train,
+                 .checkpoint = &settings->checkpoint,
                  .lr = session->assembly.model.dense_optimizer.lr,
-                 .total_steps = count_steps(session)};
+                 .total_steps = count_steps(session),
+                 .saved_step = progress->step > 0 ? progress->step : -1};
   loop.schedule = settings_schedule(&settings->schedule, loop.total_steps);
   sbag_code_t code = comm_agree(session->comm, prepare(&loop, status), status);
   if (code == SBAG_OK) code = run_loop(&loop, status);
   mem_free(session->mem, loop.bags);
-  /* In a broken comm the transport may still write to the flag; it then lives until the process ends. */
-  if (comm_check(session->comm, NULL) == SBAG_OK) mem_free(session->mem, loop.stop);
+  /* In a broken comm the transport may still write to the wishes; they then live until the process ends. */
+  if (comm_check(session->comm, NULL) == SBAG_OK) mem_free(session->mem, loop.wishes);
   return code;
 }
