@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -16,13 +17,18 @@ enum { FILES_MAX = 4096 };
 static const char *folder;
 static long at, count;
 static fault_kind_t kind;
-static unsigned char watched[FILES_MAX]; /* by file descriptor */
+static unsigned char watched[FILES_MAX], unsynced[FILES_MAX]; /* by file descriptor */
+static long lost, unsynced_names;
 
 void fault_begin(const char *in_folder, long n, fault_kind_t of_kind) {
   folder = in_folder;
   at = n;
   kind = of_kind;
-  count = 0;
+  count = lost = unsynced_names = 0;
+}
+
+long fault_lost(void) {
+  return lost + unsynced_names;
 }
 
 long fault_end(void) {
@@ -42,6 +48,11 @@ static int hit(int moves) {
 
 static int is_watched(int file) {
   return file >= 0 && file < FILES_MAX && watched[file];
+}
+
+static int is_folder(int file) {
+  struct stat about;
+  return fstat(file, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
 static int in_folder(const char *path) {
@@ -74,6 +85,7 @@ OPEN(open64)
     REAL(name, ssize_t, (int, constness void *, size_t, offset_type));                                       \
     int how = is_watched(file) ? hit(1) : 0;                                                                 \
     if (how == 1) return -1;                                                                                 \
+    if (is_watched(file) && #name[1] == 'w') unsynced[file] = 1;                                             \
     return name##_real(file, data, how == 2 ? (bytes + 1) / 2 : bytes, offset);                              \
   }
 MOVE(pread, , off_t)
@@ -85,20 +97,25 @@ ssize_t write(int file, const void *data, size_t bytes) {
   REAL(write, ssize_t, (int, const void *, size_t));
   int how = is_watched(file) ? hit(1) : 0;
   if (how == 1) return -1;
+  if (is_watched(file)) unsynced[file] = 1;
   return write_real(file, data, how == 2 ? (bytes + 1) / 2 : bytes);
 }
 
 int fsync(int file) {
   REAL(fsync, int, (int));
   if (is_watched(file) && hit(0)) return -1;
-  return fsync_real(file);
+  int result = fsync_real(file);
+  if (is_watched(file)) unsynced[file] = 0;
+  if (is_watched(file) && is_folder(file)) unsynced_names = 0;
+  return result;
 }
 
 /* The file is closed in any case, as by Linux. */
 int close(int file) {
   REAL(close, int, (int));
   int bad = is_watched(file) && hit(0), reason = errno;
-  if (file >= 0 && file < FILES_MAX) watched[file] = 0;
+  if (is_watched(file)) lost += unsynced[file];
+  if (file >= 0 && file < FILES_MAX) watched[file] = unsynced[file] = 0;
   int result = close_real(file);
   if (bad) errno = reason;
   return bad ? -1 : result;
@@ -107,6 +124,7 @@ int close(int file) {
 int rename(const char *from, const char *to) {
   REAL(rename, int, (const char *, const char *));
   if (in_folder(to) && hit(0)) return -1;
+  unsynced_names += in_folder(to);
   return rename_real(from, to);
 }
 

@@ -16,7 +16,12 @@ typedef void (*fault_begin_t)(const char *folder, long n, fault_kind_t kind);
 /* No more faults; returns how many calls there were. */
 typedef long (*fault_end_t)(void);
 
+/* What a power cut could have undone when it mattered, since fault_begin: files closed with writes behind
+ * their last fsync, and a rename without an fsync of the folder behind it. */
+typedef long (*fault_lost_t)(void);
+
 void fault_begin(const char *folder, long n, fault_kind_t kind);
 long fault_end(void);
+long fault_lost(void);
 
 #endif
