@@ -5,6 +5,7 @@
 #include "checkpoint/reader.h"
 
 #include "checkpoint/disk.h"
+#include <fcntl.h>
 #include <string.h>
 
 /* An array that this layer can read. */
@@ -23,16 +24,32 @@ static sbag_code_t find_array(const checkpoint_reader_t *r, const char *name, co
 
 /* ---- pieces ---- */
 
-static sbag_code_t read_piece(checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece, void *out,
-                              sbag_status_t *status) {
+static sbag_code_t check_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
+                               const void *data, sbag_status_t *status) {
   int64_t first = 0, rows = 0;
   trailer_piece(array, piece, &first, &rows);
-  int64_t bytes = rows * array->row_bytes, offset = array->offset + first * array->row_bytes;
-  SBAG_TRY(disk_read(r->data, r->path, offset, bytes, out, status));
-  if (checksum_piece(out, (size_t)bytes) == array->sums[piece]) return SBAG_OK;
+  if (checksum_piece(data, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
   return status_set(status, SBAG_ERR_FORMAT,
                     "checkpoint '%s': '%s': rows %lld to %lld do not match their checksum", r->path,
                     array->name, (long long)first, (long long)(first + rows - 1));
+}
+
+/* Whole pieces from `piece` on, as many as fit into `rows`, in one read. */
+static sbag_code_t read_pieces(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
+                               int64_t rows, void *out, int64_t *taken, sbag_status_t *status) {
+  int64_t begin = piece * array->piece_rows, end = begin, first = 0, count = 0, next = piece;
+  for (; next < trailer_piece_count(array); next++) {
+    trailer_piece(array, next, &first, &count);
+    if (first + count - begin > rows) break;
+    end = first + count;
+  }
+  SBAG_TRY(disk_read(r->data, r->path, array->offset + begin * array->row_bytes,
+                     (end - begin) * array->row_bytes, out, status));
+  for (int64_t i = piece; i < next; i++)
+    SBAG_TRY(check_piece(r, array, i, (const char *)out + (i - piece) * array->piece_rows * array->row_bytes,
+                         status));
+  *taken = end - begin;
+  return SBAG_OK;
 }
 
 /* Makes `piece` the one that the reader holds. */
@@ -50,7 +67,7 @@ static sbag_code_t hold_piece(checkpoint_reader_t *r, const trailer_array_t *arr
     SBAG_TRY(mem_alloc(r->mem, bytes, "checkpoint: piece", &r->piece, status));
     r->piece_capacity = bytes;
   }
-  SBAG_TRY(read_piece(r, array, piece, r->piece, status));
+  SBAG_TRY(read_pieces(r, array, piece, rows, r->piece, &rows, status));
   r->piece_array = array;
   r->piece_index = piece;
   return SBAG_OK;
@@ -65,7 +82,7 @@ static sbag_code_t read_checked(checkpoint_reader_t *r, const trailer_array_t *a
     int64_t count = first + whole - row;
     if (count > rows - done) count = rows - done;
     if (count == whole) {
-      SBAG_TRY(read_piece(r, array, piece, to, status));
+      SBAG_TRY(read_pieces(r, array, piece, rows - done, to, &count, status));
     } else {
       SBAG_TRY(hold_piece(r, array, piece, status));
       memcpy(to, (const char *)r->piece + (row - first) * array->row_bytes,
@@ -125,11 +142,22 @@ sbag_code_t checkpoint_read_rows(checkpoint_reader_t *reader, const char *name, 
   return read_rows(reader, array, first_row, rows, out, status);
 }
 
+/* A wish: the disk reads the next chunk while this one is checked and taken. */
+static void read_ahead(const checkpoint_reader_t *r, const reader_array_t *array, const layout_walk_t *walk,
+                       int64_t chunk) {
+  int64_t first = layout_chunk_first(walk, chunk), rows = layout_chunk_rows(walk, chunk);
+  if (array->pieces == NULL || rows == 0) return;
+  (void)posix_fadvise(r->data, (off_t)(array->offset + first * array->pieces->row_bytes),
+                      (off_t)(rows * array->pieces->row_bytes), POSIX_FADV_WILLNEED);
+}
+
 /* Agreed on twice a chunk: nobody may enter `take` alone. */
 static sbag_code_t hand_out(checkpoint_reader_t *r, const reader_array_t *array, const layout_walk_t *walk,
                             void *chunk, checkpoint_take_t take, void *user, sbag_status_t *status) {
   for (int64_t c = 0; c < walk->chunk_count; c++) {
     int64_t first = layout_chunk_first(walk, c), rows = layout_chunk_rows(walk, c);
+    if (c == 0) read_ahead(r, array, walk, 0);
+    read_ahead(r, array, walk, c + 1);
     SBAG_TRY(comm_agree(r->comm, read_rows(r, array, first, rows, chunk, status), status));
     SBAG_TRY(comm_agree(r->comm, take(user, first, rows, chunk, status), status));
   }
