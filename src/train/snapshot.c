@@ -6,19 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-  NAME_BYTES = 512,
-  SNAPSHOT_FORMAT = 1,
-  CHUNK_BYTES = 8 << 20, /* of an array on its way */
-  BLOCK_ROWS = 1 << 17   /* of a chunk in one call: row numbers and routes outweigh narrow rows */
-};
+enum { NAME_BYTES = 512, SNAPSHOT_FORMAT = 1 };
 
 static const char reader_prefix[] = "reader/";
 
 /* One array of a table on its way to or from the file: state -1 is the weight. */
 typedef struct table_array {
   sbag_collection_h collection;
-  mem_t *mem;
   int table, state;
   int64_t width; /* values a row */
 } table_array_t;
@@ -27,87 +21,18 @@ static table_array_t table_array(const session_t *session, int table, int state)
   sbag_collection_h collection = model_collection(session->model);
   int64_t width = state < 0 ? session->assembly.tables[table].embedding_dim
                             : sbag_collection_state_width(collection, table, state);
-  return (table_array_t){
-      .collection = collection, .mem = session->mem, .table = table, .state = state, .width = width};
+  return (table_array_t){.collection = collection, .table = table, .state = state, .width = width};
 }
 
-/* A chunk is handed on in blocks: as many on every rank, since each is a collective call. */
-static int64_t block_count(const table_array_t *a) {
-  int64_t rows = CHUNK_BYTES / (a->width * (int64_t)sizeof(float));
-  return rows > BLOCK_ROWS ? (rows + BLOCK_ROWS - 1) / BLOCK_ROWS : 1;
-}
-
-/* The rows of a block among `rows` of a chunk. A chunk of one block has any number of rows. */
-static int64_t block_rows(const table_array_t *a, int64_t block, int64_t rows) {
-  int64_t left = rows - block * BLOCK_ROWS;
-  if (block_count(a) == 1) return rows;
-  return left < 0 ? 0 : left < BLOCK_ROWS ? left : BLOCK_ROWS;
-}
-
-/* The numbers of consecutive rows, as the collection's calls want them. A rank without memory still takes
- * part in the collective call, with no rows. */
-static sbag_code_t row_numbers(const table_array_t *a, int64_t first, int64_t *count, int64_t **rows,
-                               sbag_status_t *status) {
-  void *block = NULL;
-  sbag_code_t code =
-      mem_alloc(a->mem, mem_array_bytes(*count, sizeof(int64_t)), "checkpoint: rows", &block, status);
-  *rows = block;
-  if (code != SBAG_OK) *count = 0;
-  for (int64_t i = 0; i < *count; i++) (*rows)[i] = first + i;
-  return code;
-}
-
-static sbag_code_t fill_block(const table_array_t *a, int64_t first_row, int64_t rows, void *out,
-                              sbag_status_t *status) {
-  int64_t *numbers = NULL;
-  sbag_status_t *said = status;
-  sbag_code_t local = row_numbers(a, first_row, &rows, &numbers, status);
-  if (local != SBAG_OK) said = NULL; /* keeps this rank's own cause */
-  sbag_code_t code =
-      a->state < 0 ? sbag_collection_read_rows(a->collection, a->table, numbers, rows, out, said)
-                   : sbag_collection_read_state(a->collection, a->table, a->state, numbers, rows, out, said);
-  mem_free(a->mem, numbers);
-  return local != SBAG_OK ? local : code;
-}
-
-static sbag_code_t take_block(const table_array_t *a, int64_t first_row, int64_t rows, const void *data,
-                              sbag_status_t *status) {
-  int64_t *numbers = NULL;
-  sbag_status_t *said = status;
-  sbag_code_t local = row_numbers(a, first_row, &rows, &numbers, status);
-  if (local != SBAG_OK) said = NULL;
-  sbag_code_t code =
-      a->state < 0
-          ? sbag_collection_write_rows(a->collection, a->table, numbers, rows, data, said)
-          : sbag_collection_write_state(a->collection, a->table, a->state, numbers, rows, data, said);
-  mem_free(a->mem, numbers);
-  return local != SBAG_OK ? local : code;
-}
-
-/* A block that fails on this rank alone does not end the chunk: the others are in the next block's call. */
 static sbag_code_t fill_rows(void *user, int64_t first_row, int64_t rows, void *out, sbag_status_t *status) {
   const table_array_t *a = user;
-  sbag_code_t code = SBAG_OK;
-  for (int64_t b = 0; b < block_count(a); b++) {
-    int64_t first = b * BLOCK_ROWS;
-    sbag_code_t now = fill_block(a, first_row + first, block_rows(a, b, rows),
-                                 (float *)out + first * a->width, code == SBAG_OK ? status : NULL);
-    if (code == SBAG_OK) code = now;
-  }
-  return code;
+  return sbag_collection_read_range(a->collection, a->table, a->state, first_row, rows, out, status);
 }
 
 static sbag_code_t take_rows(void *user, int64_t first_row, int64_t rows, const void *data,
                              sbag_status_t *status) {
   const table_array_t *a = user;
-  sbag_code_t code = SBAG_OK;
-  for (int64_t b = 0; b < block_count(a); b++) {
-    int64_t first = b * BLOCK_ROWS;
-    sbag_code_t now = take_block(a, first_row + first, block_rows(a, b, rows),
-                                 (const float *)data + first * a->width, code == SBAG_OK ? status : NULL);
-    if (code == SBAG_OK) code = now;
-  }
-  return code;
+  return sbag_collection_write_range(a->collection, a->table, a->state, first_row, rows, data, status);
 }
 
 static int64_t columns_of(const model_array_t *array) {
@@ -277,7 +202,6 @@ static sbag_code_t declare(saving_t *saving, const char *path, const progress_t 
                            sbag_status_t *status) {
   session_t *s = saving->session;
   SBAG_TRY(checkpoint_writer_create(s->comm, s->mem, path, &saving->writer, status));
-  checkpoint_writer_set_chunk(saving->writer, CHUNK_BYTES);
   SBAG_TRY(add_tables(saving, status));
   SBAG_TRY(add_dense(saving, status));
   return add_rest(saving, progress, status);
@@ -331,7 +255,6 @@ sbag_code_t snapshot_open(comm_t *comm, mem_t *mem, const char *path, snapshot_t
                           sbag_status_t *status) {
   *snapshot = (snapshot_t){.path = path, .mem = mem};
   SBAG_TRY(checkpoint_open(comm, mem, path, &snapshot->file, status));
-  checkpoint_reader_set_chunk(snapshot->file, CHUNK_BYTES);
   sbag_code_t code = read_head(snapshot, status);
   if (code == SBAG_OK) code = read_blobs(snapshot, status);
   code = comm_agree(comm, code, status);
