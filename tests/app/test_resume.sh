@@ -1,0 +1,293 @@
+#!/usr/bin/env bash
+# Runs that stop and go on: whatever ended them, the weights, optimizer states and lines of metrics are those of a
+# run that was never stopped. tests/app/test_resume.sh [--full] BUILD_FOLDER; ends with `N passed, N failed`.
+# --full kills 200 runs instead of a few. SHARDBAG_RESUME_SEED draws the moments.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=launch/common.sh
+. "$here/../../launch/common.sh"
+kills=4
+if [ "${1-}" = --full ]; then
+  kills=200
+  shift
+fi
+[ $# = 1 ] || fail "usage: test_resume.sh [--full] BUILD_FOLDER"
+program=$(cd "$1" && pwd)/shardbag
+[ -x "$program" ] || fail "$program is not there; build it first"
+RANDOM=${SHARDBAG_RESUME_SEED:-7}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# check NAME COMMAND...: counts a command that must succeed.
+check() {
+  local name=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $name: exit $code"
+    sed 's/^/      out | /' "$work/out" | tail -n 8
+    sed 's/^/      err | /' "$work/said" | tail -n 8
+  fi
+}
+
+# train RANKS RUN ARGUMENT...: leaves the exit code in $code, the output in out and err, and err without mpirun's
+# banner in said.
+train() {
+  local count=$1 run=$2
+  shift 2
+  ranks "$count" "$program" train "$work/small.yaml" --set "run.dir=$work/$run" "$@" >"$work/out" 2>"$work/err"
+  code=$?
+  unbanner
+}
+
+unbanner() {
+  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
+}
+
+# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
+ended() {
+  local want=$1 word
+  shift
+  [ "$code" = "$want" ] || return 1
+  [ "$(wc -l <"$work/said")" = "$(($# > 0))" ] || return 1
+  for word in "$@"; do grep -qF -- "$word" "$work/said" || return 1; done
+}
+
+printed() { grep -qE -- "$1" "$work/out"; }
+warned() { grep -qE -- "^warning: .*$1" "$work/said"; }
+
+# Every kind of state: decay that moves rows no batch touches, Adam's and momentum's counts of steps, a row-wise state;
+# dropout, a schedule, evaluations, two epochs of 20 steps.
+cat >"$work/small.yaml" <<'YAML'
+data:
+  kind: synthetic
+  synthetic: {samples: [2500, 500, 500], dense_count: 4, rows: [500, 300, 7, 40], bag_length: [1, 5, 2, 1]}
+table: {dim: 8, optimizer: {name: adagrad, lr: 0.1, weight_decay: 0.001}}
+tables:
+  - {name: feature_1, optimizer: {name: adam, lr: 0.01}}
+  - {name: feature_2, replicated: true, optimizer: {name: exact_rowwise_adagrad, lr: 0.1, weight_decay: 0}}
+  - {name: feature_3, optimizer: {name: sgd, lr: 0.1, momentum: 0.9}}
+features: [{name: feature_1, mode: sum}, {name: feature_2, mode: max}]
+model: {bottom: [16], top: [16], dropout: 0.1, optimizer: {name: adam, lr: 0.01}}
+schedule: {kind: polynomial, decay_steps: 40, end: 0.1}
+checkpoint: {every_steps: 3}
+train: {global_batch: 128, log_every: 4, epochs: 2, eval_every: 10, patience: 20}
+YAML
+last=40
+
+# The arrays of two checkpoints, bit by bit. Without h5py, by the digits of an evaluation.
+have_h5py=0
+/usr/bin/python3 -c 'import h5py' 2>/dev/null && have_h5py=1
+[ $have_h5py = 1 ] || echo "skipped: /usr/bin/python3 has no h5py: weights are compared by an evaluation's digits"
+digits() {
+  ranks 1 "$program" eval "$1" "$work/small.yaml"
+}
+same_weights() {
+  local a=$work/$1/ckpt-$last.h5 b=$work/$2/ckpt-$last.h5
+  if [ $have_h5py = 0 ]; then
+    [ "$(digits "$a")" = "$(digits "$b")" ]
+    return
+  fi
+  /usr/bin/python3 - "$a" "$b" <<'PYTHON'
+import sys
+import h5py
+
+def arrays(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update(
+            {name: item[...].tobytes()} if isinstance(item, h5py.Dataset) and name != "config" else
+            {name + " attributes": sorted((k, str(v)) for k, v in item.attrs.items())}))
+        found["file"] = sorted((k, str(v)) for k, v in file.attrs.items() if k != "run")
+    return found
+
+a, b = arrays(sys.argv[1]), arrays(sys.argv[2])
+different = [name for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)]
+if different or len(a) < 25:
+    sys.exit(f"of {len(a)}, these differ: {different}")
+PYTHON
+}
+
+# What metrics.jsonl says of the training, without times and without the starts and ends.
+told() { grep -E '"event":"(train|eval)"' "$work/$1/metrics.jsonl" | sed -E 's/,"(samples_per_s|seconds)":[^,}]*//g'; }
+same_metrics() { [ "$(told "$1")" = "$(told "$2")" ]; }
+checkpoints() { (cd "$work/$1" && printf '%s\n' ckpt-*.h5 | sort -t- -k2n | tr '\n' ' '); }
+
+# wait_for COMMAND...: until it succeeds, 20 s at most.
+wait_for() {
+  for _ in $(seq 1000); do
+    "$@" && return 0
+    sleep 0.02
+  done
+  return 1
+}
+
+for n in 1 2 3; do
+  train $n whole$n
+  check "uninterrupted on $n ranks" ended 0
+done
+check "a checkpoint every 3 steps, and the last" test "$(checkpoints whole2)" = \
+  "$(for s in $(seq 3 3 39) 40; do printf 'ckpt-%d.h5 ' "$s"; done)"
+check "evaluations on the way and at the end" test "$(told whole2 | grep -c eval)" = 5
+
+### stopped at a step, within and between epochs, before and after evaluations
+for stop in 7 10 20 31; do
+  n=$((stop % 3 + 1))
+  train $n "at$stop" --set train.max_steps=$stop
+  check "stops at $stop" ended 0
+  train $n "at$stop" --resume
+  check "goes on at $stop" ended 0
+  check "says so" printed "^resume: goes on from .*/ckpt-$stop\.h5$"
+  check "weights after $stop on $n ranks" same_weights whole$n "at$stop"
+done
+check "metrics after 20" same_metrics whole3 at20
+train 1 at31 --resume --set checkpoint.every_steps=1
+check "a run that is done" ended 0
+check "trains no step more" printed '^trained 0 steps .*\(done\)'
+check "evaluates again" test "$(told at31 | grep -c '"space":"test"')" = 1
+
+### other numbers of ranks
+losses() { grep '"event":"train"' "$1" | sed -E 's/.*"step":([0-9]+),.*"loss":([^,]*),.*/\1 \2/'; }
+# near A B: the losses of the steps behind 20, each within 1e-5 of the other's.
+near() {
+  paste <(losses "$1" | awk '$1 > 20 && $1 <= 30') <(losses "$2" | awk '$1 > 20 && $1 <= 30') | awk '
+    NF != 4 || $1 != $3 { exit 1 } { d = $2 - $4; if (d < 0) d = -d; if (d > 1e-5 * $2) bad = 1; n++ }
+    END { exit bad || n != 10 }'
+}
+train 2 fork --set train.max_steps=20
+for n in 2 1 3; do
+  cp -r "$work/fork" "$work/fork$n"
+  train $n fork$n --resume --set train.log_every=1 --set train.max_steps=30
+  check "from 2 ranks on $n" ended 0
+  [ $n = 2 ] || check "losses on $n ranks" near "$work/fork2/metrics.jsonl" "$work/fork$n/metrics.jsonl"
+done
+
+### SIGUSR1, wherever it comes
+endless=(--set train.epochs=100000 --set train.patience=off --set checkpoint.every_steps=50 --set checkpoint.keep=2)
+mpirun --oversubscribe --bind-to none -n 2 "$program" train "$work/small.yaml" --set "run.dir=$work/usr" \
+  "${endless[@]}" >"$work/out" 2>"$work/err" </dev/null &
+child=$!
+wait_for grep -qs '"event":"train"' "$work/usr/metrics.jsonl"
+in_use=("$work/usr: the folder is in use by process ")
+train 1 usr
+check "a second start" ended 1 "${in_use[@]}"
+train 2 usr --resume
+check "a second start to go on" ended 1 "${in_use[@]}"
+train 1 usr2 --set "checkpoint.dir=$work/usr"
+check "a second start with its checkpoints" ended 1 "${in_use[@]}"
+kill -USR1 $child
+wait $child
+code=$?
+unbanner
+check "SIGUSR1" printed 'stopped by a signal'
+at=$(grep '"event":"end"' "$work/usr/metrics.jsonl" | sed -E 's/.*"step":([0-9]+).*/\1/')
+train 2 usr --resume "${endless[@]}" --set train.max_steps=$((at + 5))
+check "goes on after it" ended 0
+check "at its step" printed "ckpt-$at\.h5$"
+check "for what is left" printed '^trained 5 steps'
+
+### kill -9 of one rank or of all
+# Each rank leaves its process id in the run's folder.
+# shellcheck disable=SC2016  # the ranks' shell
+marked=(sh -c 'mkdir -p "$1"; echo $$ >"$1/pid$OMPI_COMM_WORLD_RANK"; dir=$1; shift; exec "$@" --set "run.dir=$dir"' -)
+# Small steps are made slower by evaluations, so that there are moments to hit.
+slow=(--set train.eval_every=1 --set train.patience=off)
+train 2 slow "${slow[@]}"
+check "the run to be killed" ended 0
+for k in $(seq "$kills"); do
+  run=kill$k
+  mpirun --oversubscribe --bind-to none -n 2 "${marked[@]}" "$work/$run" "$program" train "$work/small.yaml" \
+    "${slow[@]}" >"$work/out" 2>"$work/err" </dev/null &
+  child=$!
+  wait_for test -s "$work/$run/pid0" -a -s "$work/$run/pid1"
+  [ $((k % 10)) = 0 ] || wait_for grep -qs '"event":"start"' "$work/$run/metrics.jsonl"
+  sleep "$(printf '0.%03d' $((RANDOM % 300)))"
+  pids=$(cat "$work/$run"/pid?)
+  case $((k % 3)) in
+  0) kill -9 $pids ;;
+  1) kill -9 "$(cat "$work/$run/pid0")" ;;
+  2) kill -9 "$(cat "$work/$run/pid1")" ;;
+  esac 2>/dev/null
+  wait $child 2>/dev/null
+  # shellcheck disable=SC2086  # several
+  wait_for sh -c '! kill -0 "$@" 2>/dev/null' - $pids
+  train 2 $run --resume "${slow[@]}"
+  check "kill $k: goes on" test $code = 0
+  check "kill $k: weights" same_weights slow $run
+  check "kill $k: metrics" same_metrics slow $run
+  rm -rf "${work:?}/$run"
+done
+
+### what lies in the folder
+train 2 none --resume --set train.max_steps=4
+check "nothing to go on from" ended 0
+check "says so" printed '^resume: no checkpoint in .*/none: begins at the beginning$'
+touch "$work/none/ckpt-9.h5.tmp" "$work/none/other.tmp"
+train 2 none --resume --set train.max_steps=5
+check "a crash's leavings" warned 'ckpt-9.h5.tmp: removed'
+check "are gone, and nothing else" test ! -e "$work/none/ckpt-9.h5.tmp" -a -e "$work/none/other.tmp"
+check "and it went on" printed '^trained 1 steps'
+
+cp -r "$work/whole2" "$work/broken"
+rm "$work"/broken/ckpt-[1-3][0-9].h5 "$work/broken/ckpt-40.h5"
+printf 'x' | dd of="$work/broken/ckpt-9.h5" bs=1 seek=5000 conv=notrunc 2>/dev/null
+truncate -s 5000 "$work/broken/ckpt-6.h5"
+echo no checkpoint >"$work/broken/ckpt-12.h5"
+train 2 broken --resume
+check "damaged ones" test $code = 0
+check "are left out: not ours" warned 'ckpt-12.h5 is left out'
+check "a flipped byte" warned 'ckpt-9.h5 is left out'
+check "cut short" warned 'ckpt-6.h5 is left out'
+check "on from the last that is whole" printed '^resume: goes on from .*/ckpt-3.h5$'
+check "weights after damage" same_weights whole2 broken
+check "metrics after damage" same_metrics whole2 broken
+
+train 2 again --set train.max_steps=9
+train 2 again --set train.max_steps=4 --set checkpoint.every_steps=4
+train 2 again --resume --set train.max_steps=6 --set checkpoint.every_steps=off
+check "an earlier run's" warned 'ckpt-9.h5 is left out: it was written by an earlier run'
+check "are not this one's" printed '^resume: goes on from .*/ckpt-4.h5$'
+
+train 2 keep --set checkpoint.keep=2 --set train.max_steps=10
+check "keep" test "$(checkpoints keep)" = "ckpt-9.h5 ckpt-10.h5 "
+train 2 keep --set checkpoint.keep=3 --set train.max_steps=16 --resume
+check "keep, resumed" test "$(checkpoints keep)" = "ckpt-12.h5 ckpt-15.h5 ckpt-16.h5 "
+train 2 elsewhere --set "checkpoint.dir=$work/there/deep" --set train.max_steps=4 --set checkpoint.keep=1 \
+  --set checkpoint.every_minutes=1e-9 --set checkpoint.every_steps=off
+check "every_minutes, in a folder of its own" test "$(grep -c '"event":"checkpoint"' "$work/elsewhere/metrics.jsonl")" = 4
+check "of which one stays" test "$(checkpoints there/deep)" = "ckpt-4.h5 "
+train 1 elsewhere --set "checkpoint.dir=$work/there/deep" --resume
+check "from there" printed '^resume: goes on from .*/there/deep/ckpt-4.h5$'
+
+### what does not fit
+refused() {
+  local name=$1
+  shift
+  local words=()
+  while [ "$1" != -- ]; do
+    words+=("$1")
+    shift
+  done
+  shift
+  train 2 keep --resume "$@"
+  check "$name" ended 2 ckpt-16.h5 "${words[@]}"
+}
+refused "another dim" "table 'feature_1'" "300 x 16" "300 x 8" -- --set table.dim=16
+refused "another layer" "dense array 'top/0/weight'" -- --set 'model.top=[24]'
+refused "another optimizer" feature_2 exact_adagrad exact_rowwise -- --set tables.1.optimizer.name=exact_adagrad
+refused "a state less" "feature_3/state/momentum_buffer" -- --set tables.2.optimizer.momentum=0
+refused "a state more" "feature_1" "max_exp_avg_sq" -- --set tables.0.optimizer.amsgrad=true
+refused "another dense optimizer" dense sgd adam -- --set model.optimizer.name=sgd
+refused "another batch" "train.global_batch is 64" "128" -- --set train.global_batch=64
+refused "another order" "data.seed is 5" -- --set data.seed=5
+refused "other data" "training samples is 2400" "2500" -- --set 'data.synthetic.samples=[2400,500,500]'
+check "and the folder is as it was" test "$(checkpoints keep)" = "ckpt-12.h5 ckpt-15.h5 ckpt-16.h5 "
+train 2 keep --resume --set checkpoint.keep=-1
+check "keep below 0" ended 2 "key 'checkpoint.keep'"
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
