@@ -10,7 +10,7 @@ mkdir "$work/corpus"
 cp "$root"/tests/data/checkpoint-v*.h5 "$work/corpus"
 
 flags=(-std=c11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -I"$root/src" -I"$root/include"
-  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
+  "-fsanitize=fuzzer,address,undefined" -fno-sanitize-recover=all)
 sources=("$root"/src/checkpoint/{gate,trailer,disk,checksum}.c "$root"/src/base/{mem,status}.c "$root/tests/fault/fuzz_gate.c")
 if ! printf 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d == 0 && n; }' |
   clang-14 -fsanitize=fuzzer -x c - -o "$work/probe" 2>/dev/null; then
