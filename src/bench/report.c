@@ -1,0 +1,80 @@
+/* Aligned rows and JSON lines: see report.h. */
+#include "bench/report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int by_value(const void *a, const void *b) {
+  double left = *(const double *)a, right = *(const double *)b;
+  return (left > right) - (left < right);
+}
+
+bench_range_t bench_range(double *values, int64_t count) {
+  qsort(values, (size_t)count, sizeof *values, by_value);
+  return (bench_range_t){.min = values[0],
+                         .median = (values[(count - 1) / 2] + values[count / 2]) / 2,
+                         .max = values[count - 1]};
+}
+
+static bench_range_t speeds(const bench_case_t *row, const double *seconds, double *scratch) {
+  for (int64_t i = 0; i < row->count; i++) scratch[i] = (double)row->bytes / seconds[i] / 1e9;
+  return bench_range(scratch, row->count);
+}
+
+/* Of the two measurements of each round: a disk's speed changes from round to round. */
+static bench_range_t ratios(const bench_case_t *row, double *scratch) {
+  for (int64_t i = 0; i < row->count; i++) scratch[i] = row->raw_seconds[i] / row->seconds[i];
+  return bench_range(scratch, row->count);
+}
+
+void bench_report_head(FILE *out) {
+  fprintf(
+      out,
+      "#\n"
+      "#               |-------- shardbag --------| |----------- raw ----------| |- of the same round -|\n"
+      "#   case   size      min   median      max      min   median      max       ours / raw       #wrong\n"
+      "#            MB     GB/s     GB/s     GB/s     GB/s     GB/s     GB/s    min  median    max    "
+      "rows\n");
+}
+
+void bench_report_row(FILE *out, const bench_case_t *row, double *scratch) {
+  bench_range_t ours = speeds(row, row->seconds, scratch);
+  bench_range_t raw = speeds(row, row->raw_seconds, scratch);
+  bench_range_t ratio = ratios(row, scratch);
+  char wrong[32] = "N/A";
+  if (row->wrong >= 0) snprintf(wrong, sizeof wrong, "%" PRId64, row->wrong);
+  fprintf(out, "%8s %6.0f %8.3f %8.3f %8.3f %8.3f %8.3f %8.3f %6.2f %7.2f %6.2f %7s\n", row->name,
+          (double)row->bytes / 1e6, ours.min, ours.median, ours.max, raw.min, raw.median, raw.max, ratio.min,
+          ratio.median, ratio.max, wrong);
+}
+
+static json_object *list(const double *values, int64_t count) {
+  json_object *array = json_object_new_array();
+  for (int64_t i = 0; i < count; i++) json_object_array_add(array, json_object_new_double(values[i]));
+  return array;
+}
+
+sbag_code_t bench_report_json(FILE *json, const char *path, int ranks, const bench_case_t *row,
+                              double *scratch, sbag_status_t *status) {
+  json_object *object = json_object_new_object();
+  json_object_object_add(object, "event", json_object_new_string("bench"));
+  json_object_object_add(object, "bench", json_object_new_string("checkpoint"));
+  json_object_object_add(object, "case", json_object_new_string(row->name));
+  json_object_object_add(object, "ranks", json_object_new_int(ranks));
+  json_object_object_add(object, "bytes", json_object_new_int64(row->bytes));
+  json_object_object_add(object, "gb_per_s",
+                         json_object_new_double(speeds(row, row->seconds, scratch).median));
+  json_object_object_add(object, "raw_gb_per_s",
+                         json_object_new_double(speeds(row, row->raw_seconds, scratch).median));
+  json_object_object_add(object, "ratio", json_object_new_double(ratios(row, scratch).median));
+  json_object_object_add(object, "seconds", list(row->seconds, row->count));
+  json_object_object_add(object, "raw_seconds", list(row->raw_seconds, row->count));
+  if (row->wrong >= 0) json_object_object_add(object, "wrong", json_object_new_int64(row->wrong));
+  int written = fprintf(json, "%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+  json_object_put(object);
+  if (written >= 0) return SBAG_OK;
+  return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+}

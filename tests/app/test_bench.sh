@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# `shardbag bench` as its user meets it. tests/app/test_bench.sh BUILD_FOLDER; ends with `N passed, N failed`.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=launch/common.sh
+. "$here/../../launch/common.sh"
+[ $# = 1 ] || fail "usage: test_bench.sh BUILD_FOLDER"
+program=$(cd "$1" && pwd)/shardbag
+[ -x "$program" ] || fail "$program is not there; build it first"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+passed=0 failed=0
+
+check() {
+  local name=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $name: exit $code"
+    sed 's/^/      out | /' out | tail -n 8
+    sed 's/^/      err | /' err | tail -n 8
+  fi
+}
+
+# bench RANKS WORD...: leaves the exit code in $code, and stderr without mpirun's banner in said.
+bench() {
+  local count=$1
+  shift
+  if [ "$count" = 1 ]; then
+    "$program" bench checkpoint "$@" >out 2>err </dev/null
+  else
+    ranks "$count" "$program" bench checkpoint "$@" >out 2>err
+  fi
+  code=$?
+  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' err >said
+}
+
+# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
+ended() {
+  local want=$1 word
+  shift
+  [ "$code" = "$want" ] || return 1
+  [ "$(wc -l <said)" = "$(($# > 0))" ] || return 1
+  for word in "$@"; do grep -qF -- "$word" said || return 1; done
+}
+
+# row CASE WRONG: its ten numbers and the count of wrong rows.
+row() { grep -qE "^ +$1( +[0-9.]+){10} +$2\$" out; }
+
+# json LINES: the file has so many, each an object; the last one is of a load in which nothing was wrong.
+json() {
+  python3 - "$1" <<'PYTHON'
+import json, sys
+lines = [json.loads(line) for line in open("bench.json")]
+assert len(lines) == int(sys.argv[1]), len(lines)
+for line in lines:
+    assert line["event"] == "bench" and line["bench"] == "checkpoint", line
+    assert len(line["seconds"]) == len(line["raw_seconds"]) == 2, line
+    assert line["gb_per_s"] > 0 and line["raw_gb_per_s"] > 0 and line["ratio"] > 0, line
+assert lines[-1]["case"] == "load" and lines[-1]["wrong"] == 0, lines[-1]
+PYTHON
+}
+
+mkdir disk
+small=(--set folder=disk --set rows=20011 --set dim=24 --set rounds=2)
+for n in 1 2 3; do
+  bench $n "${small[@]}" --json bench.json
+  check "on $n ranks" ended 0
+  check "the ranks, on $n" grep -q "^# shardbag .*: ranks $n, rounds 2\$" out
+  check "saves on $n" row save N/A
+  check "loads on $n, and nothing is wrong" row load 0
+  check "the files are gone, on $n" test -z "$(ls disk)"
+done
+check "--json" json 6
+
+### other states and layouts; saved on some ranks, loaded on others
+bench 3 "${small[@]}" --set optimizer=exact_rowwise_adagrad --set layout=cyclic --set part=save
+check "only saves" ended 0
+check "one row" test "$(grep -vc '^#' out)" = 1
+check "what is left" test "$(ls disk)" = shardbag-bench.h5
+bench 2 "${small[@]}" --set optimizer=exact_rowwise_adagrad --set layout=scramble --set part=load
+check "only loads, on other ranks" ended 0
+check "nothing is wrong then" row load 0
+bench 1 "${small[@]}" --set optimizer=sgd --set rows=20012 --set part=load
+check "another table" ended 1 "shardbag-bench.h5" "20011" "20012"
+rm -f disk/*
+
+### what cannot be
+bench 1 --set row=3
+check "an unknown key" ended 2 "'row'" "did you mean 'rows'?"
+bench 2 --set rows=0
+check "no rows" ended 2 "'rows'"
+bench 1 --set optimizer=adagard
+check "an unknown optimizer" ended 2 "'adagard'"
+bench 1 --set layout=diagonal
+check "an unknown layout" ended 2 "'layout'"
+bench 1 --rounds 3
+check "an unknown option" ended 2 "--rounds"
+bench 1 stray
+check "a stray word" ended 2 "stray"
+bench 2 --set folder=disk --set rows=900000000000
+check "a disk too small" ended 1 "folder 'disk' has" "MB are needed"
+bench 2 --set folder=nowhere
+check "no such folder" ended 1 "nowhere"
+check "nothing is left" test -z "$(ls disk)"
+"$program" bench pecking >out 2>err
+code=$?
+cp err said
+check "an unknown part" ended 2 "there is no 'pecking'"
+bench 1 --help-config
+check "help names the keys" grep -q rounds out
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
