@@ -237,6 +237,8 @@ rm "$work"/broken/ckpt-[1-3][0-9].h5 "$work/broken/ckpt-40.h5"
 printf 'x' | dd of="$work/broken/ckpt-9.h5" bs=1 seek=5000 conv=notrunc 2>/dev/null
 truncate -s 5000 "$work/broken/ckpt-6.h5"
 echo no checkpoint >"$work/broken/ckpt-12.h5"
+sed -i '/"event":"checkpoint","step":3,/d' "$work/broken/metrics.jsonl" # as if killed before it was told
+printf '{"event":"train","st' >>"$work/broken/metrics.jsonl"
 train 2 broken --resume
 check "damaged ones" test $code = 0
 check "are left out: not ours" warned 'ckpt-12.h5 is left out'

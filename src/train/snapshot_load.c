@@ -1,0 +1,182 @@
+/* Opening a checkpoint, holding it against the config, and loading what a prediction needs. */
+#include "train/snapshot_parts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static sbag_code_t read_head(snapshot_t *snapshot, sbag_status_t *status) {
+  int64_t format = 0;
+  SBAG_TRY(checkpoint_read_int(snapshot->file, "", "format", &format, status));
+  if (format != SNAPSHOT_FORMAT)
+    return status_set(status, SBAG_ERR_FORMAT, "%s: is of format %" PRId64 "; this program reads format %d",
+                      snapshot->path, format, SNAPSHOT_FORMAT);
+  return checkpoint_read_int(snapshot->file, "", "step", &snapshot->step, status);
+}
+
+static sbag_code_t read_blobs(snapshot_t *snapshot, sbag_status_t *status) {
+  int64_t count = checkpoint_count(snapshot->file);
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(snapshot->mem, mem_array_bytes(count, sizeof *snapshot->blobs), "checkpoint: blobs",
+                      &block, status));
+  snapshot->blobs = block;
+  for (int64_t i = 0; i < count; i++) {
+    const char *name = checkpoint_name(snapshot->file, i);
+    if (strncmp(name, snapshot_reader_prefix, strlen(snapshot_reader_prefix)) != 0) continue;
+    reader_blob_t *blob = &snapshot->blobs[snapshot->blob_count];
+    if (strlen(name) - strlen(snapshot_reader_prefix) >= sizeof blob->name)
+      return status_set(status, SBAG_ERR_FORMAT, "%s: the name '%s' is longer than a reader's",
+                        snapshot->path, name);
+    SBAG_TRY(checkpoint_read_blob(snapshot->file, name, &blob->data, &blob->bytes, status));
+    snprintf(blob->name, sizeof blob->name, "%s", name + strlen(snapshot_reader_prefix));
+    snapshot->blob_count++;
+  }
+  return SBAG_OK;
+}
+
+sbag_code_t snapshot_open(comm_t *comm, mem_t *mem, const char *path, snapshot_t *snapshot,
+                          sbag_status_t *status) {
+  *snapshot = (snapshot_t){.path = path, .mem = mem};
+  SBAG_TRY(checkpoint_open(comm, mem, path, &snapshot->file, status));
+  sbag_code_t code = read_head(snapshot, status);
+  if (code == SBAG_OK) code = read_blobs(snapshot, status);
+  code = comm_agree(comm, code, status);
+  if (code != SBAG_OK) snapshot_close(snapshot);
+  return code;
+}
+
+void snapshot_close(snapshot_t *snapshot) {
+  checkpoint_close(&snapshot->file);
+  for (int i = 0; i < snapshot->blob_count; i++) mem_free(snapshot->mem, snapshot->blobs[i].data);
+  if (snapshot->mem != NULL) mem_free(snapshot->mem, snapshot->blobs);
+  memset(snapshot, 0, sizeof *snapshot);
+}
+
+/* "500 x 16" */
+static void shape_text(int rank, const int64_t *shape, char *out, size_t room) {
+  if (rank == 2)
+    snprintf(out, room, "%" PRId64 " x %" PRId64, shape[0], shape[1]);
+  else
+    snprintf(out, room, "%" PRId64, shape[0]);
+}
+
+/* An array's shape in file and config must be one. what: "table 'user'". */
+static sbag_code_t check_array(const snapshot_t *snapshot, const char *name, const char *what, int rank,
+                               const int64_t *shape, sbag_status_t *status) {
+  if (!checkpoint_exists(snapshot->file, name))
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: has no %s, which the config makes", snapshot->path,
+                      what);
+  checkpoint_array_t found;
+  SBAG_TRY(checkpoint_array_info(snapshot->file, name, &found, status));
+  int same = found.type == CHECKPOINT_F32 && found.rank == rank && found.shape[0] == shape[0] &&
+             (rank == 1 || found.shape[1] == shape[1]);
+  if (same) return SBAG_OK;
+  char wanted[64], held[64];
+  shape_text(rank, shape, wanted, sizeof wanted);
+  shape_text(found.rank, found.shape, held, sizeof held);
+  return status_set(status, SBAG_ERR_ARGUMENT, "%s: %s: the config makes it %s f32, the file holds %s %s",
+                    snapshot->path, what, wanted, held, checkpoint_type_name(found.type));
+}
+
+static sbag_code_t check_table_array(const snapshot_t *snapshot, const session_t *session, int table,
+                                     int state, sbag_status_t *status) {
+  char name[SNAPSHOT_NAME_BYTES], what[SNAPSHOT_NAME_BYTES];
+  const sbag_table_options_t *options = &session->assembly.tables[table];
+  snapshot_array_t array = snapshot_array(session, table, state);
+  snapshot_array_name(session, table, state, name);
+  if (state < 0)
+    snprintf(what, sizeof what, "table '%s'", options->name);
+  else
+    snprintf(what, sizeof what, "table '%s': state '%s'", options->name, strrchr(name, '/') + 1);
+  const int64_t shape[2] = {options->num_embeddings, array.width};
+  return check_array(snapshot, name, what, snapshot_array_rank(&array), shape, status);
+}
+
+/* Whether the config makes an array of a table, its states only where they are wanted. */
+static int makes(const session_t *session, int with_states, const char *name) {
+  sbag_collection_h collection = model_collection(session->model);
+  for (int t = 0; t < session->assembly.model.table_count; t++) {
+    int states = with_states ? sbag_collection_state_count(collection, t) : 0;
+    for (int state = -1; state < states; state++) {
+      char made[SNAPSHOT_NAME_BYTES];
+      snapshot_array_name(session, t, state, made);
+      if (strcmp(made, name) == 0) return 1;
+    }
+  }
+  return 0;
+}
+
+static int has_ends(const char *name, const char *head, const char *tail) {
+  size_t bytes = strlen(name);
+  return bytes > strlen(head) + strlen(tail) && strncmp(name, head, strlen(head)) == 0 &&
+         strcmp(name + bytes - strlen(tail), tail) == 0;
+}
+
+/* The file's tables that the config does not make, and where they count their states. */
+static sbag_code_t check_spare_arrays(const snapshot_t *snapshot, const session_t *session, int with_states,
+                                      sbag_status_t *status) {
+  static const char head[] = "tables/", tail[] = "/weight";
+  for (int64_t i = 0; i < checkpoint_count(snapshot->file); i++) {
+    const char *name = checkpoint_name(snapshot->file, i);
+    int weight = has_ends(name, head, tail);
+    if (!weight && (!with_states || strncmp(name, head, strlen(head)) != 0)) continue;
+    if (makes(session, with_states, name)) continue;
+    if (weight)
+      return status_set(status, SBAG_ERR_ARGUMENT, "%s: holds table '%.*s', which the config does not make",
+                        snapshot->path, (int)(strlen(name) - strlen(head) - strlen(tail)),
+                        name + strlen(head));
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: holds '%s', which the config's optimizer does not keep",
+                      snapshot->path, name);
+  }
+  return SBAG_OK;
+}
+
+sbag_code_t snapshot_check_shapes(const snapshot_t *snapshot, const session_t *session, int with_states,
+                                  sbag_status_t *status) {
+  sbag_collection_h collection = model_collection(session->model);
+  for (int t = 0; t < session->assembly.model.table_count; t++) {
+    int states = with_states ? sbag_collection_state_count(collection, t) : 0;
+    for (int state = -1; state < states; state++)
+      SBAG_TRY(check_table_array(snapshot, session, t, state, status));
+  }
+  return check_spare_arrays(snapshot, session, with_states, status);
+}
+
+/* The dense arrays are small and whole on every rank: each reads them itself. The optimizer's state is not
+ * needed to predict. */
+sbag_code_t snapshot_load_dense(const snapshot_t *snapshot, const model_t *model, int with_states,
+                                sbag_status_t *status) {
+  for (int i = 0; i < model_array_count(model); i++) {
+    const model_array_t *array = model_array(model, i);
+    if (!with_states && strncmp(array->name, "state/", strlen("state/")) == 0) continue;
+    char name[SNAPSHOT_NAME_BYTES], what[SNAPSHOT_NAME_BYTES];
+    snprintf(name, sizeof name, "dense/%s", array->name);
+    snprintf(what, sizeof what, "dense array '%s'", array->name);
+    SBAG_TRY(check_array(snapshot, name, what, array->rank, array->shape, status));
+    SBAG_TRY(checkpoint_read_rows(snapshot->file, name, 0, array->shape[0], array->data, status));
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t take_rows(void *user, int64_t first_row, int64_t rows, const void *data,
+                             sbag_status_t *status) {
+  const snapshot_array_t *a = user;
+  return sbag_collection_write_range(a->collection, a->table, a->state, first_row, rows, data, status);
+}
+
+sbag_code_t snapshot_load_array(snapshot_t *snapshot, session_t *session, int table, int state,
+                                sbag_status_t *status) {
+  char name[SNAPSHOT_NAME_BYTES];
+  snapshot_array_t array = snapshot_array(session, table, state);
+  snapshot_array_name(session, table, state, name);
+  return checkpoint_read_array(snapshot->file, name, take_rows, &array, status);
+}
+
+sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status) {
+  sbag_code_t code = snapshot_check_shapes(snapshot, session, 0, status);
+  if (code == SBAG_OK) code = snapshot_load_dense(snapshot, session->model, 0, status);
+  SBAG_TRY(comm_agree(session->comm, code, status));
+  for (int t = 0; t < session->assembly.model.table_count; t++)
+    SBAG_TRY(snapshot_load_array(snapshot, session, t, -1, status));
+  return SBAG_OK;
+}
