@@ -73,7 +73,7 @@ static sbag_code_t open_session(training_t *t, sbag_status_t *status) {
     SBAG_TRY(resume_open(t->settings, t->job->context, &t->journal, &t->retention, &t->session, &t->progress,
                          &found, status));
     if (found) return SBAG_OK;
-    journal_say(&t->journal, "resume: no checkpoint in %s: begins at the beginning",
+    journal_say(&t->journal, "resume: no checkpoint in %s to go on from: begins at the beginning",
                 t->settings->checkpoint.dir);
   }
   if (t->progress.run == 0) SBAG_TRY(name_run(t, status));

@@ -225,7 +225,7 @@ done
 ### what lies in the folder
 train 2 none --resume --set train.max_steps=4
 check "nothing to go on from" ended 0
-check "says so" printed '^resume: no checkpoint in .*/none: begins at the beginning$'
+check "says so" printed '^resume: no checkpoint in .*/none to go on from: begins at the beginning$'
 touch "$work/none/ckpt-9.h5.tmp" "$work/none/other.tmp"
 train 2 none --resume --set train.max_steps=5
 check "a crash's leavings" warned 'ckpt-9.h5.tmp: removed'
