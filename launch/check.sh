@@ -145,7 +145,6 @@ check_scripts() {
 check_full() {
   local seed count
   step "app test_resume, 200 kills" 1800 "$root/tests/app/test_resume.sh" --full "$root/build"
-  step "faults, 200 kills" 900 "$root/tests/fault/test_fault.sh" "$root/build" 200
   build_step tsan build-tsan && TSAN_OPTIONS=ignore_noninstrumented_modules=1 \
     SHARDBAG_PROPERTY_CASES=25 suites build-tsan "1 2"
   build_step debug build-debug && suites build-debug "2 4"
