@@ -214,7 +214,8 @@ def main():
     times = {}
     for number in range(args.rounds):
         one_round(args, times)
-        print(f"# round {number + 1} of {args.rounds} is done", file=sys.stderr, flush=True)
+        took = ", ".join(f"{name} {seconds[-1]:.2f}" for name, seconds in times.items())
+        print(f"# round {number + 1} of {args.rounds}, seconds: {took}", file=sys.stderr, flush=True)
     report(args, times)
 
 
