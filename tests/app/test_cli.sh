@@ -243,9 +243,12 @@ code=$?
 check "local.sh turns SIGTERM into a stop" test $code = 0
 check "with a checkpoint" test -n "$(find "$work/term" -name 'ckpt-*.h5')"
 
+# silent_rank RANK: it is among those that did not answer. One that waits for it may be too: "ranks 1, 2".
+silent_rank() { grep -qE "no answer from ranks? ([0-9]+, )*$1(,| within)" "$work/said"; }
+
 # hang RANK: one rank of three is stopped; another one notices, speaks, and ends the job.
 hang() {
-  mpirun --oversubscribe --bind-to none -n 3 "${marked[@]}" "$work/hang$1" "${long[@]}" --timeout 1 \
+  mpirun --oversubscribe --bind-to none -n 3 "${marked[@]}" "$work/hang$1" "${long[@]}" --timeout 3 \
     >"$work/out" 2>"$work/err" </dev/null &
   child=$!
   wait_for began "hang$1"
@@ -255,9 +258,11 @@ hang() {
   unbanner
 }
 hang 1
-check "rank 1 is silent" ended 1 "shardbag train: " "rank 1"
+check "rank 1 is silent" ended 1 "shardbag train: " "no answer from rank"
+check "rank 1 is named" silent_rank 1
 hang 0
-check "rank 0 is silent" ended 1 "shardbag train: " "rank 0"
+check "rank 0 is silent" ended 1 "shardbag train: " "no answer from rank"
+check "rank 0 is named" silent_rank 0
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
