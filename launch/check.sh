@@ -119,7 +119,8 @@ check_asan() {
   build_step asan build-asan || return
   export LSAN_OPTIONS=suppressions=$root/tests/mpi/lsan.supp:print_suppressions=0
   export UBSAN_OPTIONS=print_stacktrace=1
-  SHARDBAG_PROPERTY_CASES=$([ $full = 0 ] && echo 25 || echo 250) suites build-asan "1 2 4"
+  SHARDBAG_PROPERTY_CASES=$([ $full = 0 ] && echo 25 || echo 250) suites build-asan \
+    "$([ $full = 0 ] && echo "1 3" || echo "1 2 4 8")"
   golden_steps build-asan "2" "cyclic --exchange rows"
   [ $full = 0 ] || golden_steps build-asan "4" "scramble --exchange pools" subset replicated
   unset LSAN_OPTIONS UBSAN_OPTIONS
