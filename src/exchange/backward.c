@@ -11,20 +11,11 @@ static int backward_pools(const route_t *r, const int64_t *counts, int peer) {
   return (counts[(int64_t)peer * r->words + WORD_FLAGS] & PEER_BACKWARD_POOLS) != 0;
 }
 
-static slot_map_t slot_map(const route_t *r) {
-  const exchange_t *x = r->x;
-  return (slot_map_t){.bag_count = r->bag_count,
-                      .columns = x->c.columns,
-                      .feature_count = x->c.feature_count,
-                      .column = x->column,
-                      .mode = x->mode};
-}
-
 /* Bags' gradients of all owners that take pools. */
 static sbag_code_t send_pools(route_t *r, const void *grad_out, void *out, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  slot_map_t map = slot_map(r);
+  slot_map_t map = route_slot_map(r);
   int features = x->c.feature_count;
   int64_t n = 0;
   grad_terms_t terms = {
@@ -63,7 +54,7 @@ static sbag_code_t send_pools(route_t *r, const void *grad_out, void *out, sbag_
 static sbag_code_t send_rows(route_t *r, const void *grad_out, void *out, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  slot_map_t map = slot_map(r);
+  slot_map_t map = route_slot_map(r);
   int64_t edges = r->info.edge_count, n = 0;
   int64_t *slot, *begin, *member;
   SBAG_TRY(route_slots(r, &slot, status));

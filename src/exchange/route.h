@@ -109,10 +109,6 @@ enum {
   BUF_TERM_D,
   BUF_TERM_E,
   BUF_TERM_F,
-  BUF_TERM_G,
-  BUF_TERM_H,
-  BUF_TERM_I,
-  BUF_TERM_J,
   BUF_SCALE_A,
   BUF_SCALE_B,
   BUF_COUNT
@@ -181,6 +177,16 @@ static inline void *real_at(const exchange_t *x, const void *base, int64_t eleme
 }
 static inline int64_t round8(int64_t bytes) {
   return (bytes + 7) / 8 * 8;
+}
+
+/* Where the batch's slots stand in [bags][columns]. */
+static inline slot_map_t route_slot_map(const route_t *r) {
+  const exchange_t *x = r->x;
+  return (slot_map_t){.bag_count = r->bag_count,
+                      .columns = x->c.columns,
+                      .feature_count = x->c.feature_count,
+                      .column = x->column,
+                      .mode = x->mode};
 }
 
 /* Reserves a buffer for `count` int64 or values; the pointer may move, the content is not kept. */

@@ -6,7 +6,6 @@ enum {
   T_SLOT_BEGIN,
   T_KEY,
   T_SLOT,
-  T_ENTRY,
   T_DISTINCT,
   T_BEGIN,
   T_MEMBER,
@@ -60,7 +59,6 @@ static sbag_code_t find_keys(transfer_t *t, const int64_t *rows, int64_t count, 
   SBAG_TRY(take_i64(x, T_SLOT_BEGIN, count + 1, &request.slot_begin, status));
   SBAG_TRY(take_i64(x, T_KEY, count, &request.key, status));
   SBAG_TRY(take_i64(x, T_SLOT, count, &request.slot, status));
-  SBAG_TRY(take_i64(x, T_ENTRY, count, &request.entry, status));
   k->ops->edges_build(k, NULL, &request, &info);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   if (info.fault != EDGES_FINE)

@@ -100,11 +100,7 @@ static sbag_code_t collect_dots(route_t *r, const void *grad_out, const char *re
                                 sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  slot_map_t map = {.bag_count = r->bag_count,
-                    .columns = x->c.columns,
-                    .feature_count = x->c.feature_count,
-                    .column = x->column,
-                    .mode = x->mode};
+  slot_map_t map = route_slot_map(r);
   int64_t *slot;
   SBAG_TRY(route_slots(r, &slot, status));
   grad_terms_t terms = {.count = r->info.edge_count,
