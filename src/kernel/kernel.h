@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "kernel/optimizer.h"
+#include "kernel/pack.h"
 #include "plan/plan.h"
 #include <shardbag/batch.h>
 #include <shardbag/table.h>
@@ -52,6 +53,7 @@ typedef struct edges_info {
   int fault_feature;
   int64_t fault_position, fault_value;
   int64_t fault_before; /* EDGES_OFFSET_FALLS: the offset before */
+  int64_t longest;      /* edges of the longest bag */
 } edges_info_t;
 
 typedef struct edges_request {
@@ -98,10 +100,95 @@ typedef struct reduce_task {
   const int64_t *select;    /* NULL: all columns */
   const int64_t *select_at; /* [terms] */
   const int64_t *winner;
-  void *out; /* segment s goes to out + (s - segment_begin) * out_stride */
+  const int64_t *out_at; /* NULL: segment s goes to out + (s - segment_begin) * out_stride; else to out +
+                            out_at[s] * out_stride */
+  void *out;
   int64_t out_stride;
   int64_t *out_position; /* REDUCE_MAX: beside out, with the same stride; may be NULL */
 } reduce_task_t;
+
+/* ---- packed integers: see pack.h ---- */
+
+typedef struct pack_task {
+  int64_t count, range;
+  int ascending;
+  const int64_t *from, *index; /* value i is from[index[i]] - base, or from[i] - base where index is NULL */
+  int64_t base;
+  uint64_t *words; /* out: [pack_form(count, range, ascending).words] */
+} pack_task_t;
+
+typedef struct unpack_task {
+  int64_t count, range;
+  int ascending;
+  const uint64_t *words;
+  int64_t base;
+  int64_t *to; /* out: [count] value i + base */
+} unpack_task_t;
+
+/* ---- rows, pools, or some of each ---- */
+
+/* How an owner's part of a table's bags travels: distinct rows, pools, or a mixture of them; or not at all.
+ */
+typedef enum share { SHARE_ROWS, SHARE_POOLS, SHARE_MIXED, SHARE_NONE } share_t;
+
+/* The four classes of keys, in the order in which they stand within their (owner, table): so those that
+ * travel as rows are neighbours in either direction. */
+enum { CLASS_ROW_POOL, CLASS_ROW_ROW, CLASS_POOL_ROW, CLASS_POOL_POOL, CLASSES }; /* forward, backward */
+
+/* Bags, rows and edges of each (owner, table) are a bipartite graph; a set of bags (pools) and rows that
+ * touches every edge is to be found, small in cost. Threshold: of each table the rows with at least t edges,
+ * and the bags that have an edge to any other, with the t of the least cost over all owners; then, once: a
+ * row that alone keeps a bag among the pools joins the rows, and a row all of whose bags are pools anyway
+ * leaves them. Degrees above COVER_DEGREES count as that. Vectors within 1 or 2 % of the minimum (Koenig: the
+ * maximum matching) on Zipf and uniform batches; exact sums, so that all kernels find the same set. */
+enum { COVER_DEGREES = 64 };
+
+typedef struct cover_request {
+  int ranks, tables, features;
+  const int *feature_table; /* host */
+  const int *wanted;        /* host: [ranks * tables] 1: to be covered; 0: left out, its results are 0 */
+  const int64_t *key_block; /* host: [ranks * tables + 1] first key of (owner, table) */
+  const int64_t *run_block; /* host: [ranks * features + 1] first run of (owner, feature) */
+  const int64_t *run_begin; /* [runs + 1] places in `order` */
+  const int64_t *order;     /* [edges] */
+  const int64_t *which;     /* the key of edge order[i] is which[order[i]] */
+  int64_t key_count;
+  const int64_t *row_cost;         /* host: [tables] of a row, in bits */
+  const int64_t *pool_cost;        /* host: [features] of a pool */
+  const int64_t *edge_cost;        /* host: [features] of an edge that is pooled */
+  int64_t *row;                    /* out: [keys] 1: travels as a row; 0: its edges are pooled */
+  int64_t *row_count;              /* out, host: [ranks * tables] keys with row 1 */
+  int64_t *pool_runs, *pool_edges; /* out, host: [ranks * features] runs with a pooled edge; pooled edges */
+  int64_t *scratch;                /* [2 * keys] */
+} cover_request_t;
+
+typedef struct edge_groups {
+  int64_t count; /* edges */
+  const int64_t *which, *slot;
+  const int64_t *keep; /* NULL, or [keys]: edges of keys with 0 are left out */
+  int ranks, features;
+  const int64_t *owner_key; /* host: [ranks + 1] first key of each owner */
+  int64_t bag_count;
+  int64_t *group; /* out: [edges] owner * features + feature; ranks * features for those left out */
+} edge_groups_t;
+
+/* Runs of a pool list: run r has the edges order[run_begin[r] .. run_begin[r + 1]), all of slot run_slot[r].
+ * A run's *place* p counts its edges from 0, or from 1 (shift 1) where its first edge is not the first of its
+ * bag: nothing but a bag's first edge is at place 0, which REDUCE_MAX needs to know. */
+typedef struct run_places {
+  int64_t first, end; /* runs */
+  int64_t dim;
+  const int64_t *run_begin, *run_slot, *order, *slot_begin, *shift;
+} run_places_t;
+
+/* ---- narrow vectors ---- */
+
+typedef enum wire { WIRE_FULL, WIRE_F16, WIRE_BF16 } wire_t;
+
+/* host: what rounding to the wire's type has cost. */
+typedef struct wire_error {
+  double squares, lost, most; /* sum of squares of the values; of what they lost; the largest loss */
+} wire_error_t;
 
 /* ---- distinct keys ---- */
 
@@ -218,6 +305,49 @@ struct kernel_ops {
   /* which[j] = the j-th i with begin[i] < begin[i + 1]; *nonempty (host): how many. */
   void (*nonempty)(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count, int64_t *which,
                    int64_t *nonempty);
+  /* to[i] = test[i] >= 0 ? from[i] : otherwise. */
+  void (*select_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *test, const int64_t *from,
+                     int64_t otherwise, int64_t count, int64_t *to);
+  /* to[order[i]] = i: a permutation undone. */
+  void (*invert)(kernel_t *k, kernel_stream_t *stream, const int64_t *order, int64_t count, int64_t *to);
+  /* to[i] = first[j] + (i - begin[j]) * step[j] for begin[j] <= i < begin[j + 1]. begin [blocks + 1], first,
+   * step: host. */
+  void (*fill_blocks)(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, const int64_t *first,
+                      const int64_t *step, int64_t blocks, int64_t *to);
+
+  /* --- the route's lists --- */
+  /* tasks: host. */
+  void (*pack)(kernel_t *k, kernel_stream_t *stream, const pack_task_t *tasks, int64_t count);
+  void (*unpack)(kernel_t *k, kernel_stream_t *stream, const unpack_task_t *tasks, int64_t count);
+  void (*edge_groups)(kernel_t *k, kernel_stream_t *stream, const edge_groups_t *request);
+  void (*cover)(kernel_t *k, kernel_stream_t *stream, const cover_request_t *request);
+  /* bucket[i] = CLASSES * block + class, for key i of block j: key_block[j] <= i < key_block[j + 1]; forward
+   * and backward: the share_t of each block; row: of cover, read where a share is SHARE_MIXED. All but row
+   * and bucket host. SHARE_NONE is as the other direction, or CLASS_POOL_POOL. */
+  void (*key_classes)(kernel_t *k, kernel_stream_t *stream, const int64_t *key_block, int64_t blocks,
+                      const share_t *forward, const share_t *backward, const int64_t *row, int64_t *bucket);
+  /* shift[r] of runs [first, end): see run_places. */
+  void (*run_shifts)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs, int64_t *shift);
+  /* place[i] of every edge i of runs [first, end), at its index in the list. */
+  void (*edge_places)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs, int64_t *place);
+  /* place [runs][dim] of runs [first, end): from places in the run to positions in the bag; -1 stays. */
+  void (*places_to_positions)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs, int64_t *place);
+  /* place[runs][dim]: where the bag's winner of each column (winner[at[r] + column], a position in the bag or
+   * -1) is in run r of [first, end), -1: not in it. */
+  void (*positions_to_places)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs,
+                              const int64_t *winner, const int64_t *at, int64_t *place);
+  /* Integers from -1 on in `width` bytes (1, 2, 4, 8; -1 is all ones). */
+  void (*narrow_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, int64_t count, int width,
+                     void *to);
+  void (*widen_i64)(kernel_t *k, kernel_stream_t *stream, const void *from, int64_t count, int width,
+                    int64_t *to);
+  /* f32 to WIRE_F16 or WIRE_BF16 (nearest, ties to even; NaN stays NaN) and back; error (host) is added to.
+   */
+  void (*narrow_real)(kernel_t *k, kernel_stream_t *stream, wire_t wire, const float *from, int64_t count,
+                      uint16_t *to, wire_error_t *error);
+  void (*widen_real)(kernel_t *k, kernel_stream_t *stream, wire_t wire, const uint16_t *from, int64_t count,
+                     float *to);
+
   /* rows[i] = global row of local row local[i] of a shard. */
   void (*global_rows)(kernel_t *k, kernel_stream_t *stream, const plan_table_t *plan, int shard,
                       const int64_t *local, int64_t count, int64_t *rows);
