@@ -17,18 +17,40 @@ static void *take(arena_t *a, int64_t count, size_t size) {
   return a->code == SBAG_OK ? p : NULL;
 }
 
-static void take_layout(arena_t *a, const exchange_t *x, layout_t *layout) {
-  layout->bytes = take(a, x->ranks, sizeof(int64_t));
-  layout->begin = take(a, x->ranks + 1, sizeof(int64_t));
-  layout->vector_at = take(a, x->ranks * layout_stride(x), sizeof(int64_t));
-  layout->position_at = take(a, (int64_t)x->ranks * x->c.feature_count, sizeof(int64_t));
+static void take_layout(arena_t *a, const exchange_t *x, layout_t *l) {
+  int64_t by_feature = (int64_t)x->ranks * x->features;
+  l->row_at = take(a, (int64_t)x->ranks * x->tables, sizeof(int64_t));
+  l->pool_at = take(a, by_feature, sizeof(int64_t));
+  l->place_at = take(a, by_feature, sizeof(int64_t));
+  l->begin = take(a, x->ranks + 1, sizeof(int64_t));
+  l->elements = take(a, x->ranks, sizeof(int64_t));
+  l->message = take(a, x->ranks, sizeof(int64_t));
+  l->bytes = take(a, x->ranks, sizeof(int64_t));
 }
 
-static void free_layout(mem_t *mem, layout_t *layout) {
-  mem_free(mem, layout->bytes);
-  mem_free(mem, layout->begin);
-  mem_free(mem, layout->vector_at);
-  mem_free(mem, layout->position_at);
+static void free_layout(mem_t *mem, layout_t *l) {
+  int64_t *blocks[] = {l->row_at, l->pool_at, l->place_at, l->begin, l->elements, l->message, l->bytes};
+  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(mem, blocks[i]);
+}
+
+static void describe(exchange_t *x) {
+  for (int t = 0; t < x->tables; t++) {
+    x->table_sums[t] = 1;
+    x->table_feature[t] = -1;
+    x->any_mirror |= x->c.store->tables[t].mirror != NULL;
+  }
+  for (int f = 0; f < x->features; f++) {
+    const exchange_feature_t *feature = &x->c.features[f];
+    x->column[f] = feature->column;
+    x->mode[f] = feature->mode;
+    x->by_freq[f] = feature->by_freq;
+    x->feature_table[f] = feature->table;
+    x->table_feature[feature->table] = f;
+    x->table_freq[feature->table] |= feature->by_freq;
+    x->table_sums[feature->table] &= feature->mode != SBAG_MAX;
+    x->any_max |= feature->mode == SBAG_MAX;
+    x->any_freq |= feature->by_freq;
+  }
 }
 
 sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchange, sbag_status_t *status) {
@@ -39,10 +61,16 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
                     .rank = comm_rank(config->comm),
                     .ranks = comm_size(config->comm),
                     .tables = config->plan->table_count,
+                    .features = config->feature_count,
                     .real_bytes = (int64_t)kernel_dtype_bytes(config->store->dtype)};
-  x->column = take(&a, config->feature_count, sizeof *x->column);
-  x->mode = take(&a, config->feature_count, sizeof *x->mode);
-  x->by_freq = take(&a, config->feature_count, sizeof *x->by_freq);
+  x->wire_bytes = config->wire == WIRE_FULL ? x->real_bytes : 2;
+  x->column = take(&a, x->features, sizeof *x->column);
+  x->mode = take(&a, x->features, sizeof *x->mode);
+  x->by_freq = take(&a, x->features, sizeof *x->by_freq);
+  x->feature_table = take(&a, x->features, sizeof *x->feature_table);
+  x->table_freq = take(&a, x->tables, sizeof *x->table_freq);
+  x->table_sums = take(&a, x->tables, sizeof *x->table_sums);
+  x->table_feature = take(&a, x->tables, sizeof *x->table_feature);
   x->transfer_counts = take(&a, 4 * (int64_t)(x->ranks + 1) * (x->tables + 2), sizeof(int64_t));
   x->transfer_send = take(&a, x->ranks, sizeof *x->transfer_send);
   x->transfer_recv = take(&a, x->ranks, sizeof *x->transfer_recv);
@@ -52,13 +80,7 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
     exchange_destroy(&x);
     return a.code;
   }
-  for (int f = 0; f < config->feature_count; f++) {
-    x->column[f] = config->features[f].column;
-    x->mode[f] = config->features[f].mode;
-    x->by_freq[f] = config->features[f].by_freq;
-    x->any_max |= x->mode[f] == SBAG_MAX;
-    x->any_freq |= x->by_freq[f];
-  }
+  describe(x);
   *exchange = x;
   return SBAG_OK;
 }
@@ -67,34 +89,72 @@ void exchange_destroy(exchange_t **exchange) {
   if (exchange == NULL || *exchange == NULL) return;
   exchange_t *x = *exchange;
   mem_t *mem = x->c.kernel->mem;
-  mem_free(mem, x->column);
-  mem_free(mem, x->mode);
-  mem_free(mem, x->by_freq);
-  mem_free(mem, x->transfer_counts);
-  mem_free(mem, x->transfer_send);
-  mem_free(mem, x->transfer_recv);
+  void *blocks[] = {x->column,     x->mode,          x->by_freq,         x->feature_table, x->table_freq,
+                    x->table_sums, x->table_feature, x->transfer_counts, x->transfer_send, x->transfer_recv};
+  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(mem, blocks[i]);
   kernel_buffer_free(x->c.kernel, &x->range_rows);
   for (int b = 0; b < TRANSFER_BUFFERS; b++) kernel_buffer_free(x->c.kernel, &x->transfer[b]);
   mem_free(mem, x);
   *exchange = NULL;
 }
 
-static void take_ranges(arena_t *a, route_t *r) {
+/* A route's host arrays: where each pointer is, its count, and the size of an item. */
+typedef struct field {
+  void **pointer;
+  int64_t count;
+  size_t size;
+} field_t;
+enum { FIELDS_MOST = 64 };
+
+static int route_fields(route_t *r, field_t *f) {
   const exchange_t *x = r->x;
-  int64_t ranks = x->ranks, features = x->c.feature_count;
-  int64_t **by_rank[] = {&r->touch_begin, &r->owner_edge, &r->owner_run, &r->in_key,
-                         &r->in_touch,    &r->in_run,     &r->in_edge};
-  for (size_t i = 0; i < sizeof by_rank / sizeof *by_rank; i++)
-    *by_rank[i] = take(a, ranks + 1, sizeof(int64_t));
-  int64_t **by_feature[] = {&r->run_block, &r->edge_block, &r->in_run_block, &r->in_edge_block};
-  for (size_t i = 0; i < sizeof by_feature / sizeof *by_feature; i++)
-    *by_feature[i] = take(a, ranks * (features + 1), sizeof(int64_t));
-  r->key_block = take(a, ranks * x->tables + 1, sizeof(int64_t));
-  r->out = take(a, ranks * r->words, sizeof(int64_t));
-  r->in = take(a, ranks * r->words, sizeof(int64_t));
-  r->in_index = take(a, ranks, sizeof(int64_t));
-  r->own_block = take(a, x->tables + 1, sizeof(int64_t));
-  r->merged_at = take(a, x->tables + 1, sizeof(int64_t));
+  int64_t ranks = x->ranks, tables = ranks * x->tables, features = ranks * x->features;
+  int64_t blocks = tables * CLASSES > features ? tables * CLASSES : features,
+          segments = route_segments_most(x);
+  int n = 0;
+#define FIELD(member, many) f[n++] = (field_t){(void **)&r->member, many, sizeof *r->member}
+  FIELD(features, x->features);
+  FIELD(first_entry, x->features + 1);
+  FIELD(key_block, tables + 1);
+  FIELD(class_begin, tables * CLASSES + 1);
+  FIELD(share[FORWARD], tables);
+  FIELD(share[BACKWARD], tables);
+  FIELD(wanted, tables);
+  FIELD(row_count, tables);
+  FIELD(pool_runs, features);
+  FIELD(pool_edges, features);
+  FIELD(row_cost, x->tables);
+  FIELD(pool_cost, x->features);
+  FIELD(edge_cost, x->features);
+  FIELD(touch_begin, ranks + 1);
+  FIELD(owner_key, ranks + 1);
+  FIELD(block_first, blocks);
+  FIELD(block_step, blocks);
+  FIELD(out, ranks * r->words);
+  FIELD(in, ranks * r->words);
+  FIELD(in_key, tables + 1);
+  FIELD(in_touch, ranks + 1);
+  FIELD(ids_out, ranks + 1);
+  FIELD(ids_in, ranks + 1);
+  FIELD(own_block, x->tables + 1);
+  FIELD(merged_at, x->tables + 1);
+  FIELD(offers, x->tables);
+  FIELD(dense, x->tables);
+  FIELD(send, ranks);
+  FIELD(recv, ranks);
+  FIELD(tasks, tables + features + x->tables + x->features);
+  FIELD(packs, segments);
+  FIELD(unpacks, segments);
+  for (int l = 0; l < LISTS; l++) {
+    FIELD(list[l].run_block, features + 1);
+    FIELD(list[l].edge_block, features + 1);
+  }
+  for (int p = 0; p < PHASES; p++) {
+    FIELD(in_list[p].run_block, features + 1);
+    FIELD(in_list[p].edge_block, features + 1);
+  }
+#undef FIELD
+  return n;
 }
 
 sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *status) {
@@ -103,17 +163,15 @@ sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *s
   if (r == NULL) return a.code;
   r->x = exchange;
   r->mem = a.mem;
-  r->words = WORD_KEYS + exchange->tables + 2 * exchange->c.feature_count;
-  r->features = take(&a, exchange->c.feature_count, sizeof *r->features);
-  r->first_entry = take(&a, exchange->c.feature_count + 1, sizeof(int64_t));
-  take_ranges(&a, r);
-  layout_t *layouts[] = {&r->forward_out, &r->forward_in, &r->backward_out, &r->backward_in};
-  for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) take_layout(&a, exchange, layouts[i]);
-  r->send = take(&a, exchange->ranks, sizeof *r->send);
-  r->recv = take(&a, exchange->ranks, sizeof *r->recv);
-  r->tasks =
-      take(&a, exchange->ranks * layout_stride(exchange) + exchange->c.feature_count + exchange->tables,
-           sizeof *r->tasks);
+  r->key_words = CLASSES;
+  r->words = words_list_at(r, PHASES);
+  field_t fields[FIELDS_MOST];
+  int count = route_fields(r, fields);
+  for (int i = 0; i < count; i++) *fields[i].pointer = take(&a, fields[i].count, fields[i].size);
+  for (int p = 0; p < PHASES; p++) {
+    take_layout(&a, exchange, &r->layout_out[p]);
+    take_layout(&a, exchange, &r->layout_in[p]);
+  }
   for (int b = 0; b < BUF_KEPT; b++) r->buffer[b].kind = MEMORY_DEVICE;
   r->arena.block.kind = MEMORY_DEVICE;
   if (a.code != SBAG_OK) {
@@ -127,16 +185,15 @@ sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *s
 void route_destroy(route_t **route) {
   if (route == NULL || *route == NULL) return;
   route_t *r = *route;
+  field_t fields[FIELDS_MOST];
+  int count = route_fields(r, fields);
   for (int b = 0; b < BUF_KEPT; b++) kernel_buffer_free(r->x->c.kernel, &r->buffer[b]);
   kernel_arena_free(r->x->c.kernel, &r->arena);
-  void *blocks[] = {r->features,   r->first_entry,  r->touch_begin,   r->owner_edge, r->owner_run,
-                    r->in_key,     r->in_touch,     r->in_run,        r->in_edge,    r->run_block,
-                    r->edge_block, r->in_run_block, r->in_edge_block, r->key_block,  r->out,
-                    r->in,         r->own_block,    r->merged_at,     r->send,       r->recv,
-                    r->in_index,   r->tasks};
-  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(r->mem, blocks[i]);
-  layout_t *layouts[] = {&r->forward_out, &r->forward_in, &r->backward_out, &r->backward_in};
-  for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) free_layout(r->mem, layouts[i]);
+  for (int i = 0; i < count; i++) mem_free(r->mem, *fields[i].pointer);
+  for (int p = 0; p < PHASES; p++) {
+    free_layout(r->mem, &r->layout_out[p]);
+    free_layout(r->mem, &r->layout_in[p]);
+  }
   mem_free(r->mem, r);
   *route = NULL;
 }
@@ -172,35 +229,82 @@ sbag_code_t exchange_give_up(exchange_t *x, sbag_code_t code, sbag_status_t *sta
   return code;
 }
 
-sbag_code_t route_open(route_t *route, const sbag_bags_t *bags, int64_t bag_count, int flags,
-                       sbag_code_t local, sbag_status_t *status) {
-  exchange_t *x = route->x;
-  route->id = x->next_id++;
-  route->flags = flags;
-  route->bags = bags;
-  route->bag_count = bag_count;
-  route->slots = bag_count * x->c.feature_count;
-  route->backward_done = 0;
-  route->bytes_sent = route->bytes_received = 0;
-  if (local == SBAG_OK) local = kernel_arena_begin(x->c.kernel, &route->arena, status);
-  if (local == SBAG_OK) local = route_local(route, status);
+sbag_code_t route_exchange_begin(route_t *r, sbag_status_t *status) {
+  comm_t *comm = r->x->c.comm;
+  SBAG_TRY(r->x->c.kernel->ops->stream_sync(r->x->c.kernel, NULL, status));
+  for (int p = 0; p < r->x->ranks; p++) {
+    if (p == r->x->rank) continue;
+    r->bytes_sent += r->send[p].bytes;
+    r->bytes_received += r->recv[p].bytes;
+  }
+  return comm->ops->exchange_begin(comm, r->send, r->recv, &r->request, status);
+}
+
+sbag_code_t route_wait(route_t *r, const char *what, sbag_status_t *status) {
+  return comm_wait(r->x->c.comm, &r->request, what, status);
+}
+
+static sbag_code_t prepare(route_t *r, sbag_status_t *status) {
+  SBAG_TRY(kernel_arena_begin(r->x->c.kernel, &r->arena, status));
+  SBAG_TRY(route_edges(r, status));
+  return route_share(r, status);
+}
+
+sbag_code_t route_begin(route_t *r, const sbag_bags_t *bags, int64_t bag_count, int flags, sbag_code_t local,
+                        const sbag_status_t *cause, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  r->id = x->next_id++;
+  r->flags = flags;
+  r->bags = bags;
+  r->bag_count = bag_count;
+  r->slots = bag_count * x->features;
+  r->backward_done = 0;
+  r->bytes_sent = r->bytes_received = r->ids_sent = 0;
+  r->error = (wire_error_t){0};
+  r->local = local;
+  status_clear(&r->local_status);
+  if (local != SBAG_OK && cause != NULL) r->local_status = *cause;
+  route_set_lists(r); /* also where this rank fails: the counts' size goes by it */
+  if (local == SBAG_OK) r->local = prepare(r, &r->local_status);
+  sbag_code_t code = route_send_counts(r, status);
+  kernel_arena_release(x->c.kernel, &r->arena, 0);
+  r->stage = code == SBAG_OK ? STAGE_COUNTS : STAGE_IDLE;
+  return exchange_give_up(x, code, status);
+}
+
+sbag_code_t route_advance(route_t *r, sbag_status_t *status) {
   int agreed = 0;
-  sbag_code_t code = route_wire(route, local, &agreed, status);
-  if (code == SBAG_OK) code = route_owner(route, status);
-  kernel_arena_release(x->c.kernel, &route->arena, 0);
-  return agreed ? code : exchange_give_up(x, code, status);
+  sbag_code_t code = SBAG_OK;
+  if (r->stage == STAGE_COUNTS) {
+    code = route_send_ids(r, &agreed, status);
+    r->stage = STAGE_IDS;
+  } else if (r->stage == STAGE_IDS) {
+    code = route_take_ids(r, status);
+    if (code == SBAG_OK) code = route_owner(r, status);
+    kernel_arena_release(r->x->c.kernel, &r->arena, 0);
+    r->stage = STAGE_OPEN;
+  }
+  if (code != SBAG_OK) r->stage = STAGE_IDLE;
+  return agreed ? code : exchange_give_up(r->x, code, status);
+}
+
+sbag_code_t route_open(route_t *r, sbag_status_t *status) {
+  while (r->stage == STAGE_COUNTS || r->stage == STAGE_IDS) SBAG_TRY(route_advance(r, status));
+  return SBAG_OK;
 }
 
 void route_release(route_t *r) {
-  /* A step given up between begin and end: its vectors are still on their way into the route's buffers. */
-  if (r->request != NULL) (void)comm_wait(r->x->c.comm, &r->request, "forward: vectors", NULL);
+  /* A step given up half-way: what is under way goes into the route's buffers. */
+  if (r->request != NULL) (void)route_wait(r, "a step given up", NULL);
+  if (r->dense_request != NULL) (void)comm_wait(r->x->c.comm, &r->dense_request, "a step given up", NULL);
+  r->stage = STAGE_IDLE;
 }
 
 sbag_step_stats_t route_stats(const route_t *r) {
   return (sbag_step_stats_t){.lookups = r->info.edge_count,
                              .dropped = r->info.dropped,
-                             .vectors_sent = r->forward_out.vectors,
-                             .vectors_received = r->forward_in.vectors,
+                             .vectors_sent = r->layout_out[FORWARD].vectors,
+                             .vectors_received = r->layout_in[FORWARD].vectors,
                              .bytes_sent = r->bytes_sent,
                              .bytes_received = r->bytes_received};
 }

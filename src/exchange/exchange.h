@@ -2,10 +2,11 @@
  *
  * What comes in: bags on every rank, the plan, the store. What goes out: pooled vectors at the requester;
  * merged gradients by row at the owner. A *route* is the record of one batch: who asked whom for what. It is
- * built once by route_open and then read by forward and backward, so several can be in flight.
+ * built once by route_begin to route_open and then read by forward and backward, so several can be in flight.
  *
- * Between one requester and one owner vectors travel as *pools* (a vector a bag that touches the owner) or as
- * *rows* (a vector a distinct row), chosen for each direction by the requester. */
+ * Between one requester and one owner the vectors of a table travel as *pools* (a vector a bag that touches
+ * the owner), as *rows* (a vector a distinct row), or some of each, chosen by the requester by bytes; or,
+ * where all ranks agree, as dense pools (a vector a bag, added up on the way). */
 #ifndef EXCHANGE_EXCHANGE_H
 #define EXCHANGE_EXCHANGE_H
 
@@ -33,6 +34,7 @@ typedef struct exchange_config {
   int feature_count;
   int64_t columns; /* of the output */
   sbag_exchange_t kind;
+  wire_t wire; /* of vectors between ranks; not WIRE_FULL for f32 only */
   int reproducible;
   int drop; /* out-of-range indices: 0 = an error */
 } exchange_config_t;
@@ -47,20 +49,28 @@ void exchange_destroy(exchange_t **exchange);
 sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *status);
 void route_destroy(route_t **route);
 
-/* Sends this rank's ids to their owners and takes in the others'. `local` is the outcome of the caller's own
- * checks: if any rank comes with an error all return it, and nothing has changed. bags: [feature_count],
- * borrowed until the route is opened anew; flags: SBAG_FORWARD_*. Collective. */
-sbag_code_t route_open(route_t *route, const sbag_bags_t *bags, int64_t bag_count, int flags,
-                       sbag_code_t local, sbag_status_t *status);
+/* Begins to send this rank's ids to their owners: prepares them and posts the counts. `local` is the outcome
+ * of the caller's own checks (`cause` its message): if any rank comes with an error all learn it in the next
+ * route_advance, and nothing has changed. bags: [feature_count], borrowed until the route is begun anew;
+ * flags: SBAG_FORWARD_*. Collective. */
+sbag_code_t route_begin(route_t *route, const sbag_bags_t *bags, int64_t bag_count, int flags,
+                        sbag_code_t local, const sbag_status_t *cause, sbag_status_t *status);
+/* Takes a begun route one message further: the counts arrive and the ids leave; then the ids arrive and the
+ * owner has its rows. Waits for what it needs. Collective; nothing where the route is open. */
+sbag_code_t route_advance(route_t *route, sbag_status_t *status);
+/* Goes all the way. Collective. */
+sbag_code_t route_open(route_t *route, sbag_status_t *status);
 
 /* Owners renormalise, pool and send; collective. */
 sbag_code_t route_forward_begin(route_t *route, sbag_status_t *status);
 /* Requesters combine: out [bag_count][columns]. Collective. */
 sbag_code_t route_forward_end(route_t *route, void *out, sbag_status_t *status);
 
-/* Gradients home, merged by row at the owner; weight_grads as in sbag_step_backward. Collective. */
-sbag_code_t route_backward(route_t *route, const void *grad_out, void *const *weight_grads,
-                           sbag_status_t *status);
+/* Gradients go home; and are merged by row at the owner. weight_grads as in sbag_step_backward. Collective.
+ * grad_out must stay as it is from begin to end. */
+sbag_code_t route_backward_begin(route_t *route, const void *grad_out, sbag_status_t *status);
+sbag_code_t route_backward_end(route_t *route, const void *grad_out, void *const *weight_grads,
+                               sbag_status_t *status);
 
 /* What the owner has after backward for one table: local rows [count], `touched` [count + 1] (row i has a
  * gradient if touched[i] < touched[i + 1]), grad [count][dim]. Borrowed from the route. */

@@ -50,84 +50,82 @@ static sbag_code_t prepare_rows(route_t *r, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-static int64_t pool_tasks(route_t *r, int peer, const int64_t *term, void *out, reduce_task_t *tasks) {
+/* One task a block of pools of one peer. */
+static int64_t pool_tasks(route_t *r, int peer, const int64_t *term, reduce_task_t *tasks) {
   exchange_t *x = r->x;
+  const layout_t *layout;
+  void *out = layout_target(r, FORWARD, peer, &layout);
   int64_t n = 0;
-  const int64_t *runs = r->in_run_block + (int64_t)peer * (x->c.feature_count + 1);
-  for (int f = 0; f < x->c.feature_count; f++) {
+  for (int f = 0; f < x->features; f++) {
     const exchange_feature_t *feature = &x->c.features[f];
-    if (runs[f] == runs[f + 1] || !layout_travels(r, feature->table, PHASE_FORWARD)) continue;
-    int64_t at = r->forward_out.vector_at[peer * layout_stride(x) + f];
-    int64_t position_at = r->forward_out.position_at[(int64_t)peer * x->c.feature_count + f];
-    int weighted = (route_words(r, r->in, peer)[WORD_FLAGS] & PEER_WEIGHTS) != 0;
+    int64_t block = (int64_t)peer * x->features + f;
+    const int64_t *run = in_list_at(r, FORWARD)->run_block + block;
+    if (run[0] == run[1] || r->dense[feature->table] || !route_travels(r, feature->table, FORWARD)) continue;
+    int max = feature->mode == SBAG_MAX;
     tasks[n++] =
-        (reduce_task_t){.op = feature->mode == SBAG_MAX ? REDUCE_MAX : REDUCE_SUM,
+        (reduce_task_t){.op = max ? REDUCE_MAX : REDUCE_SUM,
                         .dim = feature->dim,
-                        .segment_begin = runs[f],
-                        .segment_end = runs[f + 1],
-                        .begin = i64_of(r, BUF_IN_RUN_BEGIN),
+                        .segment_begin = run[0],
+                        .segment_end = run[1],
+                        .begin = in_i64(r, FORWARD, IN_RUN_BEGIN),
                         .term = term,
                         .stride = feature->dim,
                         .src = source_base(r, feature->table),
-                        .scale = weighted ? real_of(r, BUF_IN_WEIGHT) : NULL,
-                        .position = x->any_max ? i64_of(r, BUF_IN_POSITION) : NULL,
-                        .out = real_at(x, out, at),
+                        .scale = r->in_weighted ? real_of(r, in_buffer(r, FORWARD, IN_WEIGHT)) : NULL,
+                        .position = x->any_max ? in_i64(r, FORWARD, IN_PLACE) : NULL,
+                        .out = real_at(x, out, layout->pool_at[block]),
                         .out_stride = feature->dim,
-                        .out_position = feature->mode == SBAG_MAX ? (int64_t *)out + position_at : NULL};
+                        .out_position = max ? layout_places(r, peer) + layout->place_at[block] : NULL};
   }
   return n;
 }
 
-static int64_t row_tasks(route_t *r, int peer, const int64_t *term, void *out, reduce_task_t *tasks) {
+static int64_t row_tasks(route_t *r, int peer, const int64_t *term, reduce_task_t *tasks) {
   exchange_t *x = r->x;
-  int64_t n = 0, key = r->in_key[peer];
+  const layout_t *layout;
+  void *out = layout_target(r, FORWARD, peer, &layout);
   const int64_t *words = route_words(r, r->in, peer);
+  int64_t n = 0;
   for (int t = 0; t < x->tables; t++) {
-    int64_t count = words_keys(words, t), dim = x->c.store->tables[t].dim;
-    if (count > 0 && layout_travels(r, t, PHASE_FORWARD))
-      tasks[n++] =
-          (reduce_task_t){.op = REDUCE_SUM,
-                          .dim = dim,
-                          .segment_begin = key,
-                          .segment_end = key + count,
-                          .term = term,
-                          .stride = dim,
-                          .src = source_base(r, t),
-                          .out = real_at(x, out, r->forward_out.vector_at[peer * layout_stride(x) + t]),
-                          .out_stride = dim};
-    key += count;
+    int64_t first, count = words_rows(r, words, t, FORWARD, &first), dim = x->c.store->tables[t].dim;
+    int64_t block = (int64_t)peer * x->tables + t;
+    if (count == 0 || !route_travels(r, t, FORWARD)) continue;
+    tasks[n++] = (reduce_task_t){.op = REDUCE_SUM,
+                                 .dim = dim,
+                                 .segment_begin = r->in_key[block] + first,
+                                 .segment_end = r->in_key[block] + first + count,
+                                 .term = term,
+                                 .stride = dim,
+                                 .src = source_base(r, t),
+                                 .out = real_at(x, out, layout->row_at[block]),
+                                 .out_stride = dim};
   }
   return n;
 }
 
-static sbag_code_t fill_vectors(route_t *r, void *out, sbag_status_t *status) {
+static sbag_code_t fill_vectors(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t keys = r->in_key[x->ranks], edges = r->in_edge[x->ranks], *key_term, *edge_term, n = 0;
+  int64_t keys = r->in_key[(int64_t)x->ranks * x->tables], *key_term, *edge_term, n = 0;
+  int64_t edges = in_list_at(r, FORWARD)->edge_block[(int64_t)x->ranks * x->features];
   const int64_t *source = i64_of(r, BUF_OWN_SOURCE);
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, keys, &key_term, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_B, edges, &edge_term, status));
   k->ops->gather_i64(k, NULL, source, i64_of(r, BUF_OWN_WHICH), keys, 0, key_term);
-  k->ops->gather_i64(k, NULL, source, i64_of(r, BUF_IN_EDGE_OWN), edges, 0, edge_term);
+  k->ops->gather_i64(k, NULL, source, in_i64(r, FORWARD, IN_EDGE), edges, 0, edge_term);
   for (int p = 0; p < x->ranks; p++) {
-    if (route_words(r, r->in, p)[WORD_FLAGS] & PEER_FORWARD_POOLS)
-      n += pool_tasks(r, p, edge_term, out, r->tasks + n);
-    else
-      n += row_tasks(r, p, key_term, out, r->tasks + n);
+    n += pool_tasks(r, p, edge_term, r->tasks + n);
+    n += row_tasks(r, p, key_term, r->tasks + n);
   }
   k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, n);
-  return SBAG_OK;
+  return r->any_dense ? dense_forward_begin(r, edge_term, status) : SBAG_OK;
 }
 
 static sbag_code_t forward_begin(route_t *r, sbag_status_t *status) {
-  void *out, *in;
-  layout_make(r, r->in, PHASE_FORWARD, &r->forward_out);
-  layout_make(r, r->out, PHASE_FORWARD, &r->forward_in);
   SBAG_TRY(prepare_rows(r, status));
-  SBAG_TRY(route_take_bytes(r, BUF_VECTORS_OUT, r->forward_out.begin[r->x->ranks], &out, status));
-  SBAG_TRY(route_take_bytes(r, BUF_VECTORS_IN, r->forward_in.begin[r->x->ranks], &in, status));
-  SBAG_TRY(fill_vectors(r, out, status));
-  return layout_exchange_begin(r, &r->forward_out, out, &r->forward_in, in, status);
+  SBAG_TRY(layout_take(r, FORWARD, BUF_VECTORS_OUT, BUF_VECTORS_IN, status));
+  SBAG_TRY(fill_vectors(r, status));
+  return layout_send(r, FORWARD, status);
 }
 
 sbag_code_t route_forward_begin(route_t *r, sbag_status_t *status) {
@@ -144,22 +142,23 @@ typedef struct combine_terms {
   const void *scale;
 } combine_terms_t;
 
-static int forward_pools(const route_t *r, int owner) {
-  return (r->out[(int64_t)owner * r->words + WORD_FLAGS] & PEER_FORWARD_POOLS) != 0;
-}
-
-/* Where each distinct key's row came in. */
+/* Where each distinct key's row came in; -1 for keys whose edges came in pools. */
 static sbag_code_t place_key_vectors(route_t *r, int64_t **at, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   SBAG_TRY(route_take_i64(r, BUF_VECTOR_AT, r->distinct, at, status));
-  for (int o = 0; o < x->ranks; o++) {
-    for (int t = 0; t < x->tables; t++) {
-      const int64_t *block = r->key_block + (int64_t)o * x->tables + t;
-      k->ops->fill_i64(k, NULL, *at + block[0], block[1] - block[0],
-                       r->forward_in.vector_at[o * layout_stride(x) + t], x->c.store->tables[t].dim);
+  for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++) {
+    int64_t element = r->layout_in[FORWARD].row_at[b], dim = x->c.store->tables[b % x->tables].dim;
+    for (int c = 0; c < CLASSES; c++) {
+      int64_t i = b * CLASSES + c;
+      int row = c == CLASS_ROW_POOL || c == CLASS_ROW_ROW;
+      r->block_first[i] = row ? element : -1;
+      r->block_step[i] = row ? dim : 0;
+      if (row) element += (r->class_begin[i + 1] - r->class_begin[i]) * dim;
     }
   }
+  k->ops->fill_blocks(k, NULL, r->class_begin, r->block_first, r->block_step,
+                      (int64_t)x->ranks * x->tables * CLASSES, *at);
   return SBAG_OK;
 }
 
@@ -174,77 +173,87 @@ static sbag_code_t combine_rows(route_t *r, combine_terms_t *c, sbag_status_t *s
   return SBAG_OK;
 }
 
-/* Items to be dealt to slots: the edges of owners that sent rows, the runs of those that sent pools. */
+/* Items to be dealt to slots: all edges, those that came in pools to a slot behind all; then all runs. */
 typedef struct items {
   int64_t count, *slot, *term, *position;
   void *scale;
 } items_t;
 
-static void add_row_items(route_t *r, int owner, items_t *items) {
+static sbag_code_t add_row_items(route_t *r, items_t *items, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t first = r->owner_edge[owner], count = r->owner_edge[owner + 1] - first, n = items->count;
-  const int64_t *order = i64_of(r, BUF_ORDER) + first;
-  k->ops->gather_i64(k, NULL, i64_of(r, BUF_SLOT), order, count, 0, items->slot + n);
-  k->ops->gather_i64(k, NULL, i64_of(r, BUF_WHICH), order, count, 0, items->term + n);
-  k->ops->gather_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), items->term + n, count, 0, items->term + n);
-  if (x->any_max)
-    k->ops->edge_positions(k, NULL, order, i64_of(r, BUF_SLOT), i64_of(r, BUF_SLOT_BEGIN), count,
-                           items->position + n);
-  if (r->weighted)
-    k->ops->gather_real(k, NULL, x->c.store->dtype, real_of(r, BUF_WEIGHT), order, count,
-                        real_at(x, items->scale, n));
-  items->count += count;
-}
-
-static void add_pool_items(route_t *r, int owner, items_t *items) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int features = x->c.feature_count;
-  const int64_t *runs = r->run_block + (int64_t)owner * (features + 1);
-  int64_t n = items->count, total = runs[features] - runs[0];
-  k->ops->gather_i64(k, NULL, i64_of(r, BUF_RUN_SLOT) + runs[0], NULL, total, 0, items->slot + n);
-  if (r->weighted) k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, items->scale, n), total, 1);
-  for (int f = 0; f < features; f++) {
-    int64_t count = runs[f + 1] - runs[f], dim = x->c.features[f].dim;
-    k->ops->fill_i64(k, NULL, items->term + n, count, r->forward_in.vector_at[owner * layout_stride(x) + f],
-                     dim);
-    if (x->any_max)
-      k->ops->fill_i64(k, NULL, items->position + n, count,
-                       -1 - r->forward_in.position_at[(int64_t)owner * features + f], -dim);
-    n += count;
+  int64_t edges = r->info.edge_count, *slot, *number;
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_slots(r, &slot, status));
+  k->ops->gather_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), i64_of(r, BUF_WHICH), edges, 0, items->term);
+  k->ops->select_i64(k, NULL, items->term, slot, r->slots, edges, items->slot);
+  if (x->any_max) {
+    SBAG_TRY(route_take_i64(r, BUF_SCRATCH, edges, &number, status));
+    k->ops->fill_i64(k, NULL, number, edges, 0, 1);
+    k->ops->edge_positions(k, NULL, number, slot, i64_of(r, BUF_SLOT_BEGIN), edges, items->position);
   }
-  items->count += total;
+  if (r->weighted) {
+    copy_part_t part = {items->scale, real_of(r, BUF_WEIGHT), edges * x->real_bytes};
+    k->ops->copy(k, NULL, &part, 1);
+  }
+  kernel_arena_release(k, &r->arena, mark);
+  items->count = edges;
+  return SBAG_OK;
 }
 
-static sbag_code_t take_items(route_t *r, items_t *items, sbag_status_t *status) {
-  int64_t most = 0;
-  for (int o = 0; o < r->x->ranks; o++)
-    most +=
-        forward_pools(r, o) ? r->owner_run[o + 1] - r->owner_run[o] : r->owner_edge[o + 1] - r->owner_edge[o];
-  SBAG_TRY(route_take_i64(r, BUF_TERM_A, most, &items->slot, status));
-  SBAG_TRY(route_take_i64(r, BUF_TERM_B, most, &items->term, status));
-  SBAG_TRY(route_take_i64(r, BUF_TERM_C, r->x->any_max ? most : 0, &items->position, status));
-  return route_take_real(r, BUF_SCALE_A, r->weighted ? most : 0, &items->scale, status);
+/* Runs are by (owner, feature), as their pools are. */
+static void add_pool_items(route_t *r, items_t *items) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  const int64_t *run = list_at(r, FORWARD)->run_block;
+  const layout_t *in = &r->layout_in[FORWARD];
+  int64_t blocks = (int64_t)x->ranks * x->features, runs = run[blocks], n = items->count;
+  for (int64_t b = 0; b < blocks; b++) {
+    r->block_first[b] = in->pool_at[b];
+    r->block_step[b] = x->c.features[b % x->features].dim;
+  }
+  k->ops->gather_i64(k, NULL, list_i64(r, FORWARD, LIST_RUN_SLOT), NULL, runs, 0, items->slot + n);
+  k->ops->fill_blocks(k, NULL, run, r->block_first, r->block_step, blocks, items->term + n);
+  if (r->weighted) k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, items->scale, n), runs, 1);
+  if (x->any_max) {
+    for (int64_t b = 0; b < blocks; b++) {
+      r->block_first[b] = -1 - in->place_at[b];
+      r->block_step[b] = -x->c.features[b % x->features].dim;
+    }
+    k->ops->fill_blocks(k, NULL, run, r->block_first, r->block_step, blocks, items->position + n);
+  }
+  items->count += runs;
+}
+
+/* Places in runs become positions in bags. */
+static void find_positions(route_t *r) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  for (int o = 0; o < x->ranks; o++)
+    for (int f = 0; f < x->features; f++) {
+      if (x->mode[f] != SBAG_MAX || !route_travels(r, x->feature_table[f], FORWARD)) continue;
+      run_places_t runs = route_run_places(r, FORWARD, o, f);
+      int64_t at = r->layout_in[FORWARD].place_at[(int64_t)o * x->features + f];
+      if (runs.first < runs.end) k->ops->places_to_positions(k, NULL, &runs, i64_of(r, BUF_PLACES_IN) + at);
+    }
 }
 
 static sbag_code_t combine_items(route_t *r, combine_terms_t *c, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   items_t items = {0};
-  int64_t *slot;
-  SBAG_TRY(route_slots(r, &slot, status));
-  SBAG_TRY(take_items(r, &items, status));
-  for (int o = 0; o < x->ranks; o++) {
-    if (forward_pools(r, o))
-      add_pool_items(r, o, &items);
-    else
-      add_row_items(r, o, &items);
-  }
+  int64_t most = r->info.edge_count + list_at(r, FORWARD)->run_block[(int64_t)x->ranks * x->features];
   int64_t *begin, *member;
-  SBAG_TRY(route_take_i64(r, BUF_TERM_D, r->slots + 1, &begin, status));
+  SBAG_TRY(route_take_i64(r, BUF_TERM_A, most, &items.slot, status));
+  SBAG_TRY(route_take_i64(r, BUF_TERM_B, most, &items.term, status));
+  SBAG_TRY(route_take_i64(r, BUF_TERM_C, x->any_max ? most : 0, &items.position, status));
+  SBAG_TRY(route_take_real(r, BUF_SCALE_A, r->weighted ? most : 0, &items.scale, status));
+  if (r->any_rows) SBAG_TRY(add_row_items(r, &items, status));
+  add_pool_items(r, &items);
+  if (x->any_max) find_positions(r);
+  SBAG_TRY(route_take_i64(r, BUF_TERM_D, r->slots + 2, &begin, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_E, items.count, &member, status));
-  k->ops->bucket(k, NULL, items.slot, items.count, r->slots, begin, member);
+  k->ops->bucket(k, NULL, items.slot, items.count, r->slots + 1, begin, member);
   *c = (combine_terms_t){.begin = begin,
                          .order = member,
                          .term = items.term,
@@ -270,7 +279,7 @@ static reduce_task_t combine_task(route_t *r, int f, const combine_terms_t *c, v
                         .scale = c->scale,
                         .count_begin = feature->mode == SBAG_MEAN ? i64_of(r, BUF_SLOT_BEGIN) : NULL,
                         .position = c->position,
-                        .partial = real_of(r, BUF_VECTORS_IN),
+                        .partial = i64_of(r, BUF_PLACES_IN),
                         .out = real_at(x, out, feature->column),
                         .out_stride = x->c.columns,
                         .out_position = feature->mode == SBAG_MAX ? winner + feature->column : NULL};
@@ -290,14 +299,16 @@ static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
   kernel_t *k = x->c.kernel;
   int64_t *at, *winner;
   combine_terms_t terms = {0};
-  int pools = 0;
-  SBAG_TRY(comm_wait(x->c.comm, &r->request, "forward: vectors", status));
-  for (int o = 0; o < x->ranks; o++) pools |= forward_pools(r, o);
+  SBAG_TRY(layout_receive(r, FORWARD, "forward: vectors", status));
   SBAG_TRY(place_key_vectors(r, &at, status));
+  int pools = list_at(r, FORWARD)->run_block[(int64_t)x->ranks * x->features] > 0;
   SBAG_TRY(pools ? combine_items(r, &terms, status) : combine_rows(r, &terms, status));
   SBAG_TRY(route_take_i64(r, BUF_WINNER, x->any_max ? r->bag_count * x->c.columns : 0, &winner, status));
-  for (int f = 0; f < x->c.feature_count; f++) r->tasks[f] = combine_task(r, f, &terms, out, winner);
-  k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, x->c.feature_count);
+  int64_t n = 0;
+  for (int f = 0; f < x->features; f++)
+    if (!r->dense[x->feature_table[f]]) r->tasks[n++] = combine_task(r, f, &terms, out, winner);
+  k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, n);
+  if (r->any_dense) SBAG_TRY(dense_forward_end(r, out, status));
   return k->ops->stream_sync(k, NULL, status);
 }
 

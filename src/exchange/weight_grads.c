@@ -2,36 +2,45 @@
  * the row came to the requester it is taken there; where only a pool came, the owner takes it and replies. */
 #include "exchange/route.h"
 
-static int64_t reply_bytes(const route_t *r, const int64_t *counts, int peer) {
+/* Edges for which an owner replies: those of the backward's list, whose bags' gradients it has, where the
+ * forward pooled any of its edges. */
+static int64_t reply_edges(const route_t *r, const int64_t *counts, int peer) {
   const int64_t *words = counts + (int64_t)peer * r->words;
-  int64_t edges = 0;
-  if (!(words[WORD_FLAGS] & PEER_REPLY)) return 0;
-  for (int f = 0; f < r->x->c.feature_count; f++) edges += words_edges(r, words, f);
-  return round8(edges * r->x->real_bytes);
+  int64_t pooled = 0, edges = 0;
+  for (int f = 0; f < r->x->features; f++) {
+    pooled += words_edges(r, words, FORWARD, f);
+    edges += words_edges(r, words, BACKWARD, f);
+  }
+  return pooled > 0 ? edges : 0;
+}
+
+static int64_t reply_bytes(const route_t *r, const int64_t *counts, int peer) {
+  return round8(reply_edges(r, counts, peer) * r->x->real_bytes);
 }
 
 /* One peer's edges, in the order in which they came. Only sums have weights; the others' places stay zero. */
 static sbag_code_t reply_peer(route_t *r, int peer, void *reply, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int features = x->c.feature_count;
-  for (int f = 0; f < features; f++) {
+  const pool_list_t *list = in_list_at(r, BACKWARD);
+  int64_t first = list->edge_block[(int64_t)peer * x->features];
+  for (int f = 0; f < x->features; f++) {
     const exchange_feature_t *feature = &x->c.features[f];
-    const int64_t *run = r->in_run_block + (int64_t)peer * (features + 1) + f;
-    const int64_t *edge = r->in_edge_block + (int64_t)peer * (features + 1) + f;
+    int64_t block = (int64_t)peer * x->features + f;
+    const int64_t *run = list->run_block + block, *edge = list->edge_block + block;
     int64_t runs = run[1] - run[0], count = edge[1] - edge[0], *run_at, *at, *row;
     if (feature->mode != SBAG_SUM || count == 0) continue;
     size_t mark = kernel_arena_mark(&r->arena);
     SBAG_TRY(route_take_i64(r, BUF_TERM_A, runs, &run_at, status));
     SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &at, status));
     SBAG_TRY(route_take_i64(r, BUF_TERM_C, count, &row, status));
-    k->ops->fill_i64(k, NULL, run_at, runs, r->backward_in.vector_at[peer * layout_stride(x) + f],
-                     feature->dim);
-    k->ops->expand(k, NULL, i64_of(r, BUF_IN_RUN_BEGIN) + run[0], run_at, runs, at);
-    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_ROW), i64_of(r, BUF_IN_EDGE_OWN) + edge[0], count, 0, row);
+    k->ops->fill_i64(k, NULL, run_at, runs, r->layout_in[BACKWARD].pool_at[block], feature->dim);
+    k->ops->expand(k, NULL, in_i64(r, BACKWARD, IN_RUN_BEGIN) + run[0], run_at, runs, at);
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_ROW), in_i64(r, BACKWARD, IN_EDGE) + edge[0], count, 0,
+                       row);
     k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, real_of(r, BUF_GRADS_IN), at,
                 x->c.store->tables[feature->table].weight, row, feature->dim,
-                real_at(x, reply, edge[0] - r->in_edge[peer]));
+                real_at(x, reply, edge[0] - first));
     kernel_arena_release(k, &r->arena, mark);
   }
   return SBAG_OK;
@@ -59,69 +68,91 @@ static sbag_code_t exchange_replies(route_t *r, void **in, sbag_status_t *status
     from += r->recv[p].bytes;
   }
   SBAG_TRY(route_exchange_begin(r, status));
-  return comm_wait(x->c.comm, &r->request, "backward: weights' gradients", status);
+  return route_wait(r, "backward: weights' gradients", status);
 }
 
-/* Edges of an owner that sent rows: `to` in their order; at: where each edge's bag is in grad_out, in the
- * same order. */
-static sbag_code_t local_dots(route_t *r, int owner, const void *grad_out, const int64_t *at, void *to,
-                              sbag_status_t *status) {
+/* The list of the edges whose rows came, by (owner, feature): all, or those whose key is no pooled one. */
+static sbag_code_t list_row_edges(route_t *r, int *list, sbag_status_t *status) {
+  kernel_t *k = r->x->c.kernel;
+  int64_t *slot, *keep = NULL, *all;
+  int64_t pooled = list_at(r, FORWARD)->edge_block[(int64_t)r->x->ranks * r->x->features];
+  *list = pooled == 0 && r->filled[LIST_ALL] ? LIST_ALL : LIST_ROWS;
+  if (*list == LIST_ALL) return SBAG_OK;
+  SBAG_TRY(route_slots(r, &slot, status));
+  if (pooled > 0) {
+    SBAG_TRY(route_take_i64(r, BUF_KEEP, r->distinct, &keep, status));
+    SBAG_TRY(route_take_i64(r, BUF_SCRATCH, r->distinct, &all, status));
+    k->ops->fill_i64(k, NULL, all, r->distinct, 1, 0);
+    k->ops->select_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), all, 0, r->distinct, keep);
+  }
+  return route_list(r, LIST_ROWS, keep, status);
+}
+
+/* One (owner, feature)'s edges of a list, whose rows are here: `to` in their order; at: where each edge's bag
+ * is in grad_out, in the same order. */
+static sbag_code_t local_dots(route_t *r, int list, int64_t block, const void *grad_out, const int64_t *at,
+                              void *to, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int features = x->c.feature_count;
-  const int64_t *edge = r->edge_block + (int64_t)owner * (features + 1);
-  for (int f = 0; f < features; f++) {
-    const exchange_feature_t *feature = &x->c.features[f];
-    const void *mirror = x->c.store->tables[feature->table].mirror;
-    int64_t count = edge[f + 1] - edge[f], *vector;
-    if (count == 0) continue;
-    if (feature->mode != SBAG_SUM) {
-      k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, to, edge[f]), count, 0);
-      continue;
-    }
-    size_t mark = kernel_arena_mark(&r->arena);
-    const int64_t *order = i64_of(r, BUF_ORDER) + edge[f];
-    SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &vector, status));
-    if (mirror != NULL) {
-      k->ops->gather_i64(k, NULL, i64_of(r, BUF_ROW), order, count, 0, vector);
-    } else {
-      k->ops->gather_i64(k, NULL, i64_of(r, BUF_WHICH), order, count, 0, vector);
-      k->ops->gather_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), vector, count, 0, vector);
-    }
-    k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, grad_out, at + edge[f],
-                mirror != NULL ? mirror : real_of(r, BUF_VECTORS_IN), vector,
-                mirror != NULL ? feature->dim : 1, real_at(x, to, edge[f]));
-    kernel_arena_release(k, &r->arena, mark);
+  const exchange_feature_t *feature = &x->c.features[block % x->features];
+  const void *mirror = x->c.store->tables[feature->table].mirror;
+  const int64_t *edge = r->list[list].edge_block + block;
+  const int64_t *order = i64_of(r, BUF_LISTS + list * LIST_BUFFERS + LIST_ORDER) + edge[0];
+  int64_t count = edge[1] - edge[0], *vector;
+  if (count == 0) return SBAG_OK;
+  if (feature->mode != SBAG_SUM) {
+    k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, to, edge[0]), count, 0);
+    return SBAG_OK;
   }
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &vector, status));
+  if (mirror != NULL) {
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_ROW), order, count, 0, vector);
+  } else {
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_WHICH), order, count, 0, vector);
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), vector, count, 0, vector);
+  }
+  k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, grad_out, at + edge[0],
+              mirror != NULL ? mirror : real_of(r, BUF_VECTORS_IN), vector, mirror != NULL ? feature->dim : 1,
+              real_at(x, to, edge[0]));
+  kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
 
-static sbag_code_t collect_dots(route_t *r, const void *grad_out, const char *replies, void *by_order,
-                                sbag_status_t *status) {
+/* Gradients of the edges whose rows are here. */
+static sbag_code_t take_local(route_t *r, const void *grad_out, void *edge_grad, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   slot_map_t map = route_slot_map(r);
-  int64_t *slot;
+  int64_t blocks = (int64_t)x->ranks * x->features, *slot;
+  void *by_order;
+  int list;
+  SBAG_TRY(list_row_edges(r, &list, status));
   SBAG_TRY(route_slots(r, &slot, status));
-  grad_terms_t terms = {.count = r->info.edge_count,
+  grad_terms_t terms = {.count = r->list[list].edge_block[blocks],
                         .slot = slot,
-                        .order = i64_of(r, BUF_ORDER),
+                        .order = i64_of(r, BUF_LISTS + list * LIST_BUFFERS + LIST_ORDER),
                         .slot_begin = i64_of(r, BUF_SLOT_BEGIN)};
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, terms.count, &terms.at, status));
   SBAG_TRY(route_take_real(r, BUF_SCALE_A, terms.count, &terms.scale, status));
+  SBAG_TRY(route_take_real(r, BUF_SCALE_B, terms.count, &by_order, status));
   k->ops->grad_terms(k, NULL, x->c.store->dtype, &map, &terms);
-  for (int o = 0; o < x->ranks; o++) {
-    int64_t bytes = reply_bytes(r, r->out, o), first = r->owner_edge[o];
-    if (route_words(r, r->out, o)[WORD_FLAGS] & PEER_REPLY) {
-      copy_part_t part = {real_at(x, by_order, first), replies,
-                          (r->owner_edge[o + 1] - first) * x->real_bytes};
-      k->ops->copy(k, NULL, &part, 1);
-    } else {
-      SBAG_TRY(local_dots(r, o, grad_out, terms.at, by_order, status));
-    }
-    replies += bytes;
-  }
+  for (int64_t b = 0; b < blocks; b++) SBAG_TRY(local_dots(r, list, b, grad_out, terms.at, by_order, status));
+  k->ops->scatter_real(k, NULL, x->c.store->dtype, by_order, terms.order, terms.count, edge_grad);
   return SBAG_OK;
+}
+
+/* What the owners replied, to the edges of the backward's list. */
+static void take_replies(route_t *r, const char *replies, void *edge_grad) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  for (int o = 0; o < x->ranks; o++) {
+    int64_t count = reply_edges(r, r->out, o),
+            first = list_at(r, BACKWARD)->edge_block[(int64_t)o * x->features];
+    k->ops->scatter_real(k, NULL, x->c.store->dtype, replies, list_i64(r, BACKWARD, LIST_ORDER) + first,
+                         count, edge_grad);
+    replies += reply_bytes(r, r->out, o);
+  }
 }
 
 /* From edges to one feature's entries; padding and dropped entries get 0. */
@@ -148,15 +179,12 @@ static sbag_code_t spread(route_t *r, int f, const void *edge_grad, void *grad, 
 sbag_code_t route_weight_grads(route_t *r, const void *grad_out, void *const *weight_grads,
                                sbag_status_t *status) {
   exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t edges = r->info.edge_count;
-  void *replies, *by_order, *edge_grad;
+  void *replies, *edge_grad;
   SBAG_TRY(exchange_replies(r, &replies, status));
-  SBAG_TRY(route_take_real(r, BUF_SCALE_B, edges, &by_order, status));
-  SBAG_TRY(route_take_real(r, BUF_EDGE_GRAD, edges, &edge_grad, status));
-  SBAG_TRY(collect_dots(r, grad_out, replies, by_order, status));
-  k->ops->scatter_real(k, NULL, x->c.store->dtype, by_order, i64_of(r, BUF_ORDER), edges, edge_grad);
-  for (int f = 0; weight_grads != NULL && f < x->c.feature_count; f++)
+  SBAG_TRY(route_take_real(r, BUF_EDGE_GRAD, r->info.edge_count, &edge_grad, status));
+  SBAG_TRY(take_local(r, grad_out, edge_grad, status));
+  take_replies(r, replies, edge_grad);
+  for (int f = 0; weight_grads != NULL && f < x->features; f++)
     if (weight_grads[f] != NULL) SBAG_TRY(spread(r, f, edge_grad, weight_grads[f], status));
   return SBAG_OK;
 }

@@ -5,7 +5,8 @@
 static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t count = r->in_key[x->ranks] + r->in_touch[x->ranks], *keys = i64_of(r, BUF_IN_KEY);
+  int64_t count = r->in_key[(int64_t)x->ranks * x->tables] + r->in_touch[x->ranks],
+          *keys = i64_of(r, BUF_IN_KEY);
   unique_request_t u = {.count = count,
                         .key = keys,
                         .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
@@ -36,23 +37,20 @@ static sbag_code_t find_rows(route_t *r, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-static sbag_code_t find_edges(route_t *r, sbag_status_t *status) {
+/* From places among all incoming keys to owned rows. */
+static void find_edges(route_t *r) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t *own, *run_begin;
-  SBAG_TRY(route_take_i64(r, BUF_IN_EDGE_OWN, r->in_edge[x->ranks], &own, status));
-  SBAG_TRY(route_take_i64(r, BUF_IN_RUN_BEGIN, r->in_run[x->ranks] + 1, &run_begin, status));
-  k->ops->scan(k, NULL, i64_of(r, BUF_IN_LENGTH), r->in_run[x->ranks], run_begin);
-  for (int p = 0; p < x->ranks; p++) {
-    int64_t first = r->in_edge[p];
-    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_WHICH) + r->in_key[p],
-                       i64_of(r, BUF_IDS_IN) + r->in_index[p], r->in_edge[p + 1] - first, 0, own + first);
+  for (int l = 0; l < r->lists; l++) {
+    int64_t *edge = in_i64(r, (phase_t)l, IN_EDGE);
+    int64_t count = in_list_at(r, (phase_t)l)->edge_block[(int64_t)x->ranks * x->features];
+    k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_WHICH), edge, count, 0, edge);
   }
-  return SBAG_OK;
 }
 
 sbag_code_t route_owner(route_t *r, sbag_status_t *status) {
   SBAG_TRY(find_owned(r, status));
   SBAG_TRY(find_rows(r, status));
-  return find_edges(r, status);
+  find_edges(r);
+  return SBAG_OK;
 }

@@ -1,0 +1,153 @@
+/* The requester's own part of a route, first half: from bags to edges, and to distinct keys by owner and
+ * table. Nothing here communicates. */
+#include "exchange/route.h"
+
+#include <string.h>
+
+static void describe_features(route_t *r) {
+  const exchange_t *x = r->x;
+  r->weighted = 0;
+  r->first_entry[0] = 0;
+  for (int f = 0; f < x->features; f++) {
+    const exchange_feature_t *feature = &x->c.features[f];
+    const store_table_t *table = &x->c.store->tables[feature->table];
+    r->features[f] = (edges_feature_t){.bags = r->bags[f],
+                                       .num_embeddings = table->rows,
+                                       .padding_idx = feature->padding_idx,
+                                       .touch_padding = table->has_max_norm,
+                                       .plan = &x->c.plan->tables[feature->table]};
+    r->first_entry[f + 1] = r->first_entry[f] + r->bags[f].index_count;
+    r->weighted |= r->bags[f].per_sample_weights != NULL;
+  }
+  r->entries = r->first_entry[x->features];
+}
+
+static sbag_code_t fault_status(const route_t *r, sbag_status_t *status) {
+  const edges_info_t *i = &r->info;
+  const char *name = r->x->c.features[i->fault_feature].name;
+  const sbag_bags_t *bags = &r->bags[i->fault_feature];
+  long long value = (long long)i->fault_value, position = (long long)i->fault_position;
+  long long entries = (long long)bags->index_count;
+  switch (i->fault) {
+  case EDGES_OUT_OF_RANGE:
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "feature '%s': index %lld at position %lld is not in 0 to %lld", name, value, position,
+                      (long long)r->features[i->fault_feature].num_embeddings - 1);
+  case EDGES_FIRST_OFFSET:
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "feature '%s': offsets[0] is %lld; the first bag must begin at 0", name, value);
+  case EDGES_OFFSET_FALLS:
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "feature '%s': offsets[%lld] is %lld, below offsets[%lld] = %lld; offsets must not fall", name,
+        position, value, position - 1, (long long)i->fault_before);
+  case EDGES_OFFSET_TOO_BIG:
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "feature '%s': offsets[%lld] is %lld, beyond the %lld indices", name, position, value,
+                      entries);
+  case EDGES_LAST_OFFSET:
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "feature '%s': the last offset, offsets[%lld], is %lld; with include_last_offset it must be "
+        "the number of indices, %lld",
+        name, position, value, entries);
+  case EDGES_FINE:
+    break;
+  }
+  return SBAG_OK;
+}
+
+/* Entries that could be padding rows which max_norm must see. */
+static int64_t touchable_entries(const route_t *r) {
+  int64_t entries = 0;
+  for (int f = 0; f < r->x->features; f++)
+    if (r->features[f].touch_padding && r->features[f].padding_idx >= 0) entries += r->bags[f].index_count;
+  return entries;
+}
+
+static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  edges_request_t request = {
+      .features = r->features, .feature_count = x->features, .bag_count = r->bag_count, .drop = x->c.drop};
+  SBAG_TRY(route_take_i64(r, BUF_SLOT_BEGIN, r->slots + 1, &request.slot_begin, status));
+  request.key = i64_of(r, BUF_DISTINCT);
+  SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
+  if (r->weighted || x->any_max || (r->flags & SBAG_FORWARD_WEIGHT_GRADS))
+    SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
+  request.touch = i64_of(r, BUF_TOUCH_DISTINCT);
+  if (x->any_mirror) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
+  k->ops->edges_build(k, NULL, &request, &r->info);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  if (r->info.fault != EDGES_FINE) return fault_status(r, status);
+  if (!r->weighted) return SBAG_OK;
+  void *weight = NULL;
+  SBAG_TRY(route_take_real(r, BUF_WEIGHT, r->info.edge_count, &weight, status));
+  k->ops->edge_weights(k, NULL, x->c.store->dtype, r->features, x->features, r->first_entry, request.entry,
+                       r->info.edge_count, weight);
+  return SBAG_OK;
+}
+
+static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t blocks = (int64_t)x->ranks * x->tables, edges = r->info.edge_count, *keys = i64_of(r, BUF_DISTINCT);
+  unique_request_t u = {
+      .count = edges, .key = keys, .key_limit = x->c.plan->block_key[blocks], .distinct = keys};
+  SBAG_TRY(route_take_i64(r, BUF_WHICH, edges, &u.which, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_MEMBER, edges, &u.member, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges + 1, &u.scratch, status));
+  u.begin = u.scratch;
+  k->ops->unique(k, NULL, &u, &r->distinct);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  kernel_arena_release(k, &r->arena, mark);
+  k->ops->lower_bounds(k, NULL, u.distinct, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
+  return k->ops->stream_sync(k, NULL, status);
+}
+
+/* Padding rows that max_norm must see; few, so they travel beside the keys. */
+static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t count = r->info.touch_count, distinct = 0, *keys = i64_of(r, BUF_TOUCH_DISTINCT);
+  unique_request_t u = {.count = count,
+                        .key = keys,
+                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
+                        .distinct = keys};
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_TOUCH_MEMBER, count, &u.member, status));
+  SBAG_TRY(route_take_i64(r, BUF_TOUCH_WHICH, count, &u.which, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
+  u.begin = u.scratch;
+  k->ops->unique(k, NULL, &u, &distinct);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  for (int o = 0; o <= x->ranks; o++) {
+    int64_t bound = o < x->ranks ? plan_rank_key(x->c.plan, o) : u.key_limit;
+    k->ops->lower_bounds(k, NULL, u.distinct, distinct, &bound, 1, &r->touch_begin[o]);
+  }
+  kernel_arena_release(k, &r->arena, mark);
+  return k->ops->stream_sync(k, NULL, status);
+}
+
+sbag_code_t route_edges(route_t *r, sbag_status_t *status) {
+  int64_t *p;
+  describe_features(r);
+  SBAG_TRY(route_take_i64(r, BUF_DISTINCT, r->entries, &p, status));
+  SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, touchable_entries(r), &p, status));
+  SBAG_TRY(build_edges(r, status));
+  SBAG_TRY(find_distinct(r, status));
+  return find_touched(r, status);
+}
+
+sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status) {
+  kernel_t *k = r->x->c.kernel;
+  int64_t *number;
+  SBAG_TRY(route_take_i64(r, BUF_SLOT, r->info.edge_count, slot, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_SLOT_NUMBER, r->slots, &number, status));
+  k->ops->fill_i64(k, NULL, number, r->slots, 0, 1);
+  k->ops->expand(k, NULL, i64_of(r, BUF_SLOT_BEGIN), number, r->slots, *slot);
+  kernel_arena_release(k, &r->arena, mark);
+  return SBAG_OK;
+}

@@ -1,0 +1,337 @@
+/* How each owner's part of each table travels: as distinct rows, as pools, or as a mixture of the two, in
+ * either direction.
+ *
+ * What comes in: edges and distinct keys by (owner, table). What goes out: share[phase], keys grouped by the
+ * classes of kernel.h (BUF_KEY, BUF_WHICH, class_begin), and the lists of pooled edges.
+ *
+ * A table at an owner is decided by itself: no edge leads from one to another. What it takes is known exactly
+ * from counts, ids included, so the choice is by bytes, and a mixture is taken only where it beats both pure
+ * ways. */
+#include "exchange/route.h"
+
+int route_travels(const route_t *r, int table, phase_t phase) {
+  const store_table_t *t = &r->x->c.store->tables[table];
+  if (phase == FORWARD) return t->mirror == NULL;
+  if (r->flags & SBAG_FORWARD_NO_BACKWARD) return 0;
+  return t->trainable || (r->flags & SBAG_FORWARD_WEIGHT_GRADS);
+}
+
+int route_place_width(const int64_t *words) {
+  int64_t most = words[WORD_LONGEST]; /* the largest place; one more code says "none" */
+  return most < UINT8_MAX ? 1 : most < UINT16_MAX ? 2 : most < UINT32_MAX ? 4 : 8;
+}
+
+/* ---- what each choice would take ---- */
+
+/* One (owner, table) under one share. */
+typedef struct part {
+  int64_t rows;        /* vectors of rows */
+  const int64_t *runs; /* [features] pools, NULL: none */
+  const int64_t *edges;
+} part_t;
+
+static part_t part_of(const route_t *r, int owner, int table, share_t share, const int64_t *all_runs,
+                      const int64_t *all_edges) {
+  int64_t block = (int64_t)owner * r->x->tables + table, first = (int64_t)owner * r->x->features;
+  int64_t keys = r->key_block[block + 1] - r->key_block[block];
+  if (share == SHARE_ROWS) return (part_t){.rows = keys};
+  if (share == SHARE_POOLS) return (part_t){0, all_runs, all_edges};
+  if (share == SHARE_MIXED) return (part_t){r->row_count[block], r->pool_runs + first, r->pool_edges + first};
+  return (part_t){0};
+}
+
+static int64_t vectors_bytes(const route_t *r, int table, const part_t *part) {
+  const exchange_t *x = r->x;
+  int64_t dim = x->c.store->tables[table].dim, bytes = part->rows * dim * x->wire_bytes;
+  for (int f = 0; part->runs != NULL && f < x->features; f++) {
+    if (x->feature_table[f] != table) continue;
+    bytes += part->runs[f] * dim * x->wire_bytes;
+    if (x->mode[f] == SBAG_MAX)
+      bytes += round8(part->runs[f] * dim * route_place_width(route_words(r, r->out, 0)));
+  }
+  return bytes;
+}
+
+static int64_t list_bytes(const route_t *r, int table, int64_t keys, const part_t *part) {
+  const exchange_t *x = r->x;
+  int64_t bytes = 0;
+  for (int f = 0; part->runs != NULL && f < x->features; f++) {
+    if (x->feature_table[f] != table) continue;
+    bytes += pack_bytes(part->runs[f], part->edges[f], 1) + pack_bytes(part->edges[f], keys, 0);
+    if (x->mode[f] == SBAG_MAX) bytes += pack_bytes(part->runs[f], 2, 0);
+    if (r->weighted) bytes += round8(part->edges[f] * x->real_bytes);
+    if (r->flags & SBAG_FORWARD_WEIGHT_GRADS) bytes += part->edges[f] * x->real_bytes;
+  }
+  return bytes;
+}
+
+/* Both directions of an owner's part of a table, ids included. */
+static int64_t share_bytes(const route_t *r, int owner, int table, const share_t *share) {
+  const exchange_t *x = r->x;
+  int64_t first = (int64_t)owner * x->features, bytes = 0;
+  int64_t block = (int64_t)owner * x->tables + table;
+  int64_t keys = r->key_block[block + 1] - r->key_block[block],
+          range = plan_rank_rows(x->c.plan, owner, table);
+  int64_t *all_runs = r->block_first, *all_edges = r->block_step; /* lent */
+  for (int f = 0; f < x->features; f++) {
+    all_runs[f] = r->list[LIST_ALL].run_block[first + f + 1] - r->list[LIST_ALL].run_block[first + f];
+    all_edges[f] = r->list[LIST_ALL].edge_block[first + f + 1] - r->list[LIST_ALL].edge_block[first + f];
+  }
+  for (int p = 0; p < PHASES; p++) {
+    part_t part = part_of(r, owner, table, share[p], all_runs, all_edges);
+    if (route_travels(r, table, (phase_t)p)) bytes += vectors_bytes(r, table, &part);
+    if (p < r->lists) bytes += list_bytes(r, table, keys, &part);
+  }
+  if (share[FORWARD] != SHARE_MIXED) return bytes + pack_bytes(keys, range, 1);
+  return bytes + pack_bytes(r->row_count[block], range, 1) + pack_bytes(keys - r->row_count[block], range, 1);
+}
+
+/* ---- what may be chosen ---- */
+
+/* Neither direction needs the owner. */
+static int serves_itself(const route_t *r, int table) {
+  return !route_travels(r, table, FORWARD) && !route_travels(r, table, BACKWARD);
+}
+
+/* What the semantics demand of the gradients: a row's frequency in the global batch is known only where all
+ * its edges are, and the reproducible order is the batch's. */
+static int gradients_pool(const route_t *r, int table) {
+  return r->lists == 2 && (r->x->c.reproducible || r->x->table_freq[table]);
+}
+
+static int may_mix(const route_t *r, int owner, int table) {
+  const exchange_t *x = r->x;
+  return x->c.kind == SBAG_EXCHANGE_AUTO && owner != x->rank && !x->c.reproducible &&
+         !serves_itself(r, table);
+}
+
+/* The forward's share with the fewest bytes. Where both directions can travel alike they do, with one list.
+ */
+static void choose(route_t *r, int owner, int table) {
+  const exchange_t *x = r->x;
+  int64_t block = (int64_t)owner * x->tables + table, best = INT64_MAX;
+  share_t from = SHARE_ROWS, to = SHARE_POOLS;
+  if (x->c.reproducible || x->c.kind == SBAG_EXCHANGE_ROWS)
+    to = SHARE_ROWS;
+  else if (x->c.kind != SBAG_EXCHANGE_AUTO || owner == x->rank)
+    from = SHARE_POOLS;
+  else if (r->wanted[block])
+    to = SHARE_MIXED;
+  if (serves_itself(r, table)) from = to = SHARE_NONE;
+  for (share_t share = from; share <= to; share = (share_t)(share + 1)) {
+    share_t pair[PHASES] = {share, gradients_pool(r, table) ? SHARE_POOLS : share};
+    if (share == SHARE_NONE) pair[BACKWARD] = share;
+    int64_t bytes = from == to ? 0 : share_bytes(r, owner, table, pair);
+    if (bytes >= best) continue;
+    best = bytes;
+    r->share[FORWARD][block] = pair[FORWARD];
+    r->share[BACKWARD][block] = pair[BACKWARD];
+  }
+}
+
+/* ---- mixtures ---- */
+
+/* Where every bag has at most one edge at an owner, rows are at least as good as anything. */
+static int worth_mixing(const route_t *r, int owner, int table) {
+  const exchange_t *x = r->x;
+  const pool_list_t *all = &r->list[LIST_ALL];
+  int64_t first = (int64_t)owner * x->features;
+  for (int f = 0; f < x->features; f++) {
+    int64_t runs = all->run_block[first + f + 1] - all->run_block[first + f];
+    int64_t edges = all->edge_block[first + f + 1] - all->edge_block[first + f];
+    if (x->feature_table[f] == table && edges > runs) return 1;
+  }
+  return 0;
+}
+
+/* Costs in bits, about what share_bytes counts. */
+static void fill_costs(route_t *r) {
+  const exchange_t *x = r->x;
+  int64_t width = route_place_width(route_words(r, r->out, 0));
+  for (int t = 0; t < x->tables; t++) {
+    int64_t travels = route_travels(r, t, FORWARD) + (route_travels(r, t, BACKWARD) && !gradients_pool(r, t));
+    r->row_cost[t] = 8 * travels * x->c.store->tables[t].dim * x->wire_bytes;
+  }
+  for (int f = 0; f < x->features; f++) {
+    int t = x->feature_table[f];
+    int64_t travels = route_travels(r, t, FORWARD) + (route_travels(r, t, BACKWARD) && !gradients_pool(r, t));
+    int64_t dim = x->c.store->tables[t].dim, value = x->wire_bytes + (x->mode[f] == SBAG_MAX ? width : 0);
+    r->pool_cost[f] = 8 * travels * dim * value + 3;
+    r->edge_cost[f] = 12 + (r->weighted ? 8 * x->real_bytes : 0) +
+                      (r->flags & SBAG_FORWARD_WEIGHT_GRADS ? 8 * x->real_bytes : 0);
+  }
+}
+
+static sbag_code_t cover(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  const pool_list_t *all = &r->list[LIST_ALL];
+  int any = 0;
+  for (int o = 0; o < x->ranks; o++)
+    for (int t = 0; t < x->tables; t++)
+      any |= r->wanted[(int64_t)o * x->tables + t] = may_mix(r, o, t) && worth_mixing(r, o, t);
+  if (!any) return SBAG_OK;
+  fill_costs(r);
+  int base = BUF_LISTS + LIST_ALL * LIST_BUFFERS;
+  cover_request_t request = {.ranks = x->ranks,
+                             .tables = x->tables,
+                             .features = x->features,
+                             .feature_table = x->feature_table,
+                             .wanted = r->wanted,
+                             .key_block = r->key_block,
+                             .run_block = all->run_block,
+                             .run_begin = i64_of(r, base + LIST_RUN_BEGIN),
+                             .order = i64_of(r, base + LIST_ORDER),
+                             .which = i64_of(r, BUF_WHICH),
+                             .key_count = r->distinct,
+                             .row_cost = r->row_cost,
+                             .pool_cost = r->pool_cost,
+                             .edge_cost = r->edge_cost,
+                             .row = i64_of(r, BUF_ROW_FLAG),
+                             .row_count = r->row_count,
+                             .pool_runs = r->pool_runs,
+                             .pool_edges = r->pool_edges};
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * r->distinct, &request.scratch, status));
+  k->ops->cover(k, NULL, &request);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  kernel_arena_release(k, &r->arena, mark);
+  return SBAG_OK;
+}
+
+/* ---- classes ---- */
+
+/* Sizes of the classes of one (owner, table). */
+static void count_classes(const route_t *r, int64_t block, int64_t *count) {
+  share_t forward = r->share[FORWARD][block], backward = r->share[BACKWARD][block];
+  int64_t keys = r->key_block[block + 1] - r->key_block[block], rows = r->row_count[block];
+  for (int c = 0; c < CLASSES; c++) count[c] = 0;
+  if (forward == SHARE_NONE) {
+    count[CLASS_POOL_POOL] = keys;
+    return;
+  }
+  int64_t forward_rows = forward == SHARE_MIXED ? rows : forward == SHARE_ROWS ? keys : 0;
+  if (backward == SHARE_POOLS) {
+    count[CLASS_ROW_POOL] = forward_rows;
+    count[CLASS_POOL_POOL] = keys - forward_rows;
+    if (r->lists == 2) return;
+  }
+  count[CLASS_ROW_POOL] = 0; /* one list: the directions are alike, or the backward does not happen */
+  count[CLASS_ROW_ROW] = forward_rows;
+  count[CLASS_POOL_POOL] = keys - forward_rows;
+}
+
+static int place_classes(route_t *r) {
+  int64_t blocks = (int64_t)r->x->ranks * r->x->tables, at = 0;
+  int mixed = 0;
+  for (int64_t b = 0; b < blocks; b++) {
+    int64_t count[CLASSES];
+    count_classes(r, b, count);
+    for (int c = 0; c < CLASSES; c++) {
+      r->class_begin[b * CLASSES + c] = at;
+      at += count[c];
+    }
+    mixed |= r->share[FORWARD][b] == SHARE_MIXED;
+  }
+  r->class_begin[blocks * CLASSES] = at;
+  return mixed;
+}
+
+/* Keys by class within their block, and each edge's key by its new place. */
+static sbag_code_t sort_keys(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t blocks = (int64_t)x->ranks * x->tables, *key, *bucket, *begin, *member, *place;
+  SBAG_TRY(route_take_i64(r, BUF_KEY, r->distinct, &key, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_GROUP, r->distinct, &bucket, status));
+  SBAG_TRY(route_take_i64(r, BUF_GROUP_BEGIN, blocks * CLASSES + 1, &begin, status));
+  SBAG_TRY(route_take_i64(r, BUF_MEMBER, r->distinct, &member, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, r->distinct, &place, status));
+  k->ops->key_classes(k, NULL, r->key_block, blocks, r->share[FORWARD],
+                      r->lists == 2 ? r->share[BACKWARD] : r->share[FORWARD], i64_of(r, BUF_ROW_FLAG),
+                      bucket);
+  k->ops->bucket(k, NULL, bucket, r->distinct, blocks * CLASSES, begin, member);
+  k->ops->gather_i64(k, NULL, i64_of(r, BUF_DISTINCT), member, r->distinct, 0, key);
+  k->ops->invert(k, NULL, member, r->distinct, place);
+  k->ops->gather_i64(k, NULL, place, i64_of(r, BUF_WHICH), r->info.edge_count, 0, i64_of(r, BUF_WHICH));
+  kernel_arena_release(k, &r->arena, mark);
+  return SBAG_OK;
+}
+
+/* ---- lists ---- */
+
+static int class_pools(int class, phase_t phase) {
+  return class == CLASS_POOL_POOL || class == (phase == FORWARD ? CLASS_POOL_ROW : CLASS_ROW_POOL);
+}
+
+/* The list of a phase's pooled edges: none, LIST_ALL, or one of its own. */
+static sbag_code_t make_list(route_t *r, phase_t phase, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t blocks = (int64_t)x->ranks * x->tables, pooled = 0, sent = 0, *keep = NULL;
+  for (int64_t b = 0; b < blocks; b++) {
+    for (int c = 0; c < CLASSES; c++) {
+      int64_t i = b * CLASSES + c, keys = r->class_begin[i + 1] - r->class_begin[i];
+      int pools = class_pools(c, phase) && r->share[phase][b] != SHARE_NONE;
+      r->block_first[i] = pools;
+      r->block_step[i] = 0;
+      pooled += pools ? keys : 0;
+      sent += keys;
+    }
+  }
+  int own = phase == FORWARD ? LIST_FORWARD : LIST_BACKWARD;
+  r->of[phase] = pooled == sent && r->filled[LIST_ALL] ? LIST_ALL : own;
+  if (r->of[phase] == LIST_ALL) return SBAG_OK;
+  if (pooled == 0) {
+    route_list_empty(r, own);
+    return SBAG_OK;
+  }
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_KEEP, r->distinct, &keep, status));
+  k->ops->fill_blocks(k, NULL, r->class_begin, r->block_first, r->block_step, blocks * CLASSES, keep);
+  SBAG_TRY(route_list(r, own, keep, status));
+  kernel_arena_release(k, &r->arena, mark);
+  return SBAG_OK;
+}
+
+void route_set_lists(route_t *r) {
+  const exchange_t *x = r->x;
+  int differ = x->c.reproducible || x->any_freq;
+  r->lists = differ && !(r->flags & SBAG_FORWARD_NO_BACKWARD) ? 2 : 1;
+  r->key_words = r->lists == 2 ? CLASSES : 2;
+  r->words_used = words_list_at(r, r->lists);
+}
+
+/* Whether anything may be pooled, so that runs must be known before the choice. */
+static int may_pool(const route_t *r) {
+  const exchange_t *x = r->x;
+  if (r->lists == 2) return 1;
+  return x->c.kind != SBAG_EXCHANGE_ROWS && !x->c.reproducible;
+}
+
+sbag_code_t route_share(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  int64_t *flag;
+  for (int p = 0; p < x->ranks; p++) route_words(r, r->out, p)[WORD_LONGEST] = r->info.longest;
+  for (int l = 0; l < LISTS; l++) r->filled[l] = 0;
+  SBAG_TRY(route_take_i64(r, BUF_ROW_FLAG, r->distinct, &flag, status));
+  if (may_pool(r)) {
+    SBAG_TRY(route_list(r, LIST_ALL, NULL, status));
+    SBAG_TRY(cover(r, status));
+  } else {
+    for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++) r->wanted[b] = 0;
+  }
+  for (int o = 0; o < x->ranks; o++)
+    for (int t = 0; t < x->tables; t++) choose(r, o, t);
+  r->any_rows = 0;
+  for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++)
+    r->any_rows |= r->share[FORWARD][b] == SHARE_ROWS || r->share[FORWARD][b] == SHARE_MIXED;
+  if (place_classes(r))
+    SBAG_TRY(sort_keys(r, status));
+  else
+    r->data[BUF_KEY] = r->data[BUF_DISTINCT];
+  SBAG_TRY(make_list(r, FORWARD, status));
+  r->of[BACKWARD] = r->of[FORWARD];
+  return r->lists == 1 ? SBAG_OK : make_list(r, BACKWARD, status);
+}
