@@ -3,62 +3,23 @@
 # run that was never stopped. tests/app/test_resume.sh [--full] BUILD_FOLDER; ends with `N passed, N failed`.
 # --full kills 200 runs instead of a few. SHARDBAG_RESUME_SEED draws the moments.
 set -uo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=launch/common.sh
-. "$here/../../launch/common.sh"
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
 kills=4
 if [ "${1-}" = --full ]; then
   kills=200
   shift
 fi
 [ $# = 1 ] || fail "usage: test_resume.sh [--full] BUILD_FOLDER"
-program=$(cd "$1" && pwd)/shardbag
-[ -x "$program" ] || fail "$program is not there; build it first"
+begin "$1"
 RANDOM=${SHARDBAG_RESUME_SEED:-7}
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-
-# check NAME COMMAND...: counts a command that must succeed.
-check() {
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "FAIL  $name: exit $code"
-    sed 's/^/      out | /' "$work/out" | tail -n 8
-    sed 's/^/      err | /' "$work/said" | tail -n 8
-  fi
-}
-
-# train RANKS RUN ARGUMENT...: leaves the exit code in $code, the output in out and err, and err without mpirun's
-# banner in said.
+# train RANKS RUN ARGUMENT...: trains in $work/RUN; see launch.
 train() {
   local count=$1 run=$2
   shift 2
-  ranks "$count" "$program" train "$work/small.yaml" --set "run.dir=$work/$run" "$@" >"$work/out" 2>"$work/err"
-  code=$?
-  unbanner
+  launch "$count" "$program" train "$work/small.yaml" --set "run.dir=$work/$run" "$@"
 }
-
-unbanner() {
-  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
-}
-
-# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
-ended() {
-  local want=$1 word
-  shift
-  [ "$code" = "$want" ] || return 1
-  [ "$(wc -l <"$work/said")" = "$(($# > 0))" ] || return 1
-  for word in "$@"; do grep -qF -- "$word" "$work/said" || return 1; done
-}
-
-printed() { grep -qE -- "$1" "$work/out"; }
-warned() { grep -qE -- "^warning: .*$1" "$work/said"; }
 
 # Every kind of state: decay that moves rows no batch touches, Adam's and momentum's counts of steps, a row-wise state;
 # dropout, a schedule, evaluations, two epochs of 20 steps.
@@ -116,15 +77,6 @@ PYTHON
 told() { grep -E '"event":"(train|eval)"' "$work/$1/metrics.jsonl" | sed -E 's/,"(samples_per_s|seconds)":[^,}]*//g'; }
 same_metrics() { [ "$(told "$1")" = "$(told "$2")" ]; }
 checkpoints() { (cd "$work/$1" && printf '%s\n' ckpt-*.h5 | sort -t- -k2n | tr '\n' ' '); }
-
-# wait_for COMMAND...: until it succeeds, 20 s at most.
-wait_for() {
-  for _ in $(seq 1000); do
-    "$@" && return 0
-    sleep 0.02
-  done
-  return 1
-}
 
 for n in 1 2 3; do
   train $n whole$n
@@ -191,9 +143,6 @@ check "at its step" printed "ckpt-$at\.h5$"
 check "for what is left" printed '^trained 5 steps'
 
 ### kill -9 of one rank or of all
-# Each rank leaves its process id in the run's folder.
-# shellcheck disable=SC2016  # the ranks' shell
-marked=(sh -c 'mkdir -p "$1"; echo $$ >"$1/pid$OMPI_COMM_WORLD_RANK"; dir=$1; shift; exec "$@" --set "run.dir=$dir"' -)
 # Small steps are made slower by evaluations, so that there are moments to hit.
 slow=(--set train.eval_every=1 --set train.patience=off)
 train 2 slow "${slow[@]}"
@@ -291,5 +240,4 @@ check "and the folder is as it was" test "$(checkpoints keep)" = "ckpt-12.h5 ckp
 train 2 keep --resume --set checkpoint.keep=-1
 check "keep below 0" ended 2 "key 'checkpoint.keep'"
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish
