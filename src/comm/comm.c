@@ -88,6 +88,14 @@ sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, 
   return comm->ops->wait(comm, request, what, status);
 }
 
+sbag_code_t comm_progress(comm_t *comm, sbag_status_t *status) {
+  if (comm->trace.under_way == 0) return comm_check(comm, status);
+  const char *phase = comm_trace_phase(&comm->trace, comm_trace_progress);
+  sbag_code_t code = comm->ops->progress(comm, status);
+  comm_trace_phase(&comm->trace, phase);
+  return code;
+}
+
 sbag_code_t comm_exchange(comm_t *comm, const comm_part_t *send, const comm_part_t *recv, const char *what,
                           sbag_status_t *status) {
   comm_request_t *request = NULL;

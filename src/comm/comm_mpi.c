@@ -7,11 +7,25 @@ static sbag_code_t give_up(comm_mpi_t *c, const sbag_status_t *cause, sbag_statu
   return comm_check(&c->base, status);
 }
 
+static sbag_code_t begun(comm_t *comm, comm_request_t *request, int64_t bytes) {
+  comm_trace_begin(&comm->trace, &request->span, bytes);
+  if (request->done) comm_trace_done(&comm->trace, &request->span);
+  return SBAG_OK;
+}
+
+/* What leaves this rank. */
+static int64_t parts_bytes(const comm_t *comm, const comm_part_t *send) {
+  int64_t bytes = 0;
+  for (int p = 0; p < comm->size; p++) bytes += p == comm->rank ? 0 : send[p].bytes;
+  return bytes;
+}
+
 static sbag_code_t op_exchange_begin(comm_t *comm, const comm_part_t *send, const comm_part_t *recv,
                                      comm_request_t **request, sbag_status_t *status) {
   SBAG_TRY(comm_check(comm, status));
   sbag_status_t cause;
-  if (comm_mpi_exchange_begin(comm_mpi_of(comm), send, recv, request, &cause) == SBAG_OK) return SBAG_OK;
+  if (comm_mpi_exchange_begin(comm_mpi_of(comm), send, recv, request, &cause) == SBAG_OK)
+    return begun(comm, *request, parts_bytes(comm, send));
   return give_up(comm_mpi_of(comm), &cause, status);
 }
 
@@ -20,7 +34,7 @@ static sbag_code_t op_allreduce_begin(comm_t *comm, void *data, int64_t count, c
   SBAG_TRY(comm_check(comm, status));
   sbag_status_t cause;
   if (comm_mpi_allreduce_begin(comm_mpi_of(comm), data, count, type, op, request, &cause) == SBAG_OK)
-    return SBAG_OK;
+    return begun(comm, *request, count * comm_type_bytes(type));
   return give_up(comm_mpi_of(comm), &cause, status);
 }
 
@@ -29,7 +43,7 @@ static sbag_code_t op_broadcast_begin(comm_t *comm, void *data, int64_t bytes, i
   SBAG_TRY(comm_check(comm, status));
   sbag_status_t cause;
   if (comm_mpi_broadcast_begin(comm_mpi_of(comm), data, bytes, root, request, &cause) == SBAG_OK)
-    return SBAG_OK;
+    return begun(comm, *request, comm->rank == root ? bytes : 0);
   return give_up(comm_mpi_of(comm), &cause, status);
 }
 
@@ -40,6 +54,13 @@ static sbag_code_t op_test(comm_t *comm, comm_request_t *request, int *done, sba
   return give_up(comm_mpi_of(comm), &cause, status);
 }
 
+static sbag_code_t op_progress(comm_t *comm, sbag_status_t *status) {
+  SBAG_TRY(comm_check(comm, status));
+  sbag_status_t cause;
+  if (comm_mpi_progress(comm_mpi_of(comm), &cause) == SBAG_OK) return SBAG_OK;
+  return give_up(comm_mpi_of(comm), &cause, status);
+}
+
 /* A request of a broken comm stays in the active list: MPI may still hold what it describes. */
 static sbag_code_t op_wait(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status) {
   comm_request_t *r = *request;
@@ -47,7 +68,10 @@ static sbag_code_t op_wait(comm_t *comm, comm_request_t **request, const char *w
   SBAG_TRY(comm_check(comm, status));
   comm_mpi_t *c = comm_mpi_of(comm);
   sbag_status_t cause;
-  if (comm_mpi_wait(c, r, what, &cause) != SBAG_OK) return give_up(c, &cause, status);
+  comm_trace_wait(&comm->trace);
+  sbag_code_t code = comm_mpi_wait(c, r, what, &cause);
+  comm_trace_waited_for(&comm->trace, what, &r->span);
+  if (code != SBAG_OK) return give_up(c, &cause, status);
   comm_mpi_request_give(c, r);
   return SBAG_OK;
 }
@@ -84,6 +108,7 @@ static const comm_ops_t mpi_ops = {
     .allreduce_begin = op_allreduce_begin,
     .broadcast_begin = op_broadcast_begin,
     .test = op_test,
+    .progress = op_progress,
     .wait = op_wait,
     .fail = comm_mpi_fail,
     .destroy = op_destroy,

@@ -28,6 +28,7 @@ struct comm_request {
   comm_request_t *next_queued; /* in the queue of collective operations */
   comm_mpi_kind_t kind;
   int done, pending, slot_count;
+  comm_trace_span_t span;
 
   MPI_Request *requests; /* [slot capacity], as the next three */
   comm_mpi_slot_t *slots;
@@ -85,6 +86,7 @@ sbag_code_t comm_mpi_allreduce_begin(comm_mpi_t *c, void *data, int64_t count, c
 sbag_code_t comm_mpi_broadcast_begin(comm_mpi_t *c, void *data, int64_t bytes, int root,
                                      comm_request_t **request, sbag_status_t *status);
 sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *request, const char *what, sbag_status_t *status);
+sbag_code_t comm_mpi_progress(comm_mpi_t *c, sbag_status_t *status);
 sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *request, int *done, sbag_status_t *status);
 
 /* The control channel (comm_mpi_control.c). */

@@ -25,6 +25,7 @@ static sbag_code_t progress_all(comm_mpi_t *c, int *moved, sbag_status_t *status
       SBAG_TRY(comm_mpi_exchange_progress(c, r, moved, status));
     else
       SBAG_TRY(comm_mpi_collective_progress(c, r, moved, status));
+    if (r->done) comm_trace_done(&c->base.trace, &r->span);
   }
   return SBAG_OK;
 }
@@ -82,11 +83,15 @@ sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *r, const char *what, sb
   return SBAG_OK;
 }
 
-sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *r, int *done, sbag_status_t *status) {
+sbag_code_t comm_mpi_progress(comm_mpi_t *c, sbag_status_t *status) {
   int moved = 0;
   SBAG_TRY(progress_all(c, &moved, status));
   c->quiet_tests = moved ? 0 : c->quiet_tests + 1;
-  if (!r->done && c->quiet_tests % QUIET_ROUNDS_TO_LISTEN == 1) SBAG_TRY(comm_mpi_listen(c, status));
+  return c->quiet_tests % QUIET_ROUNDS_TO_LISTEN == 1 ? comm_mpi_listen(c, status) : SBAG_OK;
+}
+
+sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *r, int *done, sbag_status_t *status) {
+  if (!r->done) SBAG_TRY(comm_mpi_progress(c, status));
   *done = r->done;
   return SBAG_OK;
 }
