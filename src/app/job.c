@@ -1,6 +1,7 @@
 /* Starting, agreeing, and ending with one voice. */
 #include "app/job.h"
 
+#include "app/deadline.h"
 #include "collection/context.h"
 #include <shardbag/mpi.h>
 
@@ -11,13 +12,18 @@
 #include <string.h>
 #include <time.h>
 
-int job_speaks_early(void) {
+/* The launcher's word for this process, before MPI runs; 0 without one. */
+static int rank_early(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     const char *rank = getenv(names[i]);
-    if (rank != NULL) return strcmp(rank, "0") == 0;
+    if (rank != NULL) return (int)strtol(rank, NULL, 10);
   }
-  return 1;
+  return 0;
+}
+
+int job_speaks_early(void) {
+  return rank_early() == 0;
 }
 
 static void log_line(void *user, sbag_log_level_t level, const char *line) {
@@ -35,7 +41,7 @@ static sbag_code_t block_signal(sbag_status_t *status) {
 
 static sbag_context_options_t context_options(const job_t *job) {
   sbag_context_options_t o = sbag_context_options_default();
-  if (job->timeout_s >= 0) o.timeout_s = job->timeout_s;
+  o.timeout_s = job->timeout_s;
   o.log = log_line;
   return o;
 }
@@ -43,11 +49,15 @@ static sbag_context_options_t context_options(const job_t *job) {
 /* SIGUSR1 is blocked before any thread exists (see train.h). */
 static sbag_code_t start(const char *command, const options_t *options, job_t *job, sbag_status_t *status) {
   *job = (job_t){.command = command, .timeout_s = options->timeout_s, .size = 1};
-  job->rank = job_speaks_early() ? 0 : 1; /* who speaks if MPI cannot start */
+  if (job->timeout_s < 0) job->timeout_s = sbag_context_options_default().timeout_s;
+  job->rank = rank_early(); /* who speaks if MPI cannot start */
   SBAG_TRY(block_signal(status));
   int provided = 0;
-  if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
-    return status_set(status, SBAG_ERR_COMM, "MPI cannot start");
+  deadline_t deadline;
+  deadline_begin(&deadline, command, "start of MPI", job->timeout_s, rank_early());
+  int started = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) == MPI_SUCCESS;
+  deadline_end(&deadline);
+  if (!started) return status_set(status, SBAG_ERR_COMM, "MPI cannot start");
   MPI_Comm_rank(MPI_COMM_WORLD, &job->rank);
   MPI_Comm_size(MPI_COMM_WORLD, &job->size);
   SBAG_TRY(mem_create(&job->mem, status));
@@ -104,27 +114,48 @@ static int is_broken(sbag_context_h context) {
 /* A job whose ranks cannot reach each other any more ends by MPI_Abort. Rank 0 speaks and aborts; if it
  * hangs, the rank that found the cause does, and if that is gone too, the lowest that is left: a second lies
  * between any two, so that the first one's abort ends the others before they speak. Even rank 0 waits a
- * little: a stopped process is woken to be ended, and must not get as far as speaking then. */
+ * little: a stopped process is woken to be ended, and must not get as far as speaking then. MPI_Abort itself
+ * asks the launcher, which may be out of reach: a rank does not wait for its answer. */
 static void end_broken(const job_t *job, int exit_code, const sbag_status_t *status) {
   struct timespec wait = {.tv_nsec = 500000000};
   if (job->rank > 0) wait.tv_sec = (status->rank == job->rank ? 1 : 5) + (job->rank < 60 ? job->rank : 60);
   nanosleep(&wait, NULL);
   say(job, status);
+  deadline_t deadline;
+  deadline_begin_silent(&deadline, 5, exit_code);
   MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
+
+/* All ranks come here, or one is gone: then the others must not wait for it in MPI_Finalize. */
+static void meet(const job_t *job, int exit_code, const sbag_status_t *status) {
+  sbag_status_t late;
+  if (job->control == NULL || comm_barrier(context_comm(job->control), "end", &late) == SBAG_OK) return;
+  end_broken(job, EXIT_OTHER, exit_code == EXIT_DONE ? &late : status);
+}
+
+static void finish(job_t *job) {
+  deadline_t deadline;
+  sbag_context_destroy(&job->context);
+  sbag_context_destroy(&job->control);
+  mem_destroy(&job->mem);
+  deadline_begin(&deadline, job->command, "end of MPI", job->timeout_s, job->rank);
+  MPI_Finalize();
+  deadline_end(&deadline);
 }
 
 static int end(job_t *job, int exit_code, const sbag_status_t *status) {
   int started = 0;
   if (MPI_Initialized(&started) != MPI_SUCCESS) started = 0;
   if (exit_code != EXIT_DONE) {
+    int gone = status->code == SBAG_ERR_TIMEOUT || status->code == SBAG_ERR_COMM;
+    if (gone) exit_code = EXIT_OTHER; /* wherever it was met, also while the config was read */
     if (started && (job->control == NULL || is_broken(job->control) || is_broken(job->context)))
       end_broken(job, exit_code, status);
     if (job->rank == 0) say(job, status);
   }
-  sbag_context_destroy(&job->context);
-  sbag_context_destroy(&job->control);
-  mem_destroy(&job->mem);
-  if (started) MPI_Finalize();
+  if (!started) return exit_code;
+  meet(job, exit_code, status);
+  finish(job);
   return exit_code;
 }
 

@@ -24,7 +24,8 @@ static sbag_code_t take_options(comm_t *comm, const comm_options_t *options, sba
 /* A function of its own, so that a leak checker can be told by its name that the wire may stay behind. */
 static sbag_code_t comm_wire_create(comm_t *comm, sbag_status_t *status) {
   void *block = NULL;
-  SBAG_TRY(mem_calloc(comm->mem, sizeof(comm_wire_t), "comm: wire", &block, status));
+  size_t places = mem_array_bytes(comm->size, sizeof(comm_place_t));
+  SBAG_TRY(mem_calloc(comm->mem, sizeof(comm_wire_t) + places, "comm: wire", &block, status));
   comm->wire = block;
   return SBAG_OK;
 }

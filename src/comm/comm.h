@@ -56,15 +56,24 @@ typedef struct comm_ops {
 
 typedef struct comm_options {
   int64_t chunk_bytes; /* largest single message; at most 2^30, at least 1; 0 = default (64 MiB) */
-  double timeout_s;    /* a wait in which nothing moves for so long fails; 0 = no deadline */
+  double timeout_s; /* a wait in which nothing moves for so long fails; 0 = no deadline. What counts is that
+                       messages come, not that a peer is alive: one that computes for so long is given up */
 } comm_options_t;
+
+/* Where a rank waits, as it answers to a peer that has waited long. */
+typedef struct comm_place {
+  int32_t round; /* of the question */
+  char what[60]; /* the phase, "forward: ids" */
+} comm_place_t;
 
 /* What a comm itself sends. A block of its own, because the transport may hold it longer than a broken comm
  * lives: comm_destroy then leaves it. */
 typedef struct comm_wire {
-  int32_t vote;        /* of comm_agree and comm_barrier */
-  sbag_status_t cause; /* of comm_agree */
-  sbag_status_t told;  /* what comm_fail sends to the peers */
+  int32_t vote;          /* of comm_agree and comm_barrier */
+  int32_t round;         /* of the last question where the peers are */
+  sbag_status_t cause;   /* of comm_agree */
+  sbag_status_t told;    /* what comm_fail sends to the peers */
+  comm_place_t places[]; /* [size], the answers to each peer */
 } comm_wire_t;
 
 /* The part that all implementations share; each puts it first in its own struct. */
