@@ -249,9 +249,8 @@ sbag_code_t sbag_collection_write_state(sbag_collection_h collection, int table,
                              status);
 }
 
-/* The array of a weight (state -1) or a state, and its values a row. */
-static sbag_code_t find_array(sbag_collection_h c, int table, int state, void **base, int64_t *width,
-                              sbag_status_t *status) {
+sbag_code_t collection_array(sbag_collection_h c, int table, int state, void **base, int64_t *width,
+                             sbag_status_t *status) {
   SBAG_TRY(check_table_index(c, table, status));
   if (state != -1) SBAG_TRY(check_state_index(c, table, state, status));
   const store_table_t *t = &c->store->tables[table];
@@ -264,7 +263,7 @@ sbag_code_t sbag_collection_read_range(sbag_collection_h collection, int table, 
                                        int64_t count, void *values, sbag_status_t *status) {
   void *base;
   int64_t width;
-  SBAG_TRY(find_array(collection, table, state, &base, &width, status));
+  SBAG_TRY(collection_array(collection, table, state, &base, &width, status));
   return exchange_read_range(collection->exchange, table, base, width, first_row, count, values, status);
 }
 
@@ -272,7 +271,7 @@ sbag_code_t sbag_collection_write_range(sbag_collection_h collection, int table,
                                         int64_t count, const void *values, sbag_status_t *status) {
   void *base;
   int64_t width;
-  SBAG_TRY(find_array(collection, table, state, &base, &width, status));
+  SBAG_TRY(collection_array(collection, table, state, &base, &width, status));
   return exchange_write_range(collection->exchange, table, base, width, first_row, count, values, status);
 }
 
