@@ -106,6 +106,8 @@ typedef struct {
   int64_t lookups, dropped;               /* non-padding indices of this rank; out-of-range ones left out */
   int64_t vectors_sent, vectors_received; /* forward, other ranks only */
   int64_t bytes_sent, bytes_received;     /* all phases so far, other ranks only */
+  int64_t owned_rows; /* distinct rows of trainable tables, owned by this rank, that the batch of all ranks
+                         looks up */
 } sbag_step_stats_t;
 SBAG_API sbag_step_stats_t sbag_step_stats(sbag_step_h step);
 

@@ -1,6 +1,7 @@
 /* Starting, agreeing, and ending with one voice. */
 #include "app/job.h"
 
+#include "app/deadline.h"
 #include "collection/context.h"
 #include <shardbag/mpi.h>
 
@@ -11,13 +12,20 @@
 #include <string.h>
 #include <time.h>
 
-int job_speaks_early(void) {
+enum { MEET_S = 3 }; /* how long a rank with an error waits for the others */
+
+/* The launcher's word for this process, before MPI runs; 0 without one. */
+static int rank_early(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     const char *rank = getenv(names[i]);
-    if (rank != NULL) return strcmp(rank, "0") == 0;
+    if (rank != NULL) return (int)strtol(rank, NULL, 10);
   }
-  return 1;
+  return 0;
+}
+
+int job_speaks_early(void) {
+  return rank_early() == 0;
 }
 
 static void log_line(void *user, sbag_log_level_t level, const char *line) {
@@ -35,7 +43,7 @@ static sbag_code_t block_signal(sbag_status_t *status) {
 
 static sbag_context_options_t context_options(const job_t *job) {
   sbag_context_options_t o = sbag_context_options_default();
-  if (job->timeout_s >= 0) o.timeout_s = job->timeout_s;
+  o.timeout_s = job->timeout_s;
   o.log = log_line;
   return o;
 }
@@ -43,11 +51,15 @@ static sbag_context_options_t context_options(const job_t *job) {
 /* SIGUSR1 is blocked before any thread exists (see train.h). */
 static sbag_code_t start(const char *command, const options_t *options, job_t *job, sbag_status_t *status) {
   *job = (job_t){.command = command, .timeout_s = options->timeout_s, .size = 1};
-  job->rank = job_speaks_early() ? 0 : 1; /* who speaks if MPI cannot start */
+  if (job->timeout_s < 0) job->timeout_s = sbag_context_options_default().timeout_s;
+  job->rank = rank_early(); /* who speaks if MPI cannot start */
   SBAG_TRY(block_signal(status));
   int provided = 0;
-  if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
-    return status_set(status, SBAG_ERR_COMM, "MPI cannot start");
+  deadline_t deadline;
+  deadline_begin(&deadline, command, "start of MPI", job->timeout_s, rank_early());
+  int started = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) == MPI_SUCCESS;
+  deadline_end(&deadline);
+  if (!started) return status_set(status, SBAG_ERR_COMM, "MPI cannot start");
   MPI_Comm_rank(MPI_COMM_WORLD, &job->rank);
   MPI_Comm_size(MPI_COMM_WORLD, &job->size);
   SBAG_TRY(mem_create(&job->mem, status));
@@ -101,30 +113,87 @@ static int is_broken(sbag_context_h context) {
   return context != NULL && comm_check(context_comm(context), NULL) != SBAG_OK;
 }
 
-/* A job whose ranks cannot reach each other any more ends by MPI_Abort. Rank 0 speaks and aborts; if it
- * hangs, the rank that found the cause does, and if that is gone too, the lowest that is left: a second lies
- * between any two, so that the first one's abort ends the others before they speak. Even rank 0 waits a
- * little: a stopped process is woken to be ended, and must not get as far as speaking then. */
-static void end_broken(const job_t *job, int exit_code, const sbag_status_t *status) {
-  struct timespec wait = {.tv_nsec = 500000000};
-  if (job->rank > 0) wait.tv_sec = (status->rank == job->rank ? 1 : 5) + (job->rank < 60 ? job->rank : 60);
-  nanosleep(&wait, NULL);
-  say(job, status);
+/* Ends the job. MPI_Abort asks the launcher, which may be out of reach: a rank does not wait for its answer.
+ */
+static void abort_job(int exit_code) {
+  deadline_t deadline;
+  deadline_begin_silent(&deadline, 5, exit_code);
   MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
+
+static void wait_for_end(int64_t seconds) {
+  struct timespec wait = {.tv_sec = seconds, .tv_nsec = 500000000};
+  nanosleep(&wait, NULL);
+}
+
+/* A job whose ranks cannot reach each other any more. Rank 0 speaks and aborts; if it hangs, the rank that
+ * found the cause does, and if that is gone too, the lowest that is left: a second lies between any two, so
+ * that the first one's abort ends the others before they speak. Even rank 0 waits a little: a stopped process
+ * is woken to be ended, and must not get as far as speaking then. */
+static void end_broken(const job_t *job, int exit_code, const sbag_status_t *status) {
+  int turn = job->rank < 60 ? job->rank : 60;
+  wait_for_end(turn == 0 ? 0 : turn + (status->rank == job->rank ? 1 : 5));
+  say(job, status);
+  abort_job(exit_code);
+}
+
+/* All ranks come here, with whatever outcome; if one does not, the others must not wait for it in
+ * MPI_Finalize. *first is the lowest rank with an error, or size; *broken says whether operations of the run
+ * are left unfinished on any rank. */
+static sbag_code_t meet(job_t *job, int exit_code, int broken, int *first, int *any_broken,
+                        sbag_status_t *status) {
+  comm_t *comm = context_comm(job->control);
+  job->votes[0] = exit_code == EXIT_DONE ? job->size : job->rank;
+  job->votes[1] = -broken;
+  double limit_s = comm->options.timeout_s;
+  /* Who comes with an error has waited already. */
+  if (exit_code != EXIT_DONE && !(limit_s > 0 && limit_s < MEET_S)) comm->options.timeout_s = MEET_S;
+  SBAG_TRY(comm_allreduce(comm, job->votes, 2, COMM_I32, COMM_MIN, "end", status));
+  comm->options.timeout_s = limit_s;
+  *first = job->votes[0];
+  *any_broken = job->votes[1] < 0;
+  return SBAG_OK;
+}
+
+static void finish(job_t *job) {
+  deadline_t deadline;
+  sbag_context_destroy(&job->context);
+  sbag_context_destroy(&job->control);
+  mem_destroy(&job->mem);
+  deadline_begin(&deadline, job->command, "end of MPI", job->timeout_s, job->rank);
+  MPI_Finalize();
+  deadline_end(&deadline);
+}
+
+/* One rank speaks: the lowest that has something to say. A run that is left unfinished on some rank can't be
+ * tidied up. */
+static void end_together(job_t *job, int exit_code, const sbag_status_t *status) {
+  sbag_status_t late;
+  int broken = is_broken(job->context), first = 0, any_broken = 0;
+  /* An error of this rank alone: the others learn of it in their waits, and come here too. */
+  if (exit_code != EXIT_DONE && job->context != NULL) comm_fail(context_comm(job->context), status);
+  if (meet(job, exit_code, broken, &first, &any_broken, &late) != SBAG_OK)
+    end_broken(job, EXIT_OTHER, exit_code == EXIT_DONE ? &late : status);
+  if (first == job->rank) say(job, status);
+  if (any_broken) {
+    if (first != job->rank) wait_for_end(job->rank < 5 ? 5 + job->rank : 10);
+    abort_job(EXIT_OTHER);
+  }
+  finish(job);
 }
 
 static int end(job_t *job, int exit_code, const sbag_status_t *status) {
   int started = 0;
   if (MPI_Initialized(&started) != MPI_SUCCESS) started = 0;
-  if (exit_code != EXIT_DONE) {
-    if (started && (job->control == NULL || is_broken(job->control) || is_broken(job->context)))
-      end_broken(job, exit_code, status);
+  int silent = exit_code != EXIT_DONE && status->code == SBAG_ERR_TIMEOUT;
+  /* Wherever that was met, also while the config was read. */
+  if (silent || (exit_code != EXIT_DONE && status->code == SBAG_ERR_COMM)) exit_code = EXIT_OTHER;
+  if (!started) {
     if (job->rank == 0) say(job, status);
+    return exit_code;
   }
-  sbag_context_destroy(&job->context);
-  sbag_context_destroy(&job->control);
-  mem_destroy(&job->mem);
-  if (started) MPI_Finalize();
+  if (silent || job->control == NULL || is_broken(job->control)) end_broken(job, exit_code, status);
+  end_together(job, exit_code, status);
   return exit_code;
 }
 

@@ -18,6 +18,7 @@ typedef struct job {
   mem_t *mem;
   int rank, size;
   double timeout_s;
+  int32_t votes[2]; /* of the end */
 } job_t;
 
 /* 1 if this process is the launcher's first, or has none: it prints. Needs no MPI. */
@@ -31,9 +32,9 @@ sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *s
 typedef int (*job_body_t)(job_t *job, const settings_t *settings, const options_t *options,
                           sbag_status_t *status);
 
-/* A whole command: start, config (none if it is NULL), body, end. If it fails rank 0 prints the message;
- * where ranks cannot reach each other any more, the lowest one that still runs prints it and ends all.
- * Returns the exit code. */
+/* A whole command: start, config (none if it is NULL), body, end. If it fails on any rank, the others learn
+ * of it, and the lowest rank with an error prints the message; where ranks cannot reach each other any more,
+ * the lowest one that still runs prints it and ends all. Returns the exit code. */
 int job_run(const char *command, const options_t *options, const char *config, job_body_t body);
 
 #endif

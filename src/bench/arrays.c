@@ -3,6 +3,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "collection/context.h"
+#include "collection/load.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -144,12 +145,6 @@ static sbag_code_t fill_rows(void *user, int64_t first_row, int64_t rows, void *
   return sbag_collection_read_range(array->collection, 0, array->state, first_row, rows, out, status);
 }
 
-static sbag_code_t take_rows(void *user, int64_t first_row, int64_t rows, const void *data,
-                             sbag_status_t *status) {
-  const bench_array_t *array = user;
-  return sbag_collection_write_range(array->collection, 0, array->state, first_row, rows, data, status);
-}
-
 static sbag_code_t declare(bench_arrays_t *arrays, checkpoint_writer_t *writer, sbag_status_t *status) {
   for (int i = 0; i < arrays->count; i++) {
     bench_array_t *array = &arrays->arrays[i];
@@ -172,27 +167,17 @@ sbag_code_t bench_arrays_save(bench_arrays_t *arrays, const char *path, sbag_sta
   return code;
 }
 
-static sbag_code_t expect(const bench_arrays_t *arrays, const checkpoint_reader_t *reader,
-                          sbag_status_t *status) {
-  for (int i = 0; i < arrays->count; i++) {
-    int64_t shape[2] = {arrays->arrays[i].rows, arrays->arrays[i].width};
-    char name[128];
-    name_of(&arrays->arrays[i], name);
-    SBAG_TRY(checkpoint_expect(reader, name, CHECKPOINT_F32, 2, shape, status));
-  }
-  return SBAG_OK;
-}
-
 sbag_code_t bench_arrays_load(bench_arrays_t *arrays, const char *path, sbag_status_t *status) {
-  comm_t *comm = context_comm(arrays->context);
   checkpoint_reader_t *reader = NULL;
-  SBAG_TRY(checkpoint_open(comm, context_mem(arrays->context), path, &reader, status));
-  sbag_code_t code = comm_agree(comm, expect(arrays, reader, status), status);
-  for (int i = 0; i < arrays->count && code == SBAG_OK; i++) {
-    char name[128];
-    name_of(&arrays->arrays[i], name);
-    code = checkpoint_read_array(reader, name, take_rows, &arrays->arrays[i], status);
+  collection_load_t loads[BENCH_STATES_MAX + 1];
+  char names[BENCH_STATES_MAX + 1][128];
+  for (int i = 0; i < arrays->count; i++) {
+    name_of(&arrays->arrays[i], names[i]);
+    loads[i] = (collection_load_t){0, arrays->arrays[i].state, names[i]};
   }
+  SBAG_TRY(
+      checkpoint_open(context_comm(arrays->context), context_mem(arrays->context), path, &reader, status));
+  sbag_code_t code = collection_load(arrays->collection, reader, loads, arrays->count, status);
   checkpoint_close(&reader);
   return code;
 }

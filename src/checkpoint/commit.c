@@ -194,11 +194,11 @@ static sbag_code_t write_rows(commit_t *c, const layout_item_t *item, const trai
   return SBAG_OK;
 }
 
-/* Arrays of few pieces begin on another rank each, or rank 0 would have all the small ones. */
 static sbag_code_t write_array(commit_t *c, const layout_item_t *item, int64_t index, sbag_status_t *status) {
   checkpoint_writer_t *w = c->w;
   const trailer_array_t *array = &c->trailer.arrays[index];
-  int size = comm_size(w->comm), turn = (int)((comm_rank(w->comm) + index) % size);
+  int size = comm_size(w->comm),
+      turn = layout_turn(&item->array, array->piece_rows, index, comm_rank(w->comm), size);
   layout_walk_t walk = layout_walk(&item->array, array->piece_rows, 1, w->chunk_bytes, turn, size);
   void *chunk = NULL;
   size_t bytes = mem_array_bytes(walk.rows_per_chunk, (size_t)array->row_bytes);

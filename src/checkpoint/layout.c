@@ -81,6 +81,10 @@ layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t piece_rows, i
   return walk;
 }
 
+int layout_turn(const checkpoint_array_t *array, int64_t piece_rows, int64_t index, int rank, int size) {
+  return parts(array->shape[0], piece_rows) < size ? (int)((rank + index) % size) : rank;
+}
+
 int64_t layout_chunk_first(const layout_walk_t *walk, int64_t chunk) {
   int64_t done = chunk * walk->rows_per_chunk;
   return walk->first + (done < walk->rows ? done : walk->rows);

@@ -17,6 +17,9 @@ enum { LAYOUT_CHUNK_BYTES = 16 << 20, LAYOUT_PIECE_BYTES = 1 << 20 };
  * `whole` is 0; it has chunk_bytes at most, or one row, or one piece where `whole`. */
 layout_walk_t layout_walk(const checkpoint_array_t *array, int64_t piece_rows, int whole, int64_t chunk_bytes,
                           int rank, int size);
+/* The place of a rank in the walk over the index-th array: an array with fewer pieces than there are ranks
+ * begins on another rank than its neighbour, or rank 0 would have all the small ones. */
+int layout_turn(const checkpoint_array_t *array, int64_t piece_rows, int64_t index, int rank, int size);
 /* Rows of a piece, which has a checksum of its own: so many that it has piece_bytes at most, or one. It does
  * not depend on the number of ranks. */
 int64_t layout_piece_rows(const checkpoint_array_t *array, int64_t piece_bytes);

@@ -1,6 +1,7 @@
-/* Reads rows. In a checkpoint of ours they are read beside HDF5, and every piece is held against its
- * checksum: a rank that needs a part of a piece reads and checks the whole. In a trusted foreign file, whose
- * arrays may be laid out in any way, HDF5 reads them. */
+/* Reads rows. In a checkpoint of ours they are read beside HDF5, straight to where they are wanted, and every
+ * piece is held against its checksum while it is still in the processor's cache: a rank that needs a part of
+ * a piece reads and checks the whole. The system is told what comes next, so that the disk works meanwhile.
+ * In a trusted foreign file, whose arrays may be laid out in any way, HDF5 reads them. */
 #include "checkpoint/hdf5_common.h"
 #include "checkpoint/reader.h"
 
@@ -22,34 +23,46 @@ static sbag_code_t find_array(const checkpoint_reader_t *r, const char *name, co
   return SBAG_OK;
 }
 
+/* ---- reading ahead ---- */
+
+/* The system reads `window_bytes` ahead of us. It takes a wish only up to a limit of its own, far below that,
+ * so they are many small ones. */
+static const int64_t window_bytes = (int64_t)32 << 20, wish_bytes = (int64_t)1 << 20;
+
+/* Bytes of the file that will be read in order; those before `next` have been wished for. */
+typedef struct ahead {
+  int64_t next, end;
+} ahead_t;
+
+static ahead_t ahead_of(const reader_array_t *array, int64_t first_row, int64_t rows) {
+  if (array->pieces == NULL) return (ahead_t){0, 0};
+  int64_t begin = array->offset + first_row * array->pieces->row_bytes;
+  return (ahead_t){begin, begin + rows * array->pieces->row_bytes};
+}
+
+/* Byte `at` is about to be read. */
+static void look_ahead(const checkpoint_reader_t *r, ahead_t *ahead, int64_t at) {
+  if (ahead->next < at) ahead->next = at;
+  while (ahead->next < ahead->end && ahead->next < at + window_bytes) {
+    int64_t left = ahead->end - ahead->next, wish = left < wish_bytes ? left : wish_bytes;
+    (void)posix_fadvise(r->data, (off_t)ahead->next, (off_t)wish, POSIX_FADV_WILLNEED);
+    ahead->next += wish;
+  }
+}
+
 /* ---- pieces ---- */
 
-static sbag_code_t check_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
-                               const void *data, sbag_status_t *status) {
+/* A whole piece, checked. */
+static sbag_code_t read_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
+                              void *out, sbag_status_t *status) {
   int64_t first = 0, rows = 0;
   trailer_piece(array, piece, &first, &rows);
-  if (checksum_piece(data, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
+  SBAG_TRY(disk_read(r->data, r->path, array->offset + first * array->row_bytes, rows * array->row_bytes, out,
+                     status));
+  if (checksum_piece(out, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
   return status_set(status, SBAG_ERR_FORMAT,
                     "checkpoint '%s': '%s': rows %lld to %lld do not match their checksum", r->path,
                     array->name, (long long)first, (long long)(first + rows - 1));
-}
-
-/* Whole pieces from `piece` on, as many as fit into `rows`, in one read. */
-static sbag_code_t read_pieces(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
-                               int64_t rows, void *out, int64_t *taken, sbag_status_t *status) {
-  int64_t begin = piece * array->piece_rows, end = begin, first = 0, count = 0, next = piece;
-  for (; next < trailer_piece_count(array); next++) {
-    trailer_piece(array, next, &first, &count);
-    if (first + count - begin > rows) break;
-    end = first + count;
-  }
-  SBAG_TRY(disk_read(r->data, r->path, array->offset + begin * array->row_bytes,
-                     (end - begin) * array->row_bytes, out, status));
-  for (int64_t i = piece; i < next; i++)
-    SBAG_TRY(check_piece(r, array, i, (const char *)out + (i - piece) * array->piece_rows * array->row_bytes,
-                         status));
-  *taken = end - begin;
-  return SBAG_OK;
 }
 
 /* Makes `piece` the one that the reader holds. */
@@ -67,22 +80,23 @@ static sbag_code_t hold_piece(checkpoint_reader_t *r, const trailer_array_t *arr
     SBAG_TRY(mem_alloc(r->mem, bytes, "checkpoint: piece", &r->piece, status));
     r->piece_capacity = bytes;
   }
-  SBAG_TRY(read_pieces(r, array, piece, rows, r->piece, &rows, status));
+  SBAG_TRY(read_piece(r, array, piece, r->piece, status));
   r->piece_array = array;
   r->piece_index = piece;
   return SBAG_OK;
 }
 
 static sbag_code_t read_checked(checkpoint_reader_t *r, const trailer_array_t *array, int64_t first_row,
-                                int64_t rows, void *out, sbag_status_t *status) {
+                                int64_t rows, ahead_t *ahead, void *out, sbag_status_t *status) {
   for (int64_t done = 0; done < rows;) {
     int64_t row = first_row + done, piece = row / array->piece_rows, first = 0, whole = 0;
     trailer_piece(array, piece, &first, &whole);
     char *to = (char *)out + done * array->row_bytes;
     int64_t count = first + whole - row;
     if (count > rows - done) count = rows - done;
+    look_ahead(r, ahead, array->offset + row * array->row_bytes);
     if (count == whole) {
-      SBAG_TRY(read_pieces(r, array, piece, rows - done, to, &count, status));
+      SBAG_TRY(read_piece(r, array, piece, to, status));
     } else {
       SBAG_TRY(hold_piece(r, array, piece, status));
       memcpy(to, (const char *)r->piece + (row - first) * array->row_bytes,
@@ -124,9 +138,9 @@ static sbag_code_t read_foreign(const checkpoint_reader_t *r, const reader_array
 /* ---- rows ---- */
 
 static sbag_code_t read_rows(checkpoint_reader_t *r, const reader_array_t *array, int64_t first_row,
-                             int64_t rows, void *out, sbag_status_t *status) {
+                             int64_t rows, ahead_t *ahead, void *out, sbag_status_t *status) {
   if (rows == 0) return SBAG_OK;
-  if (array->pieces != NULL) return read_checked(r, array->pieces, first_row, rows, out, status);
+  if (array->pieces != NULL) return read_checked(r, array->pieces, first_row, rows, ahead, out, status);
   return read_foreign(r, array, first_row, rows, out, status);
 }
 
@@ -139,35 +153,29 @@ sbag_code_t checkpoint_read_rows(checkpoint_reader_t *reader, const char *name, 
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "checkpoint '%s': '%s' has %lld rows; %lld rows from row %lld are not in it",
                       reader->path, name, (long long)all, (long long)rows, (long long)first_row);
-  return read_rows(reader, array, first_row, rows, out, status);
+  ahead_t ahead = ahead_of(array, first_row, rows);
+  return read_rows(reader, array, first_row, rows, &ahead, out, status);
 }
 
-/* A wish: the disk reads the next chunk while this one is checked and taken. */
-static void read_ahead(const checkpoint_reader_t *r, const reader_array_t *array, const layout_walk_t *walk,
-                       int64_t chunk) {
-  int64_t first = layout_chunk_first(walk, chunk), rows = layout_chunk_rows(walk, chunk);
-  if (array->pieces == NULL || rows == 0) return;
-  (void)posix_fadvise(r->data, (off_t)(array->offset + first * array->pieces->row_bytes),
-                      (off_t)(rows * array->pieces->row_bytes), POSIX_FADV_WILLNEED);
-}
-
-/* Agreed on twice a chunk: nobody may enter `take` alone. */
+/* Agreed on before every call of `take`, which nobody may enter alone: one agreement covers the call before
+ * it and the read. */
 static sbag_code_t hand_out(checkpoint_reader_t *r, const reader_array_t *array, const layout_walk_t *walk,
                             void *chunk, checkpoint_take_t take, void *user, sbag_status_t *status) {
+  ahead_t ahead = ahead_of(array, walk->first, walk->rows);
+  sbag_code_t code = SBAG_OK;
   for (int64_t c = 0; c < walk->chunk_count; c++) {
     int64_t first = layout_chunk_first(walk, c), rows = layout_chunk_rows(walk, c);
-    if (c == 0) read_ahead(r, array, walk, 0);
-    read_ahead(r, array, walk, c + 1);
-    SBAG_TRY(comm_agree(r->comm, read_rows(r, array, first, rows, chunk, status), status));
-    SBAG_TRY(comm_agree(r->comm, take(user, first, rows, chunk, status), status));
+    if (code == SBAG_OK) code = read_rows(r, array, first, rows, &ahead, chunk, status);
+    SBAG_TRY(comm_agree(r->comm, code, status));
+    code = take(user, first, rows, chunk, status);
   }
-  return SBAG_OK;
+  return comm_agree(r->comm, code, status);
 }
 
-/* As the writer's: an array of few pieces begins on another rank than its neighbour. */
 static layout_walk_t walk_of(const checkpoint_reader_t *r, const reader_array_t *array) {
-  int size = comm_size(r->comm), turn = (int)((comm_rank(r->comm) + (array - r->arrays)) % size);
   int64_t piece_rows = array->pieces != NULL ? array->pieces->piece_rows : 1;
+  int size = comm_size(r->comm),
+      turn = layout_turn(&array->array, piece_rows, array - r->arrays, comm_rank(r->comm), size);
   return layout_walk(&array->array, piece_rows, 0, r->chunk_bytes, turn, size);
 }
 

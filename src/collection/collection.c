@@ -1,4 +1,4 @@
-/* Creating collections, and their rows seen from outside of steps. */
+/* Creating collections, and what they tell of themselves. */
 #include "collection/collection.h"
 
 #include <string.h>
@@ -200,20 +200,6 @@ static sbag_code_t check_state_index(sbag_collection_h c, int table, int state, 
                     state, count);
 }
 
-sbag_code_t sbag_collection_read_rows(sbag_collection_h collection, int table, const int64_t *rows,
-                                      int64_t count, void *values, sbag_status_t *status) {
-  SBAG_TRY(check_table_index(collection, table, status));
-  const store_table_t *t = &collection->store->tables[table];
-  return exchange_read_rows(collection->exchange, table, t->weight, t->dim, rows, count, values, status);
-}
-
-sbag_code_t sbag_collection_write_rows(sbag_collection_h collection, int table, const int64_t *rows,
-                                       int64_t count, const void *values, sbag_status_t *status) {
-  SBAG_TRY(check_table_index(collection, table, status));
-  const store_table_t *t = &collection->store->tables[table];
-  return exchange_write_rows(collection->exchange, table, t->weight, t->dim, rows, count, values, status);
-}
-
 int sbag_collection_state_count(sbag_collection_h collection, int table) {
   if (table < 0 || table >= collection->table_count) return 0;
   const store_table_t *t = &collection->store->tables[table];
@@ -231,49 +217,14 @@ int64_t sbag_collection_state_width(sbag_collection_h collection, int table, int
   return t->info.states[state].row_wise ? 1 : t->dim;
 }
 
-sbag_code_t sbag_collection_read_state(sbag_collection_h collection, int table, int state,
-                                       const int64_t *rows, int64_t count, void *values,
-                                       sbag_status_t *status) {
-  SBAG_TRY(check_state_index(collection, table, state, status));
-  return exchange_read_rows(collection->exchange, table, collection->store->tables[table].states[state],
-                            sbag_collection_state_width(collection, table, state), rows, count, values,
-                            status);
-}
-
-sbag_code_t sbag_collection_write_state(sbag_collection_h collection, int table, int state,
-                                        const int64_t *rows, int64_t count, const void *values,
-                                        sbag_status_t *status) {
-  SBAG_TRY(check_state_index(collection, table, state, status));
-  return exchange_write_rows(collection->exchange, table, collection->store->tables[table].states[state],
-                             sbag_collection_state_width(collection, table, state), rows, count, values,
-                             status);
-}
-
-/* The array of a weight (state -1) or a state, and its values a row. */
-static sbag_code_t find_array(sbag_collection_h c, int table, int state, void **base, int64_t *width,
-                              sbag_status_t *status) {
+sbag_code_t collection_array(sbag_collection_h c, int table, int state, void **base, int64_t *width,
+                             sbag_status_t *status) {
   SBAG_TRY(check_table_index(c, table, status));
   if (state != -1) SBAG_TRY(check_state_index(c, table, state, status));
   const store_table_t *t = &c->store->tables[table];
   *base = state == -1 ? t->weight : t->states[state];
   *width = state == -1 ? t->dim : sbag_collection_state_width(c, table, state);
   return SBAG_OK;
-}
-
-sbag_code_t sbag_collection_read_range(sbag_collection_h collection, int table, int state, int64_t first_row,
-                                       int64_t count, void *values, sbag_status_t *status) {
-  void *base;
-  int64_t width;
-  SBAG_TRY(find_array(collection, table, state, &base, &width, status));
-  return exchange_read_range(collection->exchange, table, base, width, first_row, count, values, status);
-}
-
-sbag_code_t sbag_collection_write_range(sbag_collection_h collection, int table, int state, int64_t first_row,
-                                        int64_t count, const void *values, sbag_status_t *status) {
-  void *base;
-  int64_t width;
-  SBAG_TRY(find_array(collection, table, state, &base, &width, status));
-  return exchange_write_range(collection->exchange, table, base, width, first_row, count, values, status);
 }
 
 int64_t sbag_collection_step_count(sbag_collection_h collection, int table) {

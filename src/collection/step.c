@@ -36,10 +36,22 @@ static int update_pending(const struct sbag_collection *c) {
   return 0;
 }
 
+/* Whose time it is from here on; returns whose it was. */
+static const char *enter(const struct sbag_collection *c, const char *phase) {
+  return comm_trace_phase(&c->context->comm->trace, phase);
+}
+
+static sbag_code_t start_vectors(struct sbag_step *s, sbag_status_t *status) {
+  const char *phase = enter(s->collection, "exchange: pool and send vectors");
+  sbag_code_t code = route_forward_begin(s->route, status);
+  enter(s->collection, phase);
+  return code;
+}
+
 static sbag_code_t begin_held(struct sbag_step *s, sbag_status_t *status) {
   if (s->state != STEP_BEGUN || !s->held) return SBAG_OK;
   s->held = 0;
-  return route_forward_begin(s->route, status);
+  return start_vectors(s, status);
 }
 
 static void warn_dropped(sbag_collection_h c, const struct sbag_step *step) {
@@ -63,9 +75,11 @@ sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sb
                        COLLECTION_STEPS);
   if (local == SBAG_OK) local = batch_check(c->features, c->feature_count, batch, &bag_count, &own);
   int effective = effective_flags(c, flags);
+  const char *phase = enter(c, "exchange: route and send ids");
   sbag_code_t code = route_open(s != NULL ? s->route : c->spare, batch, bag_count, effective, local, &own);
+  enter(c, phase);
   int held = update_pending(c);
-  if (code == SBAG_OK && !held) code = route_forward_begin(s->route, &own);
+  if (code == SBAG_OK && !held) code = start_vectors(s, &own);
   if (code != SBAG_OK) {
     if (status != NULL) *status = own;
     return code;
@@ -88,7 +102,10 @@ static sbag_code_t check_state(const struct sbag_step *step, step_state_t wanted
 sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
   SBAG_TRY(check_state(step, STEP_BEGUN, "forward_end", "forward_begin", status));
   SBAG_TRY(begin_held(step, status)); /* the other step was given up, or its update comes later */
-  SBAG_TRY(route_forward_end(step->route, out, status));
+  const char *phase = enter(step->collection, "exchange: combine vectors");
+  sbag_code_t code = route_forward_end(step->route, out, status);
+  enter(step->collection, phase);
+  SBAG_TRY(code);
   step->state = STEP_FORWARD_DONE;
   return SBAG_OK;
 }
@@ -118,7 +135,10 @@ sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *con
   if (weight_grads != NULL && !(step->flags & SBAG_FORWARD_WEIGHT_GRADS))
     return status_set(status, SBAG_ERR_STATE,
                       "backward: weight_grads needs SBAG_FORWARD_WEIGHT_GRADS in forward_begin");
-  SBAG_TRY(route_backward(step->route, grad_out, weight_grads, status));
+  const char *phase = enter(step->collection, "exchange: send and merge gradients");
+  sbag_code_t code = route_backward(step->route, grad_out, weight_grads, status);
+  enter(step->collection, phase);
+  SBAG_TRY(code);
   step->state = STEP_BACKWARD_DONE;
   return SBAG_OK;
 }
@@ -160,9 +180,9 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
   return SBAG_OK;
 }
 
-sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_scale, sbag_status_t *status) {
+static sbag_code_t update(struct sbag_step *step, double lr_factor, double grad_scale,
+                          sbag_status_t *status) {
   sbag_collection_h c = step->collection;
-  SBAG_TRY(check_state(step, STEP_BACKWARD_DONE, "update", "backward", status));
   sbag_code_t code = SBAG_OK;
   for (int t = 0; t < c->table_count && code == SBAG_OK; t++) {
     const store_table_t *table = &c->store->tables[t];
@@ -172,7 +192,16 @@ sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_sca
                         grads.grad, grads.count, status);
   }
   SBAG_TRY(exchange_give_up(c->exchange, code, status));
-  SBAG_TRY(exchange_refresh_mirrors(c->exchange, status));
+  return exchange_refresh_mirrors(c->exchange, status);
+}
+
+sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_scale, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  SBAG_TRY(check_state(step, STEP_BACKWARD_DONE, "update", "backward", status));
+  const char *phase = enter(c, "update: tables");
+  sbag_code_t code = update(step, lr_factor, grad_scale, status);
+  enter(c, phase);
+  SBAG_TRY(code);
   step->state = STEP_UPDATED;
   for (int i = 0; i < COLLECTION_STEPS; i++) SBAG_TRY(begin_held(&c->steps[i], status));
   return SBAG_OK;
@@ -186,5 +215,8 @@ void sbag_step_release(sbag_step_h *step) {
 }
 
 sbag_step_stats_t sbag_step_stats(sbag_step_h step) {
-  return route_stats(step->route);
+  const struct sbag_collection *c = step->collection;
+  sbag_step_stats_t stats = route_stats(step->route);
+  for (int t = 0; t < c->table_count; t++) stats.owned_rows += route_grads(step->route, t).count;
+  return stats;
 }

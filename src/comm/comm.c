@@ -24,7 +24,8 @@ static sbag_code_t take_options(comm_t *comm, const comm_options_t *options, sba
 /* A function of its own, so that a leak checker can be told by its name that the wire may stay behind. */
 static sbag_code_t comm_wire_create(comm_t *comm, sbag_status_t *status) {
   void *block = NULL;
-  SBAG_TRY(mem_calloc(comm->mem, sizeof(comm_wire_t), "comm: wire", &block, status));
+  size_t places = mem_array_bytes(comm->size, sizeof(comm_place_t));
+  SBAG_TRY(mem_calloc(comm->mem, sizeof(comm_wire_t) + places, "comm: wire", &block, status));
   comm->wire = block;
   return SBAG_OK;
 }
@@ -86,6 +87,14 @@ int64_t comm_type_bytes(comm_type_t type) {
 
 sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status) {
   return comm->ops->wait(comm, request, what, status);
+}
+
+sbag_code_t comm_progress(comm_t *comm, sbag_status_t *status) {
+  if (comm->trace.under_way == 0) return comm_check(comm, status);
+  const char *phase = comm_trace_phase(&comm->trace, comm_trace_progress);
+  sbag_code_t code = comm->ops->progress(comm, status);
+  comm_trace_phase(&comm->trace, phase);
+  return code;
 }
 
 sbag_code_t comm_exchange(comm_t *comm, const comm_part_t *send, const comm_part_t *recv, const char *what,

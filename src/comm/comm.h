@@ -10,13 +10,14 @@
  * A status that names its rank (rank >= 0) has "rank N: " in its message already where size > 1; it is never
  * prefixed again.
  *
- * All calls but comm_fail, comm_rank and comm_size are collective, in the same order on all ranks. Operations
- * may be in flight together; each request must be ended by comm_wait. */
+ * All calls but comm_fail, comm_progress, comm_rank and comm_size are collective, in the same order on all
+ * ranks. Operations may be in flight together; each request must be ended by comm_wait. */
 #ifndef COMM_COMM_H
 #define COMM_COMM_H
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "comm/trace.h"
 #include <stdint.h>
 
 typedef struct comm comm_t;
@@ -45,6 +46,8 @@ typedef struct comm_ops {
                                  sbag_status_t *status);
   /* Makes progress; *done says whether the request has completed (it must still be waited for). */
   sbag_code_t (*test)(comm_t *comm, comm_request_t *request, int *done, sbag_status_t *status);
+  /* Makes progress of whatever is under way, for a rank that computes meanwhile. */
+  sbag_code_t (*progress)(comm_t *comm, sbag_status_t *status);
   /* what: see comm_wait. */
   sbag_code_t (*wait)(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status);
   void (*fail)(comm_t *comm, const sbag_status_t *cause);
@@ -53,15 +56,24 @@ typedef struct comm_ops {
 
 typedef struct comm_options {
   int64_t chunk_bytes; /* largest single message; at most 2^30, at least 1; 0 = default (64 MiB) */
-  double timeout_s;    /* a wait in which nothing moves for so long fails; 0 = no deadline */
+  double timeout_s; /* a wait in which nothing moves for so long fails; 0 = no deadline. What counts is that
+                       messages come, not that a peer is alive: one that computes for so long is given up */
 } comm_options_t;
+
+/* Where a rank waits, as it answers to a peer that has waited long. */
+typedef struct comm_place {
+  int32_t round; /* of the question */
+  char what[60]; /* the phase, "forward: ids" */
+} comm_place_t;
 
 /* What a comm itself sends. A block of its own, because the transport may hold it longer than a broken comm
  * lives: comm_destroy then leaves it. */
 typedef struct comm_wire {
-  int32_t vote;        /* of comm_agree and comm_barrier */
-  sbag_status_t cause; /* of comm_agree */
-  sbag_status_t told;  /* what comm_fail sends to the peers */
+  int32_t vote;          /* of comm_agree and comm_barrier */
+  int32_t round;         /* of the last question where the peers are */
+  sbag_status_t cause;   /* of comm_agree */
+  sbag_status_t told;    /* what comm_fail sends to the peers */
+  comm_place_t places[]; /* [size], the answers to each peer */
 } comm_wire_t;
 
 /* The part that all implementations share; each puts it first in its own struct. */
@@ -73,6 +85,7 @@ struct comm {
   sbag_status_t broken; /* code SBAG_OK while the comm works */
   comm_part_t *parts;   /* [2 * size], scratch of comm_allgatherv */
   comm_wire_t *wire;
+  comm_trace_t trace; /* where this rank's time goes */
 };
 
 /* For implementations: fills the shared part (checks the options, sets the default chunk) and clears it. */
@@ -112,6 +125,11 @@ sbag_code_t comm_allgatherv(comm_t *comm, const void *mine, const int64_t *count
                             const char *what, sbag_status_t *status);
 /* Waits; the phase's name goes into a deadline's message. Nulls *request. */
 sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status);
+
+/* Not collective: makes progress of all that is under way. One thread calls MPI, so between its begin and its
+ * wait a transfer moves only here: to be called every now and then from long work, between two layers, say.
+ * Costs next to nothing where nothing is under way. */
+sbag_code_t comm_progress(comm_t *comm, sbag_status_t *status);
 
 /* Makes all ranks agree on an outcome: if any rank comes with an error, every rank returns that of the lowest
  * such rank, with its message (prefixed by "rank N: " where size > 1). Collective also for ranks that come

@@ -5,7 +5,9 @@
 #include "comm/comm.h"
 #include <mpi.h>
 
-/* Collective over `parent`, which is duplicated. MPI must be initialised (MPI_THREAD_FUNNELED is enough). */
+/* Collective over `parent`, which is duplicated. MPI must be initialised (MPI_THREAD_FUNNELED is enough).
+ * Ends by the options' deadline where a rank does not come; close to it, ranks send empty messages with the
+ * highest tag on `parent`. */
 sbag_code_t comm_mpi_create(MPI_Comm parent, mem_t *mem, const comm_options_t *options, comm_t **comm,
                             sbag_status_t *status);
 

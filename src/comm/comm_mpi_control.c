@@ -1,22 +1,13 @@
 /* The control channel: how a rank that gives up ends its peers' waits.
  *
- * Its messages travel on a communicator of their own, so they never match data. A message is a whole status;
- * MPI sends so few bytes eagerly, without waiting for the receiver. */
+ * Its messages travel on a communicator of their own, so they never match data. A message is a whole status
+ * (or a question or an answer of comm_mpi_silence.c); MPI sends so few bytes eagerly, without waiting for the
+ * receiver. */
 #include "comm/comm_mpi_impl.h"
 
 #include <sched.h>
-#include <time.h>
 
-enum { CONTROL_TAG = 0 };
-
-static const int64_t linger_ns =
-    1000000000; /* how long fail pushes its messages, if MPI does not take them */
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
+static const double linger_s = 1.0; /* how long fail pushes its messages, if MPI does not take them */
 
 static void withdraw_exchange(comm_request_t *r) {
   for (int i = 0; i < r->slot_count; i++) {
@@ -44,19 +35,19 @@ int comm_mpi_withdraw(comm_mpi_t *c) {
   }
   int told = 0;
   MPI_Testall(c->base.size, c->telling, &told, MPI_STATUSES_IGNORE);
-  return held || !told;
+  return comm_mpi_places_held(c) || held || !told;
 }
 
 static void tell_peers(comm_mpi_t *c) {
   sbag_status_t *told = &c->base.wire->told;
   *told = c->base.broken;
   for (int p = 0; p < c->base.size; p++)
-    if (p != c->base.rank && MPI_Isend(told, (int)sizeof *told, MPI_BYTE, p, CONTROL_TAG, c->control,
+    if (p != c->base.rank && MPI_Isend(told, (int)sizeof *told, MPI_BYTE, p, COMM_MPI_FAIL_TAG, c->control,
                                        &c->telling[p]) != MPI_SUCCESS)
       c->telling[p] = MPI_REQUEST_NULL; /* that peer has its deadline */
-  int64_t start = now_ns();
+  double start_s = comm_mpi_now_s();
   int done = 0;
-  while (!done && now_ns() - start < linger_ns) {
+  while (!done && comm_mpi_now_s() - start_s < linger_s) {
     if (MPI_Testall(c->base.size, c->telling, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) break;
     if (!done) sched_yield();
   }
@@ -74,7 +65,7 @@ static sbag_code_t hear(comm_mpi_t *c, int source, sbag_status_t *status) {
   sbag_status_t heard;
   status_clear(&heard);
   SBAG_TRY(comm_mpi_check(
-      MPI_Recv(&heard, (int)sizeof heard, MPI_BYTE, source, CONTROL_TAG, c->control, MPI_STATUS_IGNORE),
+      MPI_Recv(&heard, (int)sizeof heard, MPI_BYTE, source, COMM_MPI_FAIL_TAG, c->control, MPI_STATUS_IGNORE),
       "MPI_Recv", status));
   heard.message[sizeof heard.message - 1] = '\0';
   c->base.broken = heard;
@@ -84,9 +75,14 @@ static sbag_code_t hear(comm_mpi_t *c, int source, sbag_status_t *status) {
 
 sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status) {
   int there = 0;
-  MPI_Status envelope;
-  for (int i = 0; i < 2 && !there; i++) /* MPI may look for new messages only after its answer to the first */
-    SBAG_TRY(comm_mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, CONTROL_TAG, c->control, &there, &envelope),
+  for (int i = 0; i < 2 || there;
+       i++) { /* MPI may look for new messages only after its answer to the first */
+    MPI_Status envelope;
+    SBAG_TRY(comm_mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, c->control, &there, &envelope),
                             "MPI_Iprobe", status));
-  return there ? hear(c, envelope.MPI_SOURCE, status) : SBAG_OK;
+    if (!there) continue;
+    if (envelope.MPI_TAG == COMM_MPI_FAIL_TAG) return hear(c, envelope.MPI_SOURCE, status);
+    SBAG_TRY(comm_mpi_hear_of_place(c, &envelope, status));
+  }
+  return SBAG_OK;
 }

@@ -28,6 +28,7 @@ struct comm_request {
   comm_request_t *next_queued; /* in the queue of collective operations */
   comm_mpi_kind_t kind;
   int done, pending, slot_count;
+  comm_trace_span_t span;
 
   MPI_Request *requests; /* [slot capacity], as the next three */
   comm_mpi_slot_t *slots;
@@ -44,6 +45,12 @@ struct comm_request {
   int root;
 };
 
+/* What this rank knows of a peer from the control channel. */
+typedef struct comm_mpi_peer {
+  MPI_Request asking, answering; /* the sends of wire->round and wire->places[] */
+  comm_place_t place;            /* its last answer */
+} comm_mpi_peer_t;
+
 typedef struct comm_mpi {
   comm_t base;
   MPI_Comm data, control; /* duplicates of the parent */
@@ -52,6 +59,8 @@ typedef struct comm_mpi {
   comm_request_t *active, *idle;
   comm_request_t *queue_first, *queue_last; /* collective operations with chunks to post */
   MPI_Request *telling;                     /* [size], the sends of wire->told */
+  comm_mpi_peer_t *peers;                   /* [size] */
+  const char *phase;                        /* of the wait that is under way; "" outside */
   int quiet_tests;
 } comm_mpi_t;
 
@@ -85,13 +94,48 @@ sbag_code_t comm_mpi_allreduce_begin(comm_mpi_t *c, void *data, int64_t count, c
 sbag_code_t comm_mpi_broadcast_begin(comm_mpi_t *c, void *data, int64_t bytes, int root,
                                      comm_request_t **request, sbag_status_t *status);
 sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *request, const char *what, sbag_status_t *status);
+sbag_code_t comm_mpi_progress(comm_mpi_t *c, sbag_status_t *status);
 sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *request, int *done, sbag_status_t *status);
 
+/* Creation (comm_mpi_create.c): everything but the table of operations. */
+sbag_code_t comm_mpi_make(MPI_Comm parent, const comm_ops_t *ops, mem_t *mem, const comm_options_t *options,
+                          comm_mpi_t **made, sbag_status_t *status);
+void comm_mpi_release(comm_mpi_t *c);
+
+double comm_mpi_now_s(void);
+
+/* How long before the end of a deadline the peers are asked where they are: what they have to answer. */
+static inline double comm_mpi_grace_s(double timeout_s) {
+  return timeout_s < 4.0 ? 0.5 * timeout_s : 2.0;
+}
+
 /* The control channel (comm_mpi_control.c). */
+enum { COMM_MPI_FAIL_TAG, COMM_MPI_ASK_TAG, COMM_MPI_PLACE_TAG };
 void comm_mpi_fail(comm_t *comm, const sbag_status_t *cause);
 /* Breaks the comm and returns the peer's code if a peer has given up. */
 sbag_code_t comm_mpi_listen(comm_mpi_t *c, sbag_status_t *status);
 /* Withdraws the posted receives of a broken comm. Returns whether MPI still holds the comm's wire. */
 int comm_mpi_withdraw(comm_mpi_t *c);
+
+/* Who is silent (comm_mpi_silence.c). Asks every peer where it waits; those in a wait of this comm answer. */
+sbag_code_t comm_mpi_ask(comm_mpi_t *c, sbag_status_t *status);
+/* Takes a question or an answer in. */
+sbag_code_t comm_mpi_hear_of_place(comm_mpi_t *c, const MPI_Status *envelope, sbag_status_t *status);
+/* The error of a wait that has come to its end: names the peers that did not answer, or else where those are
+ * that did. */
+sbag_code_t comm_mpi_expired(const comm_mpi_t *c, const comm_request_t *r, const char *what,
+                             sbag_status_t *status);
+/* Whether MPI still holds a question or an answer. */
+int comm_mpi_places_held(comm_mpi_t *c);
+
+/* Names of ranks in a message: "1, 2", and from the ninth on "and others". */
+enum { COMM_MPI_RANKS_NAMED = 8 };
+typedef struct comm_mpi_names {
+  int count, used;
+  char text[16 * (COMM_MPI_RANKS_NAMED + 1)];
+} comm_mpi_names_t;
+void comm_mpi_name_rank(comm_mpi_names_t *names, int rank);
+sbag_code_t comm_mpi_silence(const comm_mpi_names_t *names, const char *what, double limit_s,
+                             sbag_status_t *status);
 
 #endif

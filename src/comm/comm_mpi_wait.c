@@ -3,16 +3,14 @@
 #include "comm/comm_mpi_impl.h"
 
 #include <sched.h>
-#include <stdio.h>
 #include <time.h>
 
 enum {
   QUIET_ROUNDS_TO_YIELD = 8,
-  QUIET_ROUNDS_TO_LISTEN = 16, /* a probe costs about as much as a round */
-  PEERS_NAMED = 8              /* in a deadline's message */
+  QUIET_ROUNDS_TO_LISTEN = 16 /* a probe costs about as much as a round */
 };
 
-static double now_s(void) {
+double comm_mpi_now_s(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -25,68 +23,58 @@ static sbag_code_t progress_all(comm_mpi_t *c, int *moved, sbag_status_t *status
       SBAG_TRY(comm_mpi_exchange_progress(c, r, moved, status));
     else
       SBAG_TRY(comm_mpi_collective_progress(c, r, moved, status));
+    if (r->done) comm_trace_done(&c->base.trace, &r->span);
   }
   return SBAG_OK;
 }
 
-/* Peers whose data is missing; if all of it has come, those that have not taken ours. */
-static int awaits(const comm_request_t *r, int peer, int receives) {
-  for (int i = 0; i < r->flow_count; i++) {
-    const comm_mpi_flow_t *flow = &r->flows[i];
-    if (flow->peer == peer && flow->receives == receives && flow->moved < flow->bytes) return 1;
-  }
-  return 0;
-}
-
-static int list_awaited(const comm_mpi_t *c, const comm_request_t *r, int receives, char *text, size_t size) {
-  int found = 0;
-  size_t used = 0;
-  for (int p = 0; p < c->base.size; p++) {
-    if (!awaits(r, p, receives)) continue;
-    if (found == PEERS_NAMED) {
-      snprintf(text + used, size - used, " and others");
-      break;
-    }
-    used += (size_t)snprintf(text + used, size - used, found == 0 ? "%d" : ", %d", p);
-    found++;
-  }
-  return found;
-}
-
-static sbag_code_t expired(const comm_mpi_t *c, const comm_request_t *r, const char *what,
-                           sbag_status_t *status) {
-  double limit = c->base.options.timeout_s;
-  if (r->kind != COMM_MPI_EXCHANGE)
-    return status_set(status, SBAG_ERR_TIMEOUT, "%s: not all ranks answered within %g s", what, limit);
-  char peers[PEERS_NAMED * 16 + 16];
-  int found = list_awaited(c, r, 1, peers, sizeof peers);
-  if (found == 0) found = list_awaited(c, r, 0, peers, sizeof peers);
-  return status_set(status, SBAG_ERR_TIMEOUT, "%s: no answer from rank%s %s within %g s", what,
-                    found > 1 ? "s" : "", peers, limit);
-}
-
-sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *r, const char *what, sbag_status_t *status) {
+/* A rank that waits is asked where it is, and the deadline's message names those that do not answer. */
+static sbag_code_t watch(comm_mpi_t *c, const comm_request_t *r, const char *what, double quiet_s, int *asked,
+                         sbag_status_t *status) {
+  double limit_s = c->base.options.timeout_s;
   SBAG_TRY(comm_mpi_listen(c, status));
-  double limit = c->base.options.timeout_s, quiet_since = 0.0;
-  int quiet = 0;
+  if (limit_s <= 0.0) return SBAG_OK;
+  if (!*asked && quiet_s > limit_s - comm_mpi_grace_s(limit_s)) {
+    *asked = 1;
+    return comm_mpi_ask(c, status);
+  }
+  return quiet_s > limit_s ? comm_mpi_expired(c, r, what, status) : SBAG_OK;
+}
+
+static sbag_code_t wait_done(comm_mpi_t *c, comm_request_t *r, const char *what, sbag_status_t *status) {
+  double quiet_since = 0.0;
+  int quiet = 0, asked = 0;
+  SBAG_TRY(comm_mpi_listen(c, status));
   while (!r->done) {
     int moved = 0;
     SBAG_TRY(progress_all(c, &moved, status));
     quiet = moved ? 0 : quiet + 1;
-    if (quiet == 1) quiet_since = now_s();
+    if (quiet == 0) asked = 0;
+    if (quiet == 1) quiet_since = comm_mpi_now_s();
     if (quiet > QUIET_ROUNDS_TO_YIELD) sched_yield();
     if (quiet == 0 || quiet % QUIET_ROUNDS_TO_LISTEN != 0) continue;
-    SBAG_TRY(comm_mpi_listen(c, status));
-    if (limit > 0.0 && now_s() - quiet_since > limit) return expired(c, r, what, status);
+    SBAG_TRY(watch(c, r, what, comm_mpi_now_s() - quiet_since, &asked, status));
   }
   return SBAG_OK;
 }
 
-sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *r, int *done, sbag_status_t *status) {
+sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *r, const char *what, sbag_status_t *status) {
+  c->phase = what;
+  sbag_code_t code = wait_done(c, r, what, status);
+  c->phase = "";
+  return code;
+}
+
+sbag_code_t comm_mpi_progress(comm_mpi_t *c, sbag_status_t *status) {
   int moved = 0;
+  c->phase = "a test of what it began";
   SBAG_TRY(progress_all(c, &moved, status));
   c->quiet_tests = moved ? 0 : c->quiet_tests + 1;
-  if (!r->done && c->quiet_tests % QUIET_ROUNDS_TO_LISTEN == 1) SBAG_TRY(comm_mpi_listen(c, status));
+  return c->quiet_tests % QUIET_ROUNDS_TO_LISTEN == 1 ? comm_mpi_listen(c, status) : SBAG_OK;
+}
+
+sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *r, int *done, sbag_status_t *status) {
+  if (!r->done) SBAG_TRY(comm_mpi_progress(c, status));
   *done = r->done;
   return SBAG_OK;
 }

@@ -58,6 +58,10 @@ static sbag_code_t self_test(comm_t *comm, comm_request_t *request, int *done, s
   return SBAG_OK;
 }
 
+static sbag_code_t self_progress(comm_t *comm, sbag_status_t *status) {
+  return comm_check(comm, status);
+}
+
 static sbag_code_t self_wait(comm_t *comm, comm_request_t **request, const char *what,
                              sbag_status_t *status) {
   (void)what;
@@ -82,6 +86,7 @@ static const comm_ops_t self_ops = {
     .allreduce_begin = self_allreduce_begin,
     .broadcast_begin = self_broadcast_begin,
     .test = self_test,
+    .progress = self_progress,
     .wait = self_wait,
     .fail = self_fail,
     .destroy = self_destroy,

@@ -109,11 +109,16 @@ sbag_code_t exchange_write_rows(exchange_t *exchange, int table, void *base, int
                                 const int64_t *rows, int64_t count, const void *values,
                                 sbag_status_t *status);
 
+/* In place of either on a rank that can't make the call, because of `local` (with its message in *status):
+ * all ranks return it. */
+sbag_code_t exchange_decline_rows(exchange_t *exchange, sbag_code_t local, sbag_status_t *status);
+
 /* The same for consecutive rows [first, first + count), each rank its own, also none: without row numbers,
  * and for block plans without a copy but into `values`. write: the ranks' ranges must not overlap. */
 sbag_code_t exchange_read_range(exchange_t *exchange, int table, const void *base, int64_t width,
                                 int64_t first, int64_t count, void *values, sbag_status_t *status);
 sbag_code_t exchange_write_range(exchange_t *exchange, int table, void *base, int64_t width, int64_t first,
                                  int64_t count, const void *values, sbag_status_t *status);
+sbag_code_t exchange_decline_range(exchange_t *exchange, sbag_code_t local, sbag_status_t *status);
 
 #endif

@@ -27,13 +27,12 @@ static sbag_code_t check_range(const range_t *r, sbag_status_t *status) {
 }
 
 /* Every rank learns what all want; an error on one is returned by all. */
-static sbag_code_t agree_ranges(range_t *r, sbag_status_t *status) {
+static sbag_code_t agree_ranges(range_t *r, sbag_code_t local, const sbag_status_t *cause,
+                                sbag_status_t *status) {
   exchange_t *x = r->x;
   int64_t *mine = x->transfer_counts;
   r->asked = mine + RANGE_WORDS;
-  sbag_status_t own;
-  status_clear(&own);
-  sbag_code_t local = check_range(r, &own);
+  sbag_status_t own = *cause;
   mine[ASKED_OUTCOME] = local;
   mine[ASKED_TABLE] = r->table;
   mine[ASKED_WIDTH] = r->width;
@@ -136,13 +135,23 @@ static sbag_code_t move_lists(range_t *r, int64_t longest, sbag_status_t *status
 
 static sbag_code_t move(range_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
-  SBAG_TRY(agree_ranges(r, status));
+  sbag_status_t own;
+  status_clear(&own);
+  sbag_code_t local = check_range(r, &own);
+  SBAG_TRY(agree_ranges(r, local, &own, status));
   int64_t longest = 0;
   for (int p = 0; p < x->ranks; p++) longest = larger(longest, r->asked[p * RANGE_WORDS + ASKED_COUNT]);
   if (longest == 0) return SBAG_OK;
   if (x->c.plan->tables[r->table].layout != SBAG_LAYOUT_BLOCK) return move_lists(r, longest, status);
   SBAG_TRY(exchange_give_up(x, move_blocks(r, status), status));
   return r->write ? exchange_refresh_mirrors(x, status) : SBAG_OK;
+}
+
+sbag_code_t exchange_decline_range(exchange_t *exchange, sbag_code_t local, sbag_status_t *status) {
+  range_t r = {.x = exchange, .table = -1};
+  sbag_status_t own = {.code = local, .rank = -1};
+  if (status != NULL) own = *status;
+  return agree_ranges(&r, local, &own, status);
 }
 
 sbag_code_t exchange_read_range(exchange_t *exchange, int table, const void *base, int64_t width,

@@ -143,14 +143,19 @@ static sbag_code_t exchange_keys(transfer_t *t, sbag_status_t *status) {
   return store_catch_up(x->c.store, t->table, in, t->in_count, status);
 }
 
-static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_status_t *status) {
+static void place_counts(transfer_t *t) {
   exchange_t *x = t->x;
   int64_t *host = x->transfer_counts;
   t->out_begin = host;
   t->in_begin = host + x->ranks + 1;
   t->out_words = host + 2 * (x->ranks + 1);
   t->in_words = t->out_words + (int64_t)WORDS * x->ranks;
+}
+
+static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_status_t *status) {
+  exchange_t *x = t->x;
   int agreed = 0;
+  place_counts(t);
   sbag_code_t code = find_keys(t, rows, count, status);
   if (code == SBAG_OK) code = find_owners(t, count, status);
   code = exchange_counts(t, code, &agreed, status);
@@ -222,6 +227,13 @@ static sbag_code_t write_rows(transfer_t *t, void *base, const void *values, sba
   SBAG_TRY(store_will_write(x->c.store, t->table, i64(t, T_IN), t->in_count, status));
   k->ops->scatter_rows(k, NULL, x->c.store->dtype, theirs, t->width, i64(t, T_IN), t->in_count, base);
   return SBAG_OK;
+}
+
+sbag_code_t exchange_decline_rows(exchange_t *exchange, sbag_code_t local, sbag_status_t *status) {
+  transfer_t t = {.x = exchange, .table = -1};
+  int agreed = 0;
+  place_counts(&t);
+  return exchange_counts(&t, local, &agreed, status);
 }
 
 sbag_code_t exchange_read_rows(exchange_t *exchange, int table, const void *base, int64_t width,

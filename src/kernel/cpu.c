@@ -61,6 +61,10 @@ sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *stat
                              .update = cpu_update,
                              .catch_up = cpu_catch_up};
   cpu_integer_ops(&made->ops);
+  cpu_pack_ops(&made->ops);
+  cpu_cover_ops(&made->ops);
+  cpu_places_ops(&made->ops);
+  cpu_narrow_ops(&made->ops);
   cpu_real_ops(&made->ops);
   made->base = (kernel_t){.ops = &made->ops, .mem = mem};
   *kernel = &made->base;

@@ -1,4 +1,5 @@
-/* The scalar kernel's ops, by file: cpu_edges.c, cpu_integer.c, cpu_real.c (both dtypes of cpu_real.inc). */
+/* The scalar kernel's ops, by file: cpu_edges.c, cpu_integer.c, cpu_pack.c, cpu_cover.c,
+ * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc). */
 #ifndef KERNEL_CPU_H
 #define KERNEL_CPU_H
 
@@ -14,8 +15,12 @@ void cpu_winner_rows(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *ba
                      const int64_t *slot_begin, int64_t bag_count, int64_t dim, const int64_t *entry,
                      const int64_t *position, int64_t stride, int64_t *to);
 
-/* Adds the integer ops and those of both dtypes to the table. */
+/* Each adds its file's ops to the table. */
 void cpu_integer_ops(kernel_ops_t *ops);
+void cpu_pack_ops(kernel_ops_t *ops);
+void cpu_cover_ops(kernel_ops_t *ops);
+void cpu_places_ops(kernel_ops_t *ops);
+void cpu_narrow_ops(kernel_ops_t *ops);
 void cpu_real_ops(kernel_ops_t *ops);
 
 #endif

@@ -86,6 +86,8 @@ void cpu_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_t
       for (int64_t entry = bag_begin(feature, bags, b); entry < end; entry++)
         if (!add_entry(&cursor, f, slot, entry)) return;
       request->slot_begin[slot + 1] = info->edge_count;
+      int64_t length = info->edge_count - request->slot_begin[slot];
+      if (length > info->longest) info->longest = length;
     }
     cursor.first_entry += feature->index_count;
   }

@@ -177,6 +177,53 @@ static void cpu_nonempty(kernel_t *k, kernel_stream_t *stream, const int64_t *be
   *nonempty = n;
 }
 
+static void cpu_select_i64(kernel_t *k, kernel_stream_t *stream, const int64_t *test, const int64_t *from,
+                           int64_t otherwise, int64_t count, int64_t *to) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) to[i] = test[i] >= 0 ? from[i] : otherwise;
+}
+
+static void cpu_invert(kernel_t *k, kernel_stream_t *stream, const int64_t *order, int64_t count,
+                       int64_t *to) {
+  (void)k, (void)stream;
+  for (int64_t i = 0; i < count; i++) to[order[i]] = i;
+}
+
+static void cpu_fill_blocks(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, const int64_t *first,
+                            const int64_t *step, int64_t blocks, int64_t *to) {
+  (void)k, (void)stream;
+  for (int64_t b = 0; b < blocks; b++)
+    for (int64_t i = begin[b]; i < begin[b + 1]; i++) to[i] = first[b] + (i - begin[b]) * step[b];
+}
+
+/* The last j with bound[j] <= value, without a branch that depends on it. */
+static int64_t last_not_above(const int64_t *bound, int64_t count, int64_t value) {
+  const int64_t *at = bound;
+  for (int64_t left = count; left > 1;) {
+    int64_t half = left / 2;
+    at += at[half] <= value ? half : 0;
+    left -= half;
+  }
+  return at - bound;
+}
+
+static void cpu_edge_groups(kernel_t *k, kernel_stream_t *stream, const edge_groups_t *q) {
+  (void)k, (void)stream;
+  int64_t feature = 0, first = 0; /* slots ascend in steps, so a feature is seldom looked for */
+  for (int64_t i = 0; i < q->count; i++) {
+    int64_t key = q->which[i];
+    if (q->keep != NULL && !q->keep[key]) {
+      q->group[i] = (int64_t)q->ranks * q->features;
+      continue;
+    }
+    if (q->slot[i] < first || q->slot[i] >= first + q->bag_count) {
+      feature = q->slot[i] / q->bag_count;
+      first = feature * q->bag_count;
+    }
+    q->group[i] = last_not_above(q->owner_key, q->ranks, key) * q->features + feature;
+  }
+}
+
 static void cpu_global_rows(kernel_t *k, kernel_stream_t *stream, const plan_table_t *plan, int shard,
                             const int64_t *local, int64_t count, int64_t *rows) {
   (void)k, (void)stream;
@@ -197,5 +244,9 @@ void cpu_integer_ops(kernel_ops_t *ops) {
   ops->edge_positions = cpu_edge_positions;
   ops->gather_vectors_i64 = cpu_gather_vectors_i64;
   ops->nonempty = cpu_nonempty;
+  ops->select_i64 = cpu_select_i64;
+  ops->invert = cpu_invert;
+  ops->fill_blocks = cpu_fill_blocks;
+  ops->edge_groups = cpu_edge_groups;
   ops->global_rows = cpu_global_rows;
 }

@@ -139,7 +139,9 @@ enum { CLASS_ROW_POOL, CLASS_ROW_ROW, CLASS_POOL_ROW, CLASS_POOL_POOL, CLASSES }
  * touches every edge is to be found, small in cost. Threshold: of each table the rows with at least t edges,
  * and the bags that have an edge to any other, with the t of the least cost over all owners; then, once: a
  * row that alone keeps a bag among the pools joins the rows, and a row all of whose bags are pools anyway
- * leaves them. Degrees above COVER_DEGREES count as that. Vectors within 1 or 2 % of the minimum (Koenig: the
+ * leaves them, each unless that costs more; so the set never costs more than all rows or all pools. A row's
+ * degree is its edges over all features; degrees above COVER_DEGREES count as that; of thresholds of one cost
+ * the least is taken. A key without an edge is no row. Vectors within 1 or 2 % of the minimum (Koenig: the
  * maximum matching) on Zipf and uniform batches; exact sums, so that all kernels find the same set. */
 enum { COVER_DEGREES = 64 };
 
@@ -153,7 +155,7 @@ typedef struct cover_request {
   const int64_t *order;     /* [edges] */
   const int64_t *which;     /* the key of edge order[i] is which[order[i]] */
   int64_t key_count;
-  const int64_t *row_cost;         /* host: [tables] of a row, in bits */
+  const int64_t *row_cost;         /* host: [tables] of a row, in bits; all costs of vectors are above 0 */
   const int64_t *pool_cost;        /* host: [features] of a pool */
   const int64_t *edge_cost;        /* host: [features] of an edge that is pooled */
   int64_t *row;                    /* out: [keys] 1: travels as a row; 0: its edges are pooled */
@@ -168,24 +170,27 @@ typedef struct edge_groups {
   const int64_t *keep; /* NULL, or [keys]: edges of keys with 0 are left out */
   int ranks, features;
   const int64_t *owner_key; /* host: [ranks + 1] first key of each owner */
-  int64_t bag_count;
-  int64_t *group; /* out: [edges] owner * features + feature; ranks * features for those left out */
+  int64_t bag_count;        /* slots of a feature */
+  int64_t *group;           /* out: [edges] owner * features + feature; ranks * features for those left out */
 } edge_groups_t;
 
-/* Runs of a pool list: run r has the edges order[run_begin[r] .. run_begin[r + 1]), all of slot run_slot[r].
+/* Runs of a pool list: run r has the edges order[run_begin[r] .. run_begin[r + 1]), at least one, ascending,
+ * all of slot run_slot[r]. Arrays by run or by edge are indexed as these are; arrays [runs][dim] hold the
+ * runs [first, end) alone: run r is at (r - first) * dim.
  * A run's *place* p counts its edges from 0, or from 1 (shift 1) where its first edge is not the first of its
  * bag: nothing but a bag's first edge is at place 0, which REDUCE_MAX needs to know. */
 typedef struct run_places {
   int64_t first, end; /* runs */
   int64_t dim;
-  const int64_t *run_begin, *run_slot, *order, *slot_begin, *shift;
+  const int64_t *run_begin, *run_slot, *order, *slot_begin;
+  const int64_t *shift; /* of run_shifts; which itself does not read it */
 } run_places_t;
 
 /* ---- narrow vectors ---- */
 
 typedef enum wire { WIRE_FULL, WIRE_F16, WIRE_BF16 } wire_t;
 
-/* host: what rounding to the wire's type has cost. */
+/* host: what rounding to the wire's type has cost. Over finite values; one that overflows has lost inf. */
 typedef struct wire_error {
   double squares, lost, most; /* sum of squares of the values; of what they lost; the largest loss */
 } wire_error_t;
@@ -330,13 +335,14 @@ struct kernel_ops {
   void (*run_shifts)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs, int64_t *shift);
   /* place[i] of every edge i of runs [first, end), at its index in the list. */
   void (*edge_places)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs, int64_t *place);
-  /* place [runs][dim] of runs [first, end): from places in the run to positions in the bag; -1 stays. */
+  /* place [end - first][dim], in place: from places in the run to positions in the bag; -1 stays. */
   void (*places_to_positions)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs, int64_t *place);
-  /* place[runs][dim]: where the bag's winner of each column (winner[at[r] + column], a position in the bag or
-   * -1) is in run r of [first, end), -1: not in it. */
+  /* place [end - first][dim]: where in run r the bag's winner of each column is (winner[at[r] + column], a
+   * position in the bag or -1; at by run, as run_slot); -1: not in this run. */
   void (*positions_to_places)(kernel_t *k, kernel_stream_t *stream, const run_places_t *runs,
                               const int64_t *winner, const int64_t *at, int64_t *place);
-  /* Integers from -1 on in `width` bytes (1, 2, 4, 8; -1 is all ones). */
+  /* Integers in `width` bytes (1, 2, 4, 8), to which `to` and `from` are aligned: from -1, which is all ones,
+   * up to 2^(8 * width) - 2. */
   void (*narrow_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, int64_t count, int width,
                      void *to);
   void (*widen_i64)(kernel_t *k, kernel_stream_t *stream, const void *from, int64_t count, int width,

@@ -227,6 +227,10 @@ sbag_code_t dlrm_reserve(dlrm_t *dlrm, int64_t rows, int backward, sbag_status_t
 
 /* ---- forward ---- */
 
+static void between(const dlrm_pass_t *pass, const char *part) {
+  if (pass->between != NULL) pass->between(pass->between_user, part);
+}
+
 /* Dropout is on the top MLP's hidden layers. */
 static dropout_t layer_dropout(const dlrm_t *d, const dlrm_pass_t *pass, int layer) {
   int top = layer - top_first(d);
@@ -237,8 +241,10 @@ static dropout_t layer_dropout(const dlrm_t *d, const dlrm_pass_t *pass, int lay
   return dropout_make(d->dropout, random_key(d->seed, name), pass->step, pass->first_sample);
 }
 
-static void mlp_forward(dlrm_t *d, const dlrm_pass_t *pass, int first, int count, const float *x) {
+static void mlp_forward(dlrm_t *d, const dlrm_pass_t *pass, const char *part, int first, int count,
+                        const float *x) {
   for (int i = first; i < first + count; i++) {
+    between(pass, part);
     linear_t layer = params_linear(&d->params, i);
     dropout_t dropout = layer_dropout(d, pass, i);
     linear_forward(d->gemm, &layer, &dropout, pass->rows, x, layer.in, d->layer_out[i]);
@@ -247,7 +253,7 @@ static void mlp_forward(dlrm_t *d, const dlrm_pass_t *pass, int first, int count
 }
 
 void dlrm_bottom_forward(dlrm_t *dlrm, const dlrm_pass_t *pass, const float *dense) {
-  mlp_forward(dlrm, pass, 0, dlrm->bottom_count, dense);
+  mlp_forward(dlrm, pass, "bottom MLP", 0, dlrm->bottom_count, dense);
 }
 
 static void projections_forward(dlrm_t *d, const dlrm_pass_t *pass) {
@@ -255,6 +261,7 @@ static void projections_forward(dlrm_t *d, const dlrm_pass_t *pass) {
   for (int f = 0; f < d->feature_count; f++) {
     const dlrm_source_t *source = &d->sources[f];
     if (source->projection < 0) continue;
+    between(pass, "projections");
     int i = d->bottom_count + source->projection;
     linear_t layer = params_linear(&d->params, i);
     linear_forward(d->gemm, &layer, &none, pass->rows, d->pooled + source->column, d->pooled_dim,
@@ -264,8 +271,9 @@ static void projections_forward(dlrm_t *d, const dlrm_pass_t *pass) {
 
 const float *dlrm_top_forward(dlrm_t *dlrm, const dlrm_pass_t *pass) {
   projections_forward(dlrm, pass);
+  between(pass, "interaction");
   interaction_forward(&dlrm->interaction, dlrm->vectors, 0, pass->rows, dlrm->top_in);
-  mlp_forward(dlrm, pass, top_first(dlrm), dlrm->top_count, dlrm->top_in);
+  mlp_forward(dlrm, pass, "top MLP", top_first(dlrm), dlrm->top_count, dlrm->top_in);
   return dlrm->layer_out[layer_total(dlrm) - 1];
 }
 
@@ -292,12 +300,13 @@ static sbag_code_t layer_backward(const backward_t *b, int i, const float *x, in
 
 /* Layers [first, first + count), the last one first. dy: gradient of the last one's output. *dx: that of x,
  * in one of the flows (the bottom MLP does not ask for it: NULL). */
-static sbag_code_t mlp_backward(const backward_t *b, int first, int count, const float *x, float *dy,
-                                float **dx, sbag_status_t *status) {
+static sbag_code_t mlp_backward(const backward_t *b, const char *part, int first, int count, const float *x,
+                                float *dy, float **dx, sbag_status_t *status) {
   dlrm_t *d = b->d;
   for (int i = first + count - 1; i >= first; i--) {
     const params_layer_t *layer = &d->params.layers[i];
     const float *in = i == first ? x : d->layer_out[i - 1];
+    between(b->pass, part);
     float *next = i == first && dx == NULL ? NULL : d->flow[dy == d->flow[0]];
     SBAG_TRY(layer_backward(b, i, in, layer->in, dy, next, layer->in, status));
     dy = next;
@@ -329,6 +338,7 @@ static sbag_code_t projections_backward(const backward_t *b, sbag_status_t *stat
   for (int f = d->feature_count - 1; f >= 0; f--) {
     const dlrm_source_t *source = &d->sources[f];
     if (source->projection < 0) continue;
+    between(b->pass, "projections: backward");
     float *dy = d->vector_grad + (1 + source->projection) * d->backward_rows * d->interaction.dim;
     SBAG_TRY(layer_backward(b, d->bottom_count + source->projection, d->pooled + source->column,
                             d->pooled_dim, dy, d->pooled_grad + b->first_row * d->pooled_dim + source->column,
@@ -337,15 +347,30 @@ static sbag_code_t projections_backward(const backward_t *b, sbag_status_t *stat
   return SBAG_OK;
 }
 
-sbag_code_t dlrm_backward(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
-                          const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status) {
+sbag_code_t dlrm_backward_pooled(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
+                                 dlrm_ready_fn *ready, void *user, sbag_status_t *status) {
   backward_t b = {
       .d = dlrm, .pass = pass, .first_row = first_row, .rows = rows, .ready = ready, .user = user};
   float *top_in_grad = NULL;
-  SBAG_TRY(
-      mlp_backward(&b, top_first(dlrm), dlrm->top_count, dlrm->top_in, dlrm->flow[0], &top_in_grad, status));
+  SBAG_TRY(mlp_backward(&b, "top MLP: backward", top_first(dlrm), dlrm->top_count, dlrm->top_in,
+                        dlrm->flow[0], &top_in_grad, status));
+  between(pass, "interaction: backward");
   place_grads(dlrm, first_row);
   interaction_backward(&dlrm->interaction, dlrm->vectors, first_row, rows, top_in_grad);
-  SBAG_TRY(projections_backward(&b, status));
-  return mlp_backward(&b, 0, dlrm->bottom_count, dense, dlrm->vector_grad, NULL, status);
+  return projections_backward(&b, status);
+}
+
+sbag_code_t dlrm_backward_bottom(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
+                                 const float *dense, dlrm_ready_fn *ready, void *user,
+                                 sbag_status_t *status) {
+  backward_t b = {
+      .d = dlrm, .pass = pass, .first_row = first_row, .rows = rows, .ready = ready, .user = user};
+  return mlp_backward(&b, "bottom MLP: backward", 0, dlrm->bottom_count, dense, dlrm->vector_grad, NULL,
+                      status);
+}
+
+sbag_code_t dlrm_backward(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
+                          const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status) {
+  SBAG_TRY(dlrm_backward_pooled(dlrm, pass, first_row, rows, ready, user, status));
+  return dlrm_backward_bottom(dlrm, pass, first_row, rows, dense, ready, user, status);
 }

@@ -61,11 +61,17 @@ void dlrm_destroy(dlrm_t **dlrm);
 /* Room for `rows` samples. Allocates only if a batch is larger than all before it. */
 sbag_code_t dlrm_reserve(dlrm_t *dlrm, int64_t rows, int backward, sbag_status_t *status);
 
+/* Called before each layer, with the name of the part of the model that it belongs to: where a rank of one
+ * thread can push its messages on, and look at the clock. */
+typedef void dlrm_between_fn(void *user, const char *part);
+
 /* What the samples of a pass are. */
 typedef struct dlrm_pass {
   int64_t rows, first_sample; /* first_sample: global number of row 0 */
   int64_t step;
-  int training; /* 1: dropout */
+  int training;             /* 1: dropout */
+  dlrm_between_fn *between; /* may be NULL */
+  void *between_user;
 } dlrm_pass_t;
 
 /* dense: [rows][dense_count]. Nothing to do without a bottom MLP. */
@@ -78,7 +84,13 @@ typedef sbag_code_t dlrm_ready_fn(void *user, int64_t end, sbag_status_t *status
 
 /* Gradients of samples [first_row, first_row + rows) of the pass: writes params.grad (their sum) and their
  * rows of pooled_grad. dlrm->flow[0]: [rows] the logits' gradients, from row 0, which the caller has put
- * there. ready may be NULL. */
+ * there. ready may be NULL. In two parts: after the first, pooled_grad is whole, and its way home can begin
+ * while the second goes through the bottom MLP, which ends params.grad. */
+sbag_code_t dlrm_backward_pooled(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
+                                 dlrm_ready_fn *ready, void *user, sbag_status_t *status);
+sbag_code_t dlrm_backward_bottom(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
+                                 const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status);
+/* Both. */
 sbag_code_t dlrm_backward(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
                           const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status);
 

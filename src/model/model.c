@@ -1,27 +1,10 @@
-/* A model on a collection: creation, one training step, prediction. The step is train() below. */
-#include "model/model.h"
+/* A model on a collection: creation and what it is asked outside of a step, which is in model_step.c. */
+#include "model/model_impl.h"
 
 #include "collection/context.h"
 #include "model/dense_optimizer.h"
-#include "model/dlrm.h"
-#include "model/loss.h"
-#include "model/reduce.h"
 #include <math.h>
 #include <string.h>
-#include <time.h>
-
-struct model {
-  mem_t *mem;
-  comm_t *comm; /* the context's */
-  sbag_collection_h collection;
-  dlrm_t *dlrm;
-  reduce_t reduce;
-  sbag_optimizer_options_t optimizer; /* of the dense layers, with the model's clip_value */
-  double clip_norm;
-  int feature_count, reproducible;
-  sbag_step_h step; /* the batch under way */
-  model_phases_t phases;
-};
 
 /* ---- creation ---- */
 
@@ -205,7 +188,8 @@ void model_destroy(model_t **model) {
   if (model == NULL || *model == NULL) return;
   model_t *m = *model;
   *model = NULL;
-  sbag_step_release(&m->step);
+  reduce_abandon(&m->reduce); /* of a step computed and not finished */
+  for (int i = 0; i < MODEL_STEPS_MAX; i++) sbag_step_release(&m->slots[i].step);
   sbag_collection_destroy(&m->collection);
   if (m->reduce.stranded) return;
   reduce_clear(&m->reduce);
@@ -225,197 +209,6 @@ const model_array_t *model_array(const model_t *model, int array) {
   return &model->dlrm->params.arrays[array];
 }
 
-model_phases_t model_phases(const model_t *model) {
-  return model->phases;
-}
-
-/* ---- a batch ---- */
-
-/* Adds the time since *mark to a phase, and marks the next one's start. */
-static void lap(double *mark, double *phase_s) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  double now_s = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-  if (phase_s != NULL) *phase_s += now_s - *mark;
-  *mark = now_s;
-}
-
-/* -1: the collection has to say it (2-D bags of length 0 could be any number). */
-static int64_t bag_count(const sbag_bags_t *bags) {
-  if (bags->offsets != NULL) return bags->offset_count - (bags->include_last_offset != 0);
-  return bags->bag_length > 0 ? bags->index_count / bags->bag_length : -1;
-}
-
-static sbag_code_t check_batch(const model_t *m, const model_batch_t *batch, int training,
-                               sbag_status_t *status) {
-  if (batch->samples < 0 || batch->samples > INT32_MAX)
-    return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples; it must be 0 to 2^31 - 1",
-                      (long long)batch->samples);
-  if (batch->samples > 0 && training && batch->labels == NULL)
-    return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples without labels",
-                      (long long)batch->samples);
-  if (batch->samples > 0 && m->dlrm->dense_count > 0 && batch->dense == NULL)
-    return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples without dense values",
-                      (long long)batch->samples);
-  for (int f = 0; f < m->feature_count; f++) {
-    int64_t bags = bag_count(&batch->features[f]);
-    if (bags >= 0 && bags != batch->samples)
-      return status_set(status, SBAG_ERR_ARGUMENT,
-                        "model: a batch of %lld samples, but feature %d has %lld bags; they must be as many",
-                        (long long)batch->samples, f, (long long)bags);
-  }
-  return SBAG_OK;
-}
-
-/* Checks the batch and makes room. What fails here fails on this rank alone, and a vote in every step would
- * cost all of them a round trip: so the peers are told by the comm, which is broken for good. */
-static sbag_code_t prepare(model_t *m, const model_batch_t *batch, int training, sbag_status_t *status) {
-  sbag_status_t cause;
-  status_clear(&cause);
-  sbag_code_t code = check_batch(m, batch, training, &cause);
-  if (code == SBAG_OK) code = dlrm_reserve(m->dlrm, batch->samples, training, &cause);
-  if (code == SBAG_OK) return SBAG_OK;
-  comm_fail(m->comm, &cause);
-  return comm_check(m->comm, status);
-}
-
-/* A rank without samples may come without dense values: any address does then. */
-static const float *dense_values(const model_t *m, const model_batch_t *batch) {
-  return batch->dense != NULL ? batch->dense : m->dlrm->pooled;
-}
-
-static sbag_code_t bucket_ready(void *user, int64_t end, sbag_status_t *status) {
-  return reduce_ready(user, end, status);
-}
-
-/* Loss and dense backward of the whole batch; the reductions begin as its parts are done. */
-static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
-                                       const float *logits, sbag_status_t *status) {
-  double loss = loss_bce_logits(pass->rows, logits, batch->labels, 1.0 / (double)batch->global_samples,
-                                m->dlrm->flow[0]);
-  SBAG_TRY(reduce_loss(&m->reduce, loss, status));
-  return dlrm_backward(m->dlrm, pass, 0, pass->rows, dense_values(m, batch), bucket_ready, &m->reduce,
-                       status);
-}
-
-/* The same by slices of the global batch, each with gradients of its own. */
-static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
-                                      const float *logits, sbag_status_t *status) {
-  for (int64_t first = 0; first < pass->rows; first += MODEL_SLICE) {
-    int64_t left = pass->rows - first, rows = left < MODEL_SLICE ? left : MODEL_SLICE;
-    double loss = loss_bce_logits(rows, logits + first, batch->labels + first,
-                                  1.0 / (double)batch->global_samples, m->dlrm->flow[0]);
-    SBAG_TRY(dlrm_backward(m->dlrm, pass, first, rows, dense_values(m, batch), NULL, NULL, status));
-    reduce_slice(&m->reduce, first / MODEL_SLICE, loss);
-  }
-  return reduce_slices_done(&m->reduce, status);
-}
-
-/* In four chains of a fixed order, so that the bits are the same everywhere. */
-static double squared_norm(const float *values, int64_t count) {
-  double chain[4] = {0};
-  for (int64_t i = 0; i < count; i++) chain[i % 4] += (double)values[i] * (double)values[i];
-  return (chain[0] + chain[1]) + (chain[2] + chain[3]);
-}
-
-/* What all gradients, dense and sparse, are multiplied by, as torch's clip_grad_norm_. Every rank comes to
- * the same number. */
-static sbag_code_t clip_factor(model_t *m, double *factor, sbag_status_t *status) {
-  *factor = 1.0;
-  if (m->clip_norm == 0.0) return SBAG_OK;
-  double sparse = 0.0;
-  SBAG_TRY(sbag_step_grad_norm_squared(m->step, &sparse, status));
-  double norm = sqrt(sparse + squared_norm(m->dlrm->params.grad, m->dlrm->params.count));
-  if (!isfinite(norm))
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "the gradients' norm is %g: nothing was updated; a lower learning rate may help", norm);
-  double wanted = m->clip_norm / (norm + 1e-6);
-  if (wanted < 1.0) *factor = wanted;
-  return SBAG_OK;
-}
-
-static void update_dense(model_t *m, int64_t step, double lr_factor, double grad_scale) {
-  params_t *params = &m->dlrm->params;
-  dense_optimizer_step_t update = {.options = &m->optimizer,
-                                   .step = step,
-                                   .lr = m->optimizer.lr * lr_factor,
-                                   .grad_scale = grad_scale,
-                                   .count = params->count,
-                                   .grad = params->grad,
-                                   .weight = params->weight,
-                                   .states = params->states};
-  dense_optimizer_update(&update);
-}
-
-/* Phases are added up where they end; what an error cuts short is not counted. */
-static sbag_code_t train(model_t *m, const model_batch_t *batch, int64_t step, double lr_factor, double *loss,
-                         sbag_status_t *status) {
-  const dlrm_pass_t pass = {
-      .rows = batch->samples, .first_sample = batch->first_sample, .step = step, .training = 1};
-  const reduce_deal_t deal = {.samples = batch->samples,
-                              .first_sample = batch->first_sample,
-                              .global_samples = batch->global_samples};
-  dlrm_t *dlrm = m->dlrm;
-  double mark, loss_sum = 0.0, clip = 1.0;
-  lap(&mark, NULL);
-  SBAG_TRY(prepare(m, batch, 1, status));
-  SBAG_TRY(reduce_begin(&m->reduce, &deal, status));
-
-  SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features, 0, &m->step, status));
-  lap(&mark, &m->phases.embedding_forward_s);
-  dlrm_bottom_forward(dlrm, &pass, dense_values(m, batch)); /* while vectors are on their way */
-  lap(&mark, &m->phases.dense_s);
-  SBAG_TRY(sbag_step_forward_end(m->step, dlrm->pooled, status));
-  lap(&mark, &m->phases.embedding_forward_s);
-
-  const float *logits = dlrm_top_forward(dlrm, &pass);
-  SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, &pass, logits, status)
-                           : backward_in_buckets(m, batch, &pass, logits, status));
-  lap(&mark, &m->phases.dense_s);
-  SBAG_TRY(sbag_step_backward(m->step, dlrm->pooled_grad, NULL, status)); /* while gradients are summed */
-  lap(&mark, &m->phases.embedding_backward_s);
-
-  SBAG_TRY(reduce_end(&m->reduce, &loss_sum, status));
-  lap(&mark, &m->phases.reduce_wait_s);
-  if (!isfinite(loss_sum))
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "the loss is %g: nothing was updated; look for values in the data that are not finite, "
-                      "or lower the learning rate",
-                      loss_sum);
-  SBAG_TRY(clip_factor(m, &clip, status));
-  SBAG_TRY(sbag_step_update(m->step, lr_factor, clip, status));
-  update_dense(m, step, lr_factor, clip);
-  lap(&mark, &m->phases.update_s);
-  *loss = loss_sum / (double)batch->global_samples;
-  return SBAG_OK;
-}
-
-sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
-                             double *loss, sbag_status_t *status) {
-  if (batch->global_samples < 1)
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "model: a training step on %lld samples; the global batch needs one at least",
-                      (long long)batch->global_samples);
-  sbag_code_t code = train(model, batch, step, lr_factor, loss, status);
-  if (code != SBAG_OK) reduce_abandon(&model->reduce);
-  sbag_step_release(&model->step);
-  return code;
-}
-
-static sbag_code_t predict(model_t *m, const model_batch_t *batch, float *logits, sbag_status_t *status) {
-  const dlrm_pass_t pass = {.rows = batch->samples, .first_sample = batch->first_sample};
-  SBAG_TRY(prepare(m, batch, 0, status));
-  SBAG_TRY(sbag_collection_forward_begin(
-      m->collection, batch->features, SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, &m->step, status));
-  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, batch));
-  SBAG_TRY(sbag_step_forward_end(m->step, m->dlrm->pooled, status));
-  const float *made = dlrm_top_forward(m->dlrm, &pass);
-  if (batch->samples > 0) memcpy(logits, made, (size_t)batch->samples * sizeof *logits);
-  return SBAG_OK;
-}
-
-sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status) {
-  sbag_code_t code = predict(model, batch, logits, status);
-  sbag_step_release(&model->step);
-  return code;
+model_traffic_t model_traffic(const model_t *model) {
+  return model->traffic;
 }

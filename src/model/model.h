@@ -67,7 +67,23 @@ sbag_collection_h model_collection(const model_t *model);
 sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
                              double *loss, sbag_status_t *status);
 
-/* logits: [samples]. Tables are not written. */
+/* The same in three parts, for a pipeline: begin(1), then for every n compute(n), begin(n + 1), finish(n).
+ *
+ * begin sends the ids; the batch's memory and its list of features must stay until the step is finished.
+ * compute takes the vectors in and goes forward and backward; finish brings the gradients home and updates.
+ * What comes out is the same to the bit as with one step after the other, because no row is read for batch
+ * n + 1 before batch n has updated it; its rows are on their way when finish(n) returns.
+ *
+ * The older of the two steps is computed and finished first. One that fails in compute or finish is gone, and
+ * the one begun behind it stands. A step that is begun changes no value, but it brings the rows that it looks
+ * up up to date (max_norm): to save or to compare the tables, let no step be under way. */
+enum { MODEL_STEPS_MAX = 2 };
+sbag_code_t model_train_begin(model_t *model, const model_batch_t *batch, int64_t step,
+                              sbag_status_t *status);
+sbag_code_t model_train_compute(model_t *model, sbag_status_t *status);
+sbag_code_t model_train_finish(model_t *model, double lr_factor, double *loss, sbag_status_t *status);
+
+/* logits: [samples]. Tables are not written. Between compute and finish it is refused. */
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status);
 
 /* The dense parameters and their optimizer state as named arrays ("bottom/0/weight" [out][in], "top/1/bias",
@@ -82,10 +98,14 @@ typedef struct model_array {
 int model_array_count(const model_t *model);
 const model_array_t *model_array(const model_t *model, int array);
 
-/* Seconds this rank spent in each phase since creation. Not collective. */
-typedef struct model_phases {
-  double embedding_forward_s, dense_s, embedding_backward_s, update_s, reduce_wait_s;
-} model_phases_t;
-model_phases_t model_phases(const model_t *model);
+/* What this rank's training steps moved, since the model's creation. Not collective. */
+typedef struct model_traffic {
+  int64_t steps;
+  int64_t bytes_sent; /* by the tables' exchanges */
+  int64_t lookups;    /* of this rank's samples */
+  int64_t
+      owned_rows; /* distinct rows of this rank's shards that a step's batch looked up, summed over steps */
+} model_traffic_t;
+model_traffic_t model_traffic(const model_t *model);
 
 #endif

@@ -1,4 +1,5 @@
 /* Opening a checkpoint, holding it against the config, and loading what a prediction needs. */
+#include "collection/load.h"
 #include "train/snapshot_parts.h"
 
 #include <inttypes.h>
@@ -158,25 +159,49 @@ sbag_code_t snapshot_load_dense(const snapshot_t *snapshot, const model_t *model
   return SBAG_OK;
 }
 
-static sbag_code_t take_rows(void *user, int64_t first_row, int64_t rows, const void *data,
-                             sbag_status_t *status) {
-  const snapshot_array_t *a = user;
-  return sbag_collection_write_range(a->collection, a->table, a->state, first_row, rows, data, status);
+static int count_loads(const session_t *session, int with_states) {
+  sbag_collection_h collection = model_collection(session->model);
+  int tables = session->assembly.model.table_count, count = tables;
+  for (int t = 0; t < tables && with_states; t++) count += sbag_collection_state_count(collection, t);
+  return count;
 }
 
-sbag_code_t snapshot_load_array(snapshot_t *snapshot, session_t *session, int table, int state,
-                                sbag_status_t *status) {
-  char name[SNAPSHOT_NAME_BYTES];
-  snapshot_array_t array = snapshot_array(session, table, state);
-  snapshot_array_name(session, table, state, name);
-  return checkpoint_read_array(snapshot->file, name, take_rows, &array, status);
+/* loads: [count_loads], names likewise. */
+static void list_loads(const session_t *session, int with_states, collection_load_t *loads,
+                       char (*names)[SNAPSHOT_NAME_BYTES]) {
+  sbag_collection_h collection = model_collection(session->model);
+  int next = 0;
+  for (int t = 0; t < session->assembly.model.table_count; t++) {
+    int states = with_states ? sbag_collection_state_count(collection, t) : 0;
+    for (int state = -1; state < states; state++, next++) {
+      snapshot_array_name(session, t, state, names[next]);
+      loads[next] = (collection_load_t){.table = t, .state = state, .name = names[next]};
+    }
+  }
+}
+
+sbag_code_t snapshot_load_tables(snapshot_t *snapshot, session_t *session, int with_states,
+                                 sbag_status_t *status) {
+  int count = count_loads(session, with_states);
+  void *loads = NULL, *names = NULL;
+  sbag_code_t code = mem_alloc(session->mem, mem_array_bytes(count, sizeof(collection_load_t)),
+                               "checkpoint: tables", &loads, status);
+  if (code == SBAG_OK)
+    code = mem_alloc(session->mem, mem_array_bytes(count, SNAPSHOT_NAME_BYTES), "checkpoint: names", &names,
+                     status);
+  code = comm_agree(session->comm, code, status);
+  if (code == SBAG_OK) {
+    list_loads(session, with_states, loads, names);
+    code = collection_load(model_collection(session->model), snapshot->file, loads, count, status);
+  }
+  mem_free(session->mem, names);
+  mem_free(session->mem, loads);
+  return code;
 }
 
 sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status) {
   sbag_code_t code = snapshot_check_shapes(snapshot, session, 0, status);
   if (code == SBAG_OK) code = snapshot_load_dense(snapshot, session->model, 0, status);
   SBAG_TRY(comm_agree(session->comm, code, status));
-  for (int t = 0; t < session->assembly.model.table_count; t++)
-    SBAG_TRY(snapshot_load_array(snapshot, session, t, -1, status));
-  return SBAG_OK;
+  return snapshot_load_tables(snapshot, session, 0, status);
 }

@@ -46,8 +46,8 @@ sbag_code_t snapshot_check_shapes(const snapshot_t *snapshot, const session_t *s
 /* The dense arrays, whole, on this rank. with_states: also their optimizer's. */
 sbag_code_t snapshot_load_dense(const snapshot_t *snapshot, const model_t *model, int with_states,
                                 sbag_status_t *status);
-/* Collective: one array of a table to its owners. */
-sbag_code_t snapshot_load_array(snapshot_t *snapshot, session_t *session, int table, int state,
-                                sbag_status_t *status);
+/* Collective: all tables to their owners. with_states: also optimizer states. */
+sbag_code_t snapshot_load_tables(snapshot_t *snapshot, session_t *session, int with_states,
+                                 sbag_status_t *status);
 
 #endif

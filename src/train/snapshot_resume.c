@@ -84,23 +84,22 @@ static sbag_code_t check_fit(const snapshot_t *snapshot, const session_t *sessio
   return check_spare_dense(snapshot, session->model, status);
 }
 
-static sbag_code_t resume_table(snapshot_t *snapshot, session_t *session, int table, sbag_status_t *status) {
-  sbag_collection_h collection = model_collection(session->model);
+static sbag_code_t resume_step_count(snapshot_t *snapshot, session_t *session, int table,
+                                     sbag_status_t *status) {
   char group[SNAPSHOT_NAME_BYTES];
   int64_t steps = 0;
-  for (int state = -1; state < sbag_collection_state_count(collection, table); state++)
-    SBAG_TRY(snapshot_load_array(snapshot, session, table, state, status));
   snprintf(group, sizeof group, "tables/%s", session->assembly.tables[table].name);
   sbag_code_t code = checkpoint_read_int(snapshot->file, group, "steps", &steps, status);
   SBAG_TRY(comm_agree(session->comm, code, status));
-  return sbag_collection_set_step_count(collection, table, steps, status);
+  return sbag_collection_set_step_count(model_collection(session->model), table, steps, status);
 }
 
 sbag_code_t snapshot_resume(snapshot_t *snapshot, session_t *session, sbag_status_t *status) {
   sbag_code_t code = check_fit(snapshot, session, status);
   if (code == SBAG_OK) code = snapshot_load_dense(snapshot, session->model, 1, status);
   SBAG_TRY(comm_agree(session->comm, code, status));
+  SBAG_TRY(snapshot_load_tables(snapshot, session, 1, status));
   for (int t = 0; t < session->assembly.model.table_count; t++)
-    SBAG_TRY(resume_table(snapshot, session, t, status));
+    SBAG_TRY(resume_step_count(snapshot, session, t, status));
   return SBAG_OK;
 }

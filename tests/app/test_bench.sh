@@ -1,51 +1,18 @@
 #!/usr/bin/env bash
 # `shardbag bench` as its user meets it. tests/app/test_bench.sh BUILD_FOLDER; ends with `N passed, N failed`.
 set -uo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=launch/common.sh
-. "$here/../../launch/common.sh"
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_bench.sh BUILD_FOLDER"
-program=$(cd "$1" && pwd)/shardbag
-[ -x "$program" ] || fail "$program is not there; build it first"
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+begin "$1"
 cd "$work" || exit 1
-passed=0 failed=0
 
-check() {
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "FAIL  $name: exit $code"
-    sed 's/^/      out | /' out | tail -n 8
-    sed 's/^/      err | /' err | tail -n 8
-  fi
-}
-
-# bench RANKS WORD...: leaves the exit code in $code, and stderr without mpirun's banner in said.
+# bench RANKS WORD...: see launch.
 bench() {
-  local count=$1
+  local run=(launch "$1")
+  [ "$1" != 1 ] || run=(alone)
   shift
-  if [ "$count" = 1 ]; then
-    "$program" bench checkpoint "$@" >out 2>err </dev/null
-  else
-    ranks "$count" "$program" bench checkpoint "$@" >out 2>err
-  fi
-  code=$?
-  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' err >said
-}
-
-# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
-ended() {
-  local want=$1 word
-  shift
-  [ "$code" = "$want" ] || return 1
-  [ "$(wc -l <said)" = "$(($# > 0))" ] || return 1
-  for word in "$@"; do grep -qF -- "$word" said || return 1; done
+  "${run[@]}" "$program" bench checkpoint "$@"
 }
 
 # row CASE WRONG: its ten numbers and the count of wrong rows.
@@ -114,5 +81,4 @@ check "an unknown part" ended 2 "there is no 'pecking'"
 bench 1 --help-config
 check "help names the keys" grep -q rounds out
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -1,54 +1,19 @@
 #!/usr/bin/env bash
 # `shardbag ckpt` as its user meets it. tests/app/test_ckpt.sh BUILD_FOLDER; ends with `N passed, N failed`.
 set -uo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=launch/common.sh
-. "$here/../../launch/common.sh"
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_ckpt.sh BUILD_FOLDER"
-program=$(cd "$1" && pwd)/shardbag
-[ -x "$program" ] || fail "$program is not there; build it first"
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+begin "$1"
 cd "$work" || exit 1
-passed=0 failed=0
 
-check() {
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "FAIL  $name: exit $code"
-    sed 's/^/      out | /' out | tail -n 8
-    sed 's/^/      err | /' err | tail -n 8
-  fi
-}
-
-# ckpt RANKS WORD...: leaves the exit code in $code, and stderr without mpirun's banner in said.
+# ckpt RANKS WORD...: see launch.
 ckpt() {
-  local count=$1
+  local run=(launch "$1")
+  [ "$1" != 1 ] || run=(alone)
   shift
-  if [ "$count" = 1 ]; then
-    "$program" ckpt "$@" >out 2>err </dev/null
-  else
-    ranks "$count" "$program" ckpt "$@" >out 2>err
-  fi
-  code=$?
-  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' err >said
+  "${run[@]}" "$program" ckpt "$@"
 }
-
-# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
-ended() {
-  local want=$1 word
-  shift
-  [ "$code" = "$want" ] || return 1
-  [ "$(wc -l <said)" = "$(($# > 0))" ] || return 1
-  for word in "$@"; do grep -qF -- "$word" said || return 1; done
-}
-
-printed() { grep -qE -- "$1" out; }
 
 cat >small.yaml <<'YAML'
 data:
@@ -137,7 +102,7 @@ check "diff of two runs" ended 1 "arrays differ"
 check "diff says how much" printed '^tables/feature_1/weight: [0-9]+ of 300 rows differ, the first is [0-9]+, the largest difference [0-9.e-]+$'
 
 ### what other programs write, where h5py is there
-/usr/bin/python3 "$here/../python/check_export.py" $file . >out 2>err
+/usr/bin/python3 "$root/tests/python/check_export.py" $file . >out 2>err
 code=$?
 if [ $code = 77 ] || [ $code = 127 ]; then
   echo "skipped: ckpt with h5py: $(cat out)"
@@ -178,5 +143,4 @@ head -c 5000 $file >bad.h5
 ckpt 2 verify bad.h5
 check "a file cut short" ended 1 "bad.h5" "cut short"
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -3,59 +3,10 @@
 # any number of ranks, eval against train, signals, NaN. tests/app/test_cli.sh BUILD_FOLDER; ends with
 # `N passed, N failed`.
 set -uo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=launch/common.sh
-. "$here/../../launch/common.sh"
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_cli.sh BUILD_FOLDER"
-program=$(cd "$1" && pwd)/shardbag
-[ -x "$program" ] || fail "$program is not there; build it first"
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-
-# check NAME COMMAND...: counts a command that must succeed.
-check() {
-  local name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "FAIL  $name: exit $code"
-    sed 's/^/      out | /' "$work/out" | tail -n 8
-    sed 's/^/      err | /' "$work/err" | tail -n 8
-  fi
-}
-
-# launch RANKS COMMAND...: leaves the exit code in $code, the output in out and err, and err without mpirun's
-# banner in said.
-launch() {
-  ranks "$@" >"$work/out" 2>"$work/err"
-  code=$?
-  unbanner
-}
-
-unbanner() {
-  sed -e '/^-----*$/,/^-----*$/d' -e '/^\[[^ ]*:[0-9]*\]/d' -e '/^$/d' "$work/err" >"$work/said"
-}
-
-alone() {
-  "$@" >"$work/out" 2>"$work/err" </dev/null
-  code=$?
-  cp "$work/err" "$work/said"
-}
-
-# ended CODE WORDS...: the exit code, and one line on stderr that has every one of the words (none: nothing there).
-ended() {
-  local want=$1 word
-  shift
-  [ "$code" = "$want" ] || return 1
-  [ "$(wc -l <"$work/said")" = "$(($# > 0))" ] || return 1
-  for word in "$@"; do grep -qF -- "$word" "$work/said" || return 1; done
-}
-
-printed() { grep -qE -- "$1" "$work/out"; }
+begin "$1"
 
 # A model that trains in a second: 40 steps of SGD.
 cat >"$work/small.yaml" <<'YAML'
@@ -210,17 +161,6 @@ launch 1 "$program" plan "$small" --ranks 3
 check "plan for other ranks" printed '^feature_2 2 2 64$'
 
 ### signals
-# wait_for COMMAND...: until it succeeds, 20 s at most.
-wait_for() {
-  for _ in $(seq 200); do
-    "$@" && return 0
-    sleep 0.1
-  done
-  return 1
-}
-# Each rank leaves its process id in the run's folder.
-# shellcheck disable=SC2016  # the ranks' shell
-marked=(sh -c 'mkdir -p "$1"; echo $$ >"$1/pid$OMPI_COMM_WORLD_RANK"; dir=$1; shift; exec "$@" --set "run.dir=$dir"' -)
 long=("$program" train "$small" --set train.epochs=1000000 --set train.log_every=100)
 began() { grep -qs '"event":"train"' "$work/$1/metrics.jsonl"; }
 
@@ -264,5 +204,4 @@ hang 0
 check "rank 0 is silent" ended 1 "shardbag train: " "no answer from rank"
 check "rank 0 is named" silent_rank 0
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -2,17 +2,11 @@
 # A checkpoint of 4 ranks in one layout starts tables on 1, 3, 8 and 4 ranks in every layout: the rows stay the same.
 # tests/app/test_layouts.sh BUILD_FOLDER; ends with `N passed, N failed`.
 set -uo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=launch/common.sh
-. "$here/../../launch/common.sh"
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_layouts.sh BUILD_FOLDER"
-program=$(cd "$1" && pwd)/shardbag
-[ -x "$program" ] || fail "$program is not there; build it first"
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+begin "$1"
 cd "$work" || exit 1
-passed=0 failed=0
 
 cat >small.yaml <<'YAML'
 data:
@@ -28,8 +22,8 @@ run() {
   local name=$1 count=$2 setting settings=()
   shift 2
   for setting in "$@"; do settings+=(--set "$setting"); done
-  ranks "$count" "$program" train small.yaml --set run.dir="$name" --progress none "${settings[@]}" >log 2>&1 &&
-    mv "$name"/ckpt-*.h5 "$name.h5"
+  launch "$count" "$program" train small.yaml --set run.dir="$name" --progress none "${settings[@]}"
+  [ "$code" = 0 ] && mv "$name"/ckpt-*.h5 "$name.h5"
 }
 
 # rows FILE: a table's rows, as bytes.
@@ -41,18 +35,10 @@ rows() {
   done
 }
 
-count() {
-  if [ "$1" = 0 ]; then passed=$((passed + 1)); else
-    failed=$((failed + 1))
-    echo "FAIL  $2"
-    tail -n 8 log | sed 's/^/      | /'
-  fi
-}
-
 still=(train.max_steps=1 table.optimizer.lr=0 model.optimizer.lr=0)
 for from in block cyclic scramble; do
   run "$from" 4 table.layout=$from && rows "$from.h5" >"$from.rows"
-  count $? "written on 4 ranks in $from"
+  check "written on 4 ranks in $from" test $? = 0
 done
 # What the ranks wrote is one and the same training, but for the order of sums; what they load is held to the bit.
 for pair in scramble:block block:cyclic cyclic:scramble; do
@@ -60,9 +46,8 @@ for pair in scramble:block block:cyclic cyclic:scramble; do
   for n in 1 3 8 4; do
     run "again-$to-$n" "$n" table.layout="$to" table.init_file="$work/$from.h5" "${still[@]}" &&
       rows "again-$to-$n.h5" | cmp -s - "$from.rows" && [ -s "$from.rows" ]
-    count $? "written on 4 ranks in $from, read on $n in $to"
+    check "written on 4 ranks in $from, read on $n in $to" test $? = 0
   done
 done
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+finish

@@ -19,8 +19,10 @@ typedef struct fixture {
 static const int64_t chunk_sizes[] = {1, 7, 1024, 0};
 enum { CHUNK_SIZES = sizeof chunk_sizes / sizeof chunk_sizes[0] };
 
+/* Ranks come together first: the deadline holds for the creation too. */
 static fixture_t fixture_open(int64_t chunk_bytes, double timeout_s) {
   fixture_t f = {NULL, NULL, 0, 0};
+  MPI_Barrier(MPI_COMM_WORLD);
   comm_options_t options = {.chunk_bytes = chunk_bytes, .timeout_s = timeout_s};
   sbag_status_t status;
   ck_assert_int_eq(mem_create(&f.mem, &status), SBAG_OK);
@@ -520,7 +522,71 @@ START_TEST(test_deadline_of_an_exchange) {
 END_TEST
 
 START_TEST(test_deadline_of_a_collective) {
-  check_deadline(reduce_some, "not all ranks answered");
+  check_deadline(reduce_some, "no answer from rank 0");
+}
+END_TEST
+
+/* Ranks that wait for one that waits for the silent one are not named. */
+START_TEST(test_only_the_silent_rank_is_named) {
+  fixture_t f = fixture_open(0, 0.4);
+  sbag_status_t status;
+  status_clear(&status);
+  if (f.size > 1) {
+    static char from[65536], to[65536]; /* more than MPI sends to a rank that does not take it */
+    comm_part_t parts[128] = {{NULL, 0}};
+    int next = (f.rank + 1) % f.size, last = (f.rank + f.size - 1) % f.size;
+    parts[next] = (comm_part_t){from, sizeof from};
+    parts[64 + last] = (comm_part_t){to, sizeof to};
+    if (f.rank == 0) usleep(1200000);
+    sbag_code_t code =
+        f.rank == 0 ? SBAG_OK : comm_exchange(f.comm, parts, parts + 64, "forward: ids", &status);
+    if (code == SBAG_OK) code = comm_barrier(f.comm, "late", &status);
+    ck_assert_int_eq(code, SBAG_ERR_TIMEOUT);
+    ck_assert_msg(strstr(status.message, ": no answer from rank 0 within 0.4 s") != NULL, "%s",
+                  status.message);
+  }
+  fixture_close_broken(&f);
+}
+END_TEST
+
+/* All ranks wait, but not in the same call. */
+START_TEST(test_ranks_in_different_calls) {
+  fixture_t f = fixture_open(0, 0.4);
+  sbag_status_t status;
+  status_clear(&status);
+  if (f.size > 1) {
+    static char to[8];
+    comm_part_t parts[128] = {{NULL, 0}};
+    parts[64 + 1] = (comm_part_t){to, sizeof to};
+    ck_assert_int_eq(f.rank == 0 ? comm_exchange(f.comm, parts, parts + 64, "backward: gradients", &status)
+                                 : comm_barrier(f.comm, "end", &status),
+                     SBAG_ERR_TIMEOUT);
+    ck_assert_ptr_nonnull(strstr(status.message, "nothing came within 0.4 s: rank "));
+    ck_assert_ptr_nonnull(strstr(status.message, "is in '"));
+  }
+  fixture_close_broken(&f);
+}
+END_TEST
+
+/* Rank 0 does not come, and never will: the others end, and know who it was. */
+START_TEST(test_create_without_a_rank) {
+  mem_t *mem = NULL;
+  comm_t *comm = NULL;
+  comm_options_t options = {.timeout_s = 0.4};
+  sbag_status_t status;
+  MPI_Comm parent;
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_dup(MPI_COMM_WORLD, &parent);
+  ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (rank > 0) {
+    ck_assert_int_eq(comm_mpi_create(parent, mem, &options, &comm, &status), SBAG_ERR_TIMEOUT);
+    ck_assert_str_eq(status.message, "start: agreement: no answer from rank 0 within 0.4 s");
+    ck_assert_ptr_null(comm);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  mem_destroy(&mem); /* `parent` stays: MPI still waits for rank 0 there */
 }
 END_TEST
 
@@ -567,7 +633,7 @@ START_TEST(test_create_fails_together) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
-  for (int n = 1; n <= 4; n++) {
+  for (int n = 1; n <= 5; n++) {
     if (rank == size - 1) mem_fail_at(mem, n);
     ck_assert_int_eq(comm_mpi_create(MPI_COMM_WORLD, mem, NULL, &comm, &status),
                      rank == size - 1 ? SBAG_ERR_MEMORY : SBAG_ERR_STATE);
@@ -666,6 +732,9 @@ static void add_failing(TCase *tcase) {
   tcase_add_test(tcase, test_all_fail_at_once);
   tcase_add_test(tcase, test_deadline_of_an_exchange);
   tcase_add_test(tcase, test_deadline_of_a_collective);
+  tcase_add_test(tcase, test_only_the_silent_rank_is_named);
+  tcase_add_test(tcase, test_ranks_in_different_calls);
+  tcase_add_test(tcase, test_create_without_a_rank);
   tcase_add_test(tcase, test_counts_disagree);
   tcase_add_test(tcase, test_out_of_memory_in_begin);
   tcase_add_test(tcase, test_create_fails_together);

@@ -451,7 +451,7 @@ START_TEST(test_no_allocation_when_warm) {
     if (step == 20) warm = sbag_context_memory(run->context).alloc_count;
   }
   ck_assert_int_eq(sbag_context_memory(run->context).alloc_count, warm);
-  ck_assert_double_gt(model_phases(run->model).dense_s, 0.0);
+  ck_assert_int_eq(model_traffic(run->model).steps, 30);
   run_close(run);
 }
 END_TEST
@@ -494,6 +494,167 @@ START_TEST(test_arrays_carry_the_model) {
   }
   run_close(from);
   run_close(to);
+}
+END_TEST
+
+/* ---- two steps under way ---- */
+
+enum { PIPE_STEPS = 9 };
+
+/* What makes order matter: rows that are renormalised as they are read, rows that lag, clipping, dropout. */
+static void setup_pipe(setup_t *setup, int kind) {
+  static const sbag_optimizer_t optimizers[] = {SBAG_OPT_ADAGRAD, SBAG_OPT_SGD, SBAG_OPT_ADAM};
+  setup_fill(setup, optimizers[kind % 3], 0.1);
+  setup->tables[0].max_norm = 0.4;
+  setup->tables[1].optimizer.weight_decay = 0.01;
+  if (kind % 3 == 1) setup->tables[1].optimizer.momentum = 0.9;
+  setup->tables[2].replicated = kind % 2;
+  setup->config.clip_norm = kind == 0 ? 0.3 : 0.0;
+  setup->config.dropout = 0.2;
+  setup->config.reproducible = kind == 3;
+}
+
+static void pipe_data(data_t *data, int64_t step) {
+  static const deal_t deals[] = {DEAL_EVEN, DEAL_UNEVEN, DEAL_LAST, DEAL_EVEN};
+  data_share(data, (uint64_t)step, deals[step % 4], MODEL_SLICE, 300 + step);
+}
+
+/* Steps [1, PIPE_STEPS], the next one begun within each but where `apart` says so; predictions after some. */
+static void run_pipeline(run_t *run, int64_t apart, double *losses, float *logits) {
+  data_t *data = calloc(2, sizeof *data);
+  ck_assert_ptr_nonnull(data);
+  int64_t begun = 0;
+  for (int64_t step = 1; step <= PIPE_STEPS; step++) {
+    if (begun < step) {
+      pipe_data(&data[step % 2], step);
+      model_batch_t batch = data_batch(&data[step % 2]);
+      RUN_OK(model_train_begin(run->model, &batch, begun = step, at));
+    }
+    RUN_OK(model_train_compute(run->model, at));
+    if (step < PIPE_STEPS && step % apart != 0) {
+      pipe_data(&data[begun % 2 == 0], begun + 1);
+      model_batch_t next = data_batch(&data[begun % 2 == 0]);
+      RUN_OK(model_train_begin(run->model, &next, ++begun, at));
+    }
+    RUN_OK(model_train_finish(run->model, 1.0 / (double)step, &losses[step - 1], at));
+    if (step % 3 != 0) continue;
+    data_share(&run->data, 100, DEAL_EVEN, 1, 60);
+    model_batch_t batch = data_batch(&run->data);
+    RUN_OK(model_predict(run->model, &batch, logits, at));
+  }
+  free(data);
+}
+
+/* To the bit, for every deal of the samples; also a prediction while a step is begun. */
+START_TEST(test_pipelined) {
+  static float a[VALUES_MAX], b[VALUES_MAX], logits[2][SAMPLES_MAX];
+  double losses[3][PIPE_STEPS];
+  setup_t setup;
+  setup_pipe(&setup, _i);
+  run_t *plain = run_open(&setup, 0), *piped = run_open(&setup, 0), *mixed = run_open(&setup, 0);
+  run_pipeline(plain, 1, losses[0], logits[0]);
+  run_pipeline(piped, PIPE_STEPS + 1, losses[1], logits[1]);
+  ck_assert_mem_eq(losses[0], losses[1], sizeof losses[0]);
+  ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
+  run_pipeline(mixed, 3, losses[2], logits[1]);
+  ck_assert_mem_eq(losses[0], losses[2], sizeof losses[0]);
+  ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
+  int64_t count = run_values(plain, a);
+  ck_assert_int_eq(run_values(piped, b), count);
+  ck_assert_mem_eq(a, b, (size_t)count * sizeof *a);
+  ck_assert_int_eq(run_values(mixed, b), count);
+  ck_assert_mem_eq(a, b, (size_t)count * sizeof *a);
+  ck_assert_int_eq(model_traffic(piped->model).owned_rows, model_traffic(plain->model).owned_rows);
+  ck_assert_int_eq(model_traffic(piped->model).bytes_sent, model_traffic(plain->model).bytes_sent);
+  run_close(plain);
+  run_close(piped);
+  run_close(mixed);
+}
+END_TEST
+
+/* A mistake in the next batch is that batch's: the step under way ends as if there were no next. */
+START_TEST(test_mistake_in_the_next_batch) {
+  static float a[VALUES_MAX], b[VALUES_MAX];
+  static data_t next;
+  setup_t setup;
+  setup_pipe(&setup, _i);
+  run_t *plain = run_open(&setup, 0), *piped = run_open(&setup, 0);
+  data_share(&plain->data, 1, DEAL_EVEN, MODEL_SLICE, 300);
+  data_share(&piped->data, 1, DEAL_EVEN, MODEL_SLICE, 300);
+  run_step(plain, 1);
+  model_batch_t batch = data_batch(&piped->data);
+  RUN_OK(model_train_begin(piped->model, &batch, 1, at));
+  RUN_OK(model_train_compute(piped->model, at));
+  data_share(&next, 2, DEAL_EVEN, MODEL_SLICE, 300);
+  if (world(MPI_Comm_rank) == world(MPI_Comm_size) - 1) next.indices[0][0] = -5;
+  model_batch_t bad = data_batch(&next);
+  sbag_status_t status = {SBAG_OK, -1, ""};
+  ck_assert_int_eq(model_train_begin(piped->model, &bad, 2, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(status.message, "-5"));
+  RUN_OK(model_train_finish(piped->model, 1.0, &piped->loss, at));
+  ck_assert(piped->loss == plain->loss);
+  int64_t count = run_values(plain, a);
+  run_values(piped, b);
+  ck_assert_mem_eq(a, b, (size_t)count * sizeof *a);
+  run_close(plain);
+  run_close(piped);
+}
+END_TEST
+
+/* A step that is refused leaves the one begun behind it as it was. */
+START_TEST(test_refused_before_the_next) {
+  static float a[VALUES_MAX], b[VALUES_MAX];
+  static data_t next;
+  setup_t setup;
+  setup_pipe(&setup, _i);
+  run_t *plain = run_open(&setup, 0), *piped = run_open(&setup, 0);
+  data_share(&plain->data, 2, DEAL_EVEN, MODEL_SLICE, 300);
+  run_step(plain, 2);
+  data_share(&piped->data, 1, DEAL_EVEN, MODEL_SLICE, 300);
+  if (world(MPI_Comm_rank) == 0) piped->data.dense[1] = NAN;
+  model_batch_t batch = data_batch(&piped->data);
+  RUN_OK(model_train_begin(piped->model, &batch, 1, at));
+  RUN_OK(model_train_compute(piped->model, at));
+  data_share(&next, 2, DEAL_EVEN, MODEL_SLICE, 300);
+  model_batch_t second = data_batch(&next);
+  RUN_OK(model_train_begin(piped->model, &second, 2, at));
+  sbag_status_t status = {SBAG_OK, -1, ""};
+  ck_assert_int_eq(model_train_finish(piped->model, 1.0, &piped->loss, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(status.message, "the loss is"));
+  RUN_OK(model_train_compute(piped->model, at));
+  RUN_OK(model_train_finish(piped->model, 1.0, &piped->loss, at));
+  ck_assert(piped->loss == plain->loss);
+  int64_t count = run_values(plain, a);
+  run_values(piped, b);
+  enum { RENORMED = 50 * 8 }; /* rows of the first table: max_norm was applied in the refused step too */
+  ck_assert_mem_eq(a + RENORMED, b + RENORMED, (size_t)(count - RENORMED) * sizeof *a);
+  run_close(plain);
+  run_close(piped);
+}
+END_TEST
+
+START_TEST(test_order_of_steps) {
+  static float logits[SAMPLES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  double loss = -1.0;
+  ck_assert_int_eq(model_train_compute(run->model, NULL), SBAG_ERR_STATE);
+  ck_assert_int_eq(model_train_finish(run->model, 1.0, &loss, NULL), SBAG_ERR_STATE);
+  data_share(&run->data, 1, DEAL_EVEN, 1, 60);
+  model_batch_t batch = data_batch(&run->data);
+  RUN_OK(model_train_begin(run->model, &batch, 1, at));
+  ck_assert_int_eq(model_train_finish(run->model, 1.0, &loss, NULL), SBAG_ERR_STATE);
+  ck_assert_int_eq(model_train_step(run->model, &batch, 2, 1.0, &loss, NULL), SBAG_ERR_STATE);
+  RUN_OK(model_train_compute(run->model, at));
+  ck_assert_int_eq(model_train_compute(run->model, NULL), SBAG_ERR_STATE);
+  ck_assert_int_eq(model_predict(run->model, &batch, logits, NULL), SBAG_ERR_STATE);
+  RUN_OK(model_train_begin(run->model, &batch, 2, at));
+  ck_assert_int_eq(model_train_begin(run->model, &batch, 3, NULL), SBAG_ERR_STATE);
+  RUN_OK(model_train_finish(run->model, 1.0, &loss, at));
+  ck_assert_double_gt(loss, 0.0);
+  if (_i == 1) RUN_OK(model_train_compute(run->model, at));
+  run_close(run); /* with a step under way, computed or not */
 }
 END_TEST
 
@@ -585,8 +746,12 @@ START_TEST(test_out_of_memory) {
   run_t *run = run_open(&setup, 0);
   data_share(&run->data, 1, DEAL_EVEN, 1, 100);
   model_batch_t batch = data_batch(&run->data);
+  sbag_status_t status = {SBAG_OK, -1, ""};
+  RUN_OK(model_train_begin(run->model, &batch, 1, at));
+  MPI_Barrier(MPI_COMM_WORLD); /* a rank that gives up at once would end the others' beginning */
   if (world(MPI_Comm_rank) == 0) mem_fail_at(context_mem(run->context), 1);
-  refused(run, &batch, SBAG_ERR_MEMORY, "model: buffers of the batch");
+  ck_assert_int_eq(model_train_compute(run->model, &status), SBAG_ERR_MEMORY);
+  ck_assert_ptr_nonnull(strstr(status.message, "model: buffers of the batch"));
   run_close(run);
 }
 END_TEST
@@ -697,6 +862,11 @@ Suite *model_suite(void) {
   tcase_add_test(tc, test_loss_is_that_of_predictions);
   tcase_add_loop_test(tc, test_no_allocation_when_warm, 0, 2);
   tcase_add_test(tc, test_arrays_carry_the_model);
+  tc = case_of(suite, "two steps under way");
+  tcase_add_loop_test(tc, test_pipelined, 0, 4);
+  tcase_add_loop_test(tc, test_mistake_in_the_next_batch, 0, 2);
+  tcase_add_loop_test(tc, test_refused_before_the_next, 0, 2);
+  tcase_add_loop_test(tc, test_order_of_steps, 0, 2);
   tc = case_of(suite, "refused");
   tcase_add_loop_test(tc, test_not_finite, 0, 2);
   tcase_add_test(tc, test_empty_global_batch);

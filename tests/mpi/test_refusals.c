@@ -603,6 +603,34 @@ START_TEST(rows_out_of_range_are_refused) {
 }
 END_TEST
 
+/* On one rank alone, while the others make the right call: they hear of it. */
+START_TEST(tables_that_are_not_there_are_refused) {
+  fixture_t it;
+  open_fixture(&it, SBAG_BOUNDS_FATAL);
+  static const char *const words[WORDS_MAX] = {"table 9"}, *const state_words[WORDS_MAX] = {"state"};
+  for (int who = 0; who < it.size; who++) {
+    sbag_status_t status = {0};
+    int64_t row = 0;
+    float value[ITEM_DIM] = {0};
+    int table = it.rank == who ? 9 : 1, state = it.rank == who ? -1 : 0;
+    sbag_code_t code = sbag_collection_read_rows(it.collection, table, &row, 1, value, &status);
+    check_refused("reading a table that is not there", SBAG_ERR_ARGUMENT, code, &status, words);
+    code = sbag_collection_write_rows(it.collection, table, &row, 1, value, &status);
+    check_refused("writing a table that is not there", SBAG_ERR_ARGUMENT, code, &status, words);
+    code = sbag_collection_read_range(it.collection, table, -1, 0, 1, value, &status);
+    check_refused("a range of a table that is not there", SBAG_ERR_ARGUMENT, code, &status, words);
+    code = sbag_collection_write_range(it.collection, table, -1, 0, 1, value, NULL);
+    ck_assert_int_eq(code, SBAG_ERR_ARGUMENT);
+    if (sbag_collection_state_count(it.collection, 1) > 0) {
+      code = sbag_collection_read_state(it.collection, 1, state, &row, 1, value, &status);
+      check_refused("reading a state that is not there", SBAG_ERR_ARGUMENT, code, &status, state_words);
+    }
+    check_unharmed(&it, "tables that are not there");
+  }
+  close_fixture(&it);
+}
+END_TEST
+
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 Suite *refusals_suite(void) {
@@ -615,6 +643,7 @@ Suite *refusals_suite(void) {
   tcase_add_test(test_case, calls_out_of_order_are_refused);
   tcase_add_test(test_case, inference_has_no_backward);
   tcase_add_test(test_case, rows_out_of_range_are_refused);
+  tcase_add_test(test_case, tables_that_are_not_there_are_refused);
   suite_add_tcase(suite, test_case);
   return suite;
 }

@@ -11,7 +11,11 @@ Suite *config_suite(void);
 Suite *dense_suite(void);
 Suite *embedding_bag_suite(void);
 Suite *gate_suite(void);
+Suite *kernel_cover_suite(void);
 Suite *kernel_integer_suite(void);
+Suite *kernel_narrow_suite(void);
+Suite *kernel_pack_suite(void);
+Suite *kernel_places_suite(void);
 Suite *kernel_reduce_suite(void);
 Suite *kernel_rows_suite(void);
 Suite *layout_suite(void);
@@ -36,7 +40,11 @@ static const entry_t entries[] = {
     {"dense", dense_suite},
     {"embedding_bag", embedding_bag_suite},
     {"gate", gate_suite},
+    {"kernel_cover", kernel_cover_suite},
     {"kernel_integer", kernel_integer_suite},
+    {"kernel_narrow", kernel_narrow_suite},
+    {"kernel_pack", kernel_pack_suite},
+    {"kernel_places", kernel_places_suite},
     {"kernel_reduce", kernel_reduce_suite},
     {"kernel_rows", kernel_rows_suite},
     {"layout", layout_suite},

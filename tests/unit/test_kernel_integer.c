@@ -89,7 +89,7 @@ static void take_outputs(kernel_case_t *c, edges_case_t *e, int with_row) {
 
 static void check_edges(kernel_case_t *c, const edges_case_t *e, const edges_info_t *info) {
   const edges_request_t *r = &e->request;
-  int64_t slots = r->feature_count * r->bag_count, edges = 0, touched = 0, dropped = 0;
+  int64_t slots = r->feature_count * r->bag_count, edges = 0, touched = 0, dropped = 0, longest = 0;
   int64_t *begin = arena_ints(&c->arena, slots + 1), *wanted[5];
   for (int i = 0; i < 5; i++) wanted[i] = arena_ints(&c->arena, e->entries);
   for (int f = 0; f < r->feature_count; f++)
@@ -109,11 +109,13 @@ static void check_edges(kernel_case_t *c, const edges_case_t *e, const edges_inf
         }
       }
       begin[f * r->bag_count + b + 1] = edges;
+      if (edges - begin[f * r->bag_count + b] > longest) longest = edges - begin[f * r->bag_count + b];
     }
   ck_assert_int_eq(info->fault, EDGES_FINE);
   ck_assert_int_eq(info->edge_count, edges);
   ck_assert_int_eq(info->touch_count, touched);
   ck_assert_int_eq(info->dropped, dropped);
+  ck_assert_int_eq(info->longest, longest);
   check_ints("slot_begin", kernel_get_ints(c, r->slot_begin, slots + 1), begin, slots + 1);
   check_ints("key", kernel_get_ints(c, r->key, edges), wanted[0], edges);
   if (r->row != NULL) check_ints("row", kernel_get_ints(c, r->row, edges), wanted[1], edges);
@@ -442,6 +444,76 @@ START_TEST(gather_fill_and_expand) {
 }
 END_TEST
 
+START_TEST(select_invert_and_fill_blocks) {
+  for (uint64_t number = 0; number < ROUNDS; number++) {
+    kernel_case_t c;
+    kernel_case_open(&c, _i);
+    draw_t draw = draw_start(10, number);
+    int64_t blocks = draw_between(&draw, 0, 12), *begin = kernel_draw_segments(&c, &draw, blocks, 5);
+    int64_t count = begin[blocks], otherwise = draw_between(&draw, -9, 9), *order;
+    int64_t *test = arena_ints(&c.arena, count), *from = arena_ints(&c.arena, count);
+    int64_t *first = arena_ints(&c.arena, blocks), *step = arena_ints(&c.arena, blocks);
+    int64_t *wanted = arena_ints(&c.arena, count), *to = kernel_new_ints(&c, count);
+    for (int64_t i = 0; i < count; i++) test[i] = draw_between(&draw, -2, 2);
+    for (int64_t i = 0; i < count; i++) from[i] = draw_below(&draw, (int64_t)1 << 50);
+    for (int64_t i = 0; i < count; i++) wanted[i] = test[i] >= 0 ? from[i] : otherwise;
+    c.ops->select_i64(c.kernel, NULL, kernel_put_ints(&c, test, count), kernel_put_ints(&c, from, count),
+                      otherwise, count, to);
+    check_ints("selected", kernel_get_ints(&c, to, count), wanted, count);
+    order = kernel_draw_order(&c, &draw, count);
+    for (int64_t i = 0; i < count; i++) wanted[order[i]] = i;
+    c.ops->invert(c.kernel, NULL, kernel_put_ints(&c, order, count), count, to);
+    check_ints("inverse", kernel_get_ints(&c, to, count), wanted, count);
+    for (int64_t b = 0; b < blocks; b++) {
+      first[b] = draw_between(&draw, -50, 50);
+      step[b] = draw_between(&draw, -3, 3);
+      for (int64_t i = begin[b]; i < begin[b + 1]; i++) wanted[i] = first[b] + (i - begin[b]) * step[b];
+    }
+    c.ops->fill_blocks(c.kernel, NULL, begin, first, step, blocks, to);
+    check_ints("filled", kernel_get_ints(&c, to, count), wanted, count);
+    kernel_case_close(&c);
+  }
+}
+END_TEST
+
+/* Owners and bags without an edge, features in order, and keys that are left out. */
+START_TEST(groups_of_edges_by_owner_and_feature) {
+  for (uint64_t number = 0; number < ROUNDS; number++) {
+    kernel_case_t c;
+    kernel_case_open(&c, _i);
+    draw_t draw = draw_start(11, number);
+    int ranks = (int)draw_between(&draw, 1, 9), features = (int)draw_between(&draw, 1, 4);
+    int64_t bags = draw_between(&draw, 1, 5), slots = features * bags;
+    int64_t *owner_key = kernel_draw_segments(&c, &draw, ranks, 4), keys = owner_key[ranks];
+    int64_t *begin = kernel_draw_segments(&c, &draw, slots, keys > 0 ? 3 : 0), count = begin[slots];
+    int64_t *which = arena_ints(&c.arena, count), *slot = arena_ints(&c.arena, count);
+    int64_t *keep = arena_ints(&c.arena, keys), *wanted = arena_ints(&c.arena, count);
+    int some = draw_one_in(&draw, 2);
+    for (int64_t k = 0; k < keys; k++) keep[k] = draw_below(&draw, 2);
+    for (int64_t s = 0; s < slots; s++)
+      for (int64_t e = begin[s]; e < begin[s + 1]; e++) {
+        int64_t owner = 0;
+        which[e] = draw_below(&draw, keys);
+        slot[e] = s;
+        while (which[e] >= owner_key[owner + 1]) owner++;
+        wanted[e] = some && !keep[which[e]] ? (int64_t)ranks * features : owner * features + s / bags;
+      }
+    edge_groups_t groups = {.count = count,
+                            .which = kernel_put_ints(&c, which, count),
+                            .slot = kernel_put_ints(&c, slot, count),
+                            .keep = some ? kernel_put_ints(&c, keep, keys) : NULL,
+                            .ranks = ranks,
+                            .features = features,
+                            .owner_key = owner_key,
+                            .bag_count = bags,
+                            .group = kernel_new_ints(&c, count)};
+    c.ops->edge_groups(c.kernel, NULL, &groups);
+    check_ints("group", kernel_get_ints(&c, groups.group, count), wanted, count);
+    kernel_case_close(&c);
+  }
+}
+END_TEST
+
 START_TEST(positions_of_edges_in_their_bags) {
   kernel_case_t c;
   kernel_case_open(&c, _i);
@@ -524,6 +596,8 @@ Suite *kernel_integer_suite(void) {
   tcase_add_loop_test(test_case, runs_are_neighbours_of_one_slot_in_one_group, 0, kernels);
   tcase_add_loop_test(test_case, scan_lengths_and_nonempty_of_segments, 0, kernels);
   tcase_add_loop_test(test_case, gather_fill_and_expand, 0, kernels);
+  tcase_add_loop_test(test_case, select_invert_and_fill_blocks, 0, kernels);
+  tcase_add_loop_test(test_case, groups_of_edges_by_owner_and_feature, 0, kernels);
   tcase_add_loop_test(test_case, positions_of_edges_in_their_bags, 0, kernels);
   tcase_add_loop_test(test_case, vectors_of_integers_by_offset, 0, kernels);
   tcase_add_loop_test(test_case, global_rows_undo_locate, 0, kernels);

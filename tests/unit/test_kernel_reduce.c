@@ -33,6 +33,20 @@ static sbag_dtype_t open_case(kernel_case_t *c, int i) {
   return dtypes[i % 2];
 }
 
+/* Places of the outputs of segments from `first` on: one behind the other (out_at NULL), or in any order. */
+static int64_t *draw_places(kernel_case_t *c, draw_t *draw, int64_t first, int64_t segments,
+                            const int64_t **out_at) {
+  int64_t *place = kernel_draw_order(c, draw, segments), *all = arena_ints(&c->arena, first + segments);
+  if (draw_one_in(draw, 2)) {
+    for (int64_t s = 0; s < segments; s++) place[s] = s;
+    *out_at = NULL;
+    return place;
+  }
+  for (int64_t s = 0; s < segments; s++) all[first + s] = place[s];
+  *out_at = kernel_put_ints(c, all, first + segments);
+  return place;
+}
+
 /* ---- sums ---- */
 
 /* A sum's task on the host's side, and what it must give. */
@@ -40,6 +54,7 @@ typedef struct sum_case {
   reduce_task_t task; /* with device pointers */
   int64_t first, segments, dim, gap;
   double *wanted; /* [segments][dim] */
+  int64_t *at;    /* [segments] where each segment's output is */
 } sum_case_t;
 
 static void draw_select(kernel_case_t *c, draw_t *draw, sum_case_t *s, int64_t terms, int64_t **select,
@@ -82,6 +97,7 @@ static sum_case_t draw_sum(kernel_case_t *c, draw_t *draw, sbag_dtype_t dtype) {
   s.task.segment_end = s.first + s.segments;
   s.task.out_stride = s.dim + s.gap;
   s.task.out = kernel_new(c, s.segments * s.task.out_stride, kernel_dtype_bytes(dtype));
+  s.at = draw_places(c, draw, s.first, s.segments, &s.task.out_at);
   s.wanted = arena_doubles(&c->arena, s.segments * s.dim);
   for (int64_t g = s.first; g < s.first + s.segments; g++)
     for (int64_t col = 0; col < s.dim; col++) {
@@ -98,7 +114,7 @@ static void check_sum(kernel_case_t *c, sbag_dtype_t dtype, const sum_case_t *s,
   int64_t stride = s->task.out_stride;
   const double *got = kernel_get_real(c, dtype, s->task.out, s->segments * stride);
   for (int64_t g = 0; g < s->segments; g++) {
-    check_reals("sum", got + g * stride, s->wanted + g * s->dim, s->dim);
+    check_reals("sum", got + s->at[g] * stride, s->wanted + g * s->dim, s->dim);
     for (int64_t i = s->dim; i < stride; i++) ck_assert(kernel_same(got[g * stride + i], untouched));
   }
 }
@@ -177,13 +193,14 @@ START_TEST(maxima_are_torchs) {
                           .out = kernel_new(&c, places, kernel_dtype_bytes(dtype)),
                           .out_stride = stride,
                           .out_position = draw_one_in(&draw, 4) ? NULL : out_position};
+    const int64_t *at = draw_places(&c, &draw, first, bags - first, &task.out_at);
     c.ops->reduce(c.kernel, NULL, dtype, &task, 1);
     const double *out = kernel_get_real(&c, dtype, task.out, places);
     const int64_t *got = kernel_get_ints(&c, out_position, places);
     for (int64_t b = first; b < bags; b++) {
       plain_max(src + begin[b] * dim, begin[b + 1] - begin[b], dim, value, won);
-      check_reals("max", out + (b - first) * stride, value, dim);
-      if (task.out_position != NULL) check_ints("position", got + (b - first) * stride, won, dim);
+      check_reals("max", out + at[b - first] * stride, value, dim);
+      if (task.out_position != NULL) check_ints("position", got + at[b - first] * stride, won, dim);
     }
     kernel_case_close(&c);
   }

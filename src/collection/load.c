@@ -1,0 +1,120 @@
+/* Loading: see load.h. First every rank reads what it owns of the tables that are dealt in blocks, without
+ * the others; then all read the rest together and send each row to its owner. */
+#include "collection/load.h"
+
+#include "collection/collection.h"
+
+/* What a rank reads between two agreements: so much that waiting for each other does not count, so little
+ * that a rank without rows of its own does not run into its deadline. */
+static const int64_t round_bytes = (int64_t)512 << 20;
+
+/* The walk over this rank's own rows. */
+typedef struct walk {
+  sbag_collection_h c;
+  checkpoint_reader_t *reader;
+  const collection_load_t *loads;
+  int count, at;
+  int64_t done; /* rows of loads[at] */
+} walk_t;
+
+/* Of two dimensions, or one where a row has one value; both are right for a weight of one column. */
+static sbag_code_t check_load(const walk_t *w, const collection_load_t *load, sbag_status_t *status) {
+  checkpoint_type_t type = w->c->options.dtype == SBAG_F64 ? CHECKPOINT_F64 : CHECKPOINT_F32;
+  checkpoint_array_t found;
+  void *base;
+  int64_t shape[2] = {0};
+  SBAG_TRY(collection_array(w->c, load->table, load->state, &base, &shape[1], status));
+  SBAG_TRY(checkpoint_array_info(w->reader, load->name, &found, status));
+  shape[0] = w->c->store->tables[load->table].rows;
+  int rank = shape[1] == 1 && found.rank == 1 ? 1 : 2;
+  return checkpoint_expect(w->reader, load->name, type, rank, shape, status);
+}
+
+static sbag_code_t check_loads(const walk_t *w, sbag_status_t *status) {
+  for (int i = 0; i < w->count; i++) SBAG_TRY(check_load(w, &w->loads[i], status));
+  return SBAG_OK;
+}
+
+/* Whether consecutive rows of the table stand together in memory that a read can fill; the same on all ranks.
+ * A mirrored table, which is small, is written through the exchange, which tells the mirrors. */
+static int is_direct(const walk_t *w, const collection_load_t *load) {
+  return w->c->context->options.device == SBAG_DEVICE_CPU &&
+         w->c->store->tables[load->table].mirror == NULL &&
+         w->c->plan->tables[load->table].layout == SBAG_LAYOUT_BLOCK;
+}
+
+/* ---- a rank's own rows ---- */
+
+/* Reads rows of loads[at], at most `room` bytes or one row, which it takes from *room. */
+static sbag_code_t read_some(walk_t *w, int64_t *room, sbag_status_t *status) {
+  const collection_load_t *load = &w->loads[w->at];
+  const store_table_t *table = &w->c->store->tables[load->table];
+  void *base = NULL;
+  int64_t width = 0, left = table->local_rows - w->done;
+  SBAG_TRY(collection_array(w->c, load->table, load->state, &base, &width, status));
+  if (left == 0) return SBAG_OK;
+  if (w->done == 0) SBAG_TRY(store_catch_up(w->c->store, load->table, NULL, 0, status));
+  int64_t row_bytes = width * (int64_t)kernel_dtype_bytes(w->c->options.dtype);
+  int64_t rows = *room / row_bytes > 0 ? *room / row_bytes : 1;
+  if (rows > left) rows = left;
+  int64_t first = plan_row(&w->c->plan->tables[load->table], table->shard, w->done);
+  SBAG_TRY(
+      checkpoint_read_rows(w->reader, load->name, first, rows, (char *)base + w->done * row_bytes, status));
+  w->done += rows;
+  *room -= rows * row_bytes;
+  return SBAG_OK;
+}
+
+static sbag_code_t read_round(walk_t *w, sbag_status_t *status) {
+  for (int64_t room = round_bytes; w->at < w->count && room > 0;) {
+    const collection_load_t *load = &w->loads[w->at];
+    int64_t rows = is_direct(w, load) ? w->c->store->tables[load->table].local_rows : 0;
+    if (rows > 0) SBAG_TRY(read_some(w, &room, status));
+    if (w->done < rows) continue;
+    w->at++;
+    w->done = 0;
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t read_own(walk_t *w, sbag_status_t *status) {
+  comm_t *comm = w->c->context->comm;
+  int64_t *left = w->c->norm;
+  do {
+    SBAG_TRY(comm_agree(comm, read_round(w, status), status));
+    *left = w->at < w->count;
+    SBAG_TRY(comm_allreduce(comm, left, 1, COMM_I64, COMM_MAX, "load: rows left", status));
+  } while (*left > 0);
+  SBAG_TRY(w->c->context->kernel->ops->stream_sync(w->c->context->kernel, NULL, status));
+  return SBAG_OK;
+}
+
+/* ---- everybody's rows ---- */
+
+typedef struct target {
+  sbag_collection_h collection;
+  const collection_load_t *load;
+} target_t;
+
+static sbag_code_t take_block(void *user, int64_t first_row, int64_t rows, const void *data,
+                              sbag_status_t *status) {
+  const target_t *target = user;
+  return sbag_collection_write_range(target->collection, target->load->table, target->load->state, first_row,
+                                     rows, data, status);
+}
+
+sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
+                            const collection_load_t *loads, int count, sbag_status_t *status) {
+  sbag_status_t own; /* agreement needs the message even where the caller wants none */
+  status_clear(&own);
+  walk_t walk = {.c = collection, .reader = reader, .loads = loads, .count = count};
+  sbag_code_t code = comm_agree(collection->context->comm, check_loads(&walk, &own), &own);
+  if (code == SBAG_OK) code = read_own(&walk, &own);
+  for (int i = 0; i < count && code == SBAG_OK; i++) {
+    target_t target = {collection, &loads[i]};
+    if (!is_direct(&walk, &loads[i]))
+      code = checkpoint_read_array(reader, loads[i].name, take_block, &target, &own);
+  }
+  if (code != SBAG_OK && status != NULL) *status = own;
+  return code;
+}

@@ -1,0 +1,20 @@
+/* Arrays of a checkpoint into tables, of any plan and on any number of ranks: where a rank's rows stand
+ * together in the file it reads them straight into its shard. */
+#ifndef COLLECTION_LOAD_H
+#define COLLECTION_LOAD_H
+
+#include "checkpoint/checkpoint.h"
+#include <shardbag/collection.h>
+
+typedef struct collection_load {
+  int table, state; /* state -1: the weight */
+  const char *name; /* of the array in the file */
+} collection_load_t;
+
+/* Collective. Many arrays in one call load faster than one by one where their tables lie on different ranks.
+ * An array of another type or shape is refused. After an error, which all ranks return alike, the tables'
+ * rows are of no use. */
+sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
+                            const collection_load_t *loads, int count, sbag_status_t *status);
+
+#endif

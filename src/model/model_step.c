@@ -1,0 +1,300 @@
+/* A training step in its three parts, and a prediction. What a step does is read in begin(), compute() and
+ * finish().
+ *
+ * With one thread, nothing moves between ranks unless somebody looks: so between() is called before every
+ * layer. Gradients of one batch, their sums over the ranks and the ids of the next batch are under way
+ * together where the caller begins the next step between compute and finish. */
+#include "model/model_impl.h"
+
+#include "model/dense_optimizer.h"
+#include "model/loss.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- a batch ---- */
+
+/* -1: the collection has to say it (2-D bags of length 0 could be any number). */
+static int64_t bag_count(const sbag_bags_t *bags) {
+  if (bags->offsets != NULL) return bags->offset_count - (bags->include_last_offset != 0);
+  return bags->bag_length > 0 ? bags->index_count / bags->bag_length : -1;
+}
+
+static sbag_code_t check_batch(const model_t *m, const model_batch_t *batch, int training,
+                               sbag_status_t *status) {
+  if (batch->samples < 0 || batch->samples > INT32_MAX)
+    return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples; it must be 0 to 2^31 - 1",
+                      (long long)batch->samples);
+  if (batch->samples > 0 && training && batch->labels == NULL)
+    return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples without labels",
+                      (long long)batch->samples);
+  if (batch->samples > 0 && m->dlrm->dense_count > 0 && batch->dense == NULL)
+    return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples without dense values",
+                      (long long)batch->samples);
+  for (int f = 0; f < m->feature_count; f++) {
+    int64_t bags = bag_count(&batch->features[f]);
+    if (bags >= 0 && bags != batch->samples)
+      return status_set(status, SBAG_ERR_ARGUMENT,
+                        "model: a batch of %lld samples, but feature %d has %lld bags; they must be as many",
+                        (long long)batch->samples, f, (long long)bags);
+  }
+  return SBAG_OK;
+}
+
+/* What fails here fails on this rank alone, and a vote in every step would cost all of them a round trip: so
+ * the peers are told by the comm, which is broken for good. */
+static sbag_code_t local(model_t *m, sbag_code_t code, const sbag_status_t *cause, sbag_status_t *status) {
+  if (code == SBAG_OK) return SBAG_OK;
+  comm_fail(m->comm, cause);
+  return comm_check(m->comm, status);
+}
+
+static sbag_code_t take_batch(model_t *m, const model_batch_t *batch, int training, sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  return local(m, check_batch(m, batch, training, &cause), &cause, status);
+}
+
+static sbag_code_t make_room(model_t *m, const model_batch_t *batch, int training, sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  return local(m, dlrm_reserve(m->dlrm, batch->samples, training, &cause), &cause, status);
+}
+
+/* A rank without samples may come without dense values: any address does then. */
+static const float *dense_values(const model_t *m, const model_batch_t *batch) {
+  return batch->dense != NULL ? batch->dense : m->dlrm->pooled;
+}
+
+/* Between two layers, what is under way moves on. A comm that breaks here says so at its next use. */
+static void between(void *user, const char *part) {
+  comm_t *comm = user;
+  (void)comm_progress(comm, NULL);
+  comm_trace_phase(&comm->trace, part);
+}
+
+static sbag_code_t bucket_ready(void *user, int64_t end, sbag_status_t *status) {
+  return reduce_ready(user, end, status);
+}
+
+/* Loss and dense backward of the whole batch; the reductions begin as its parts are done. */
+static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
+                                       const float *logits, sbag_status_t *status) {
+  between(m->comm, "loss");
+  double loss = loss_bce_logits(pass->rows, logits, batch->labels, 1.0 / (double)batch->global_samples,
+                                m->dlrm->flow[0]);
+  SBAG_TRY(reduce_loss(&m->reduce, loss, status));
+  SBAG_TRY(dlrm_backward_pooled(m->dlrm, pass, 0, pass->rows, bucket_ready, &m->reduce, status));
+  return dlrm_backward_bottom(m->dlrm, pass, 0, pass->rows, dense_values(m, batch), bucket_ready, &m->reduce,
+                              status);
+}
+
+/* The same by slices of the global batch, each with gradients of its own. */
+static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
+                                      const float *logits, sbag_status_t *status) {
+  for (int64_t first = 0; first < pass->rows; first += MODEL_SLICE) {
+    int64_t left = pass->rows - first, rows = left < MODEL_SLICE ? left : MODEL_SLICE;
+    between(m->comm, "loss");
+    double loss = loss_bce_logits(rows, logits + first, batch->labels + first,
+                                  1.0 / (double)batch->global_samples, m->dlrm->flow[0]);
+    SBAG_TRY(dlrm_backward(m->dlrm, pass, first, rows, dense_values(m, batch), NULL, NULL, status));
+    reduce_slice(&m->reduce, first / MODEL_SLICE, loss);
+  }
+  return reduce_slices_done(&m->reduce, status);
+}
+
+/* In four chains of a fixed order, so that the bits are the same everywhere. */
+static double squared_norm(const float *values, int64_t count) {
+  double chain[4] = {0};
+  for (int64_t i = 0; i < count; i++) chain[i % 4] += (double)values[i] * (double)values[i];
+  return (chain[0] + chain[1]) + (chain[2] + chain[3]);
+}
+
+/* What all gradients, dense and sparse, are multiplied by, as torch's clip_grad_norm_. Every rank comes to
+ * the same number. */
+static sbag_code_t clip_factor(model_t *m, sbag_step_h step, double *factor, sbag_status_t *status) {
+  *factor = 1.0;
+  if (m->clip_norm == 0.0) return SBAG_OK;
+  double sparse = 0.0;
+  SBAG_TRY(sbag_step_grad_norm_squared(step, &sparse, status));
+  double norm = sqrt(sparse + squared_norm(m->dlrm->params.grad, m->dlrm->params.count));
+  if (!isfinite(norm))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "the gradients' norm is %g: nothing was updated; a lower learning rate may help", norm);
+  double wanted = m->clip_norm / (norm + 1e-6);
+  if (wanted < 1.0) *factor = wanted;
+  return SBAG_OK;
+}
+
+static void update_dense(model_t *m, int64_t step, double lr_factor, double grad_scale) {
+  params_t *params = &m->dlrm->params;
+  dense_optimizer_step_t update = {.options = &m->optimizer,
+                                   .step = step,
+                                   .lr = m->optimizer.lr * lr_factor,
+                                   .grad_scale = grad_scale,
+                                   .count = params->count,
+                                   .grad = params->grad,
+                                   .weight = params->weight,
+                                   .states = params->states};
+  dense_optimizer_update(&update);
+}
+
+/* ---- a training step ---- */
+
+static void add_traffic(model_t *m, sbag_step_h step) {
+  sbag_step_stats_t stats = sbag_step_stats(step);
+  m->traffic.steps++;
+  m->traffic.bytes_sent += stats.bytes_sent;
+  m->traffic.lookups += stats.lookups;
+  m->traffic.owned_rows += stats.owned_rows;
+}
+
+/* The older step has ended, one way or the other. */
+static void drop_first(model_t *m) {
+  sbag_step_release(&m->slots[0].step);
+  m->slots[0] = m->slots[1];
+  m->slots[1] = (model_slot_t){.step = NULL};
+}
+
+static sbag_code_t check_order(const model_t *m, int computed, const char *call, sbag_status_t *status) {
+  if (m->slots[0].step != NULL && m->slots[0].computed == computed) return SBAG_OK;
+  return status_set(status, SBAG_ERR_STATE,
+                    "model: %s: steps are begun, computed and finished in this order, the older one first",
+                    call);
+}
+
+static sbag_code_t begin(model_t *m, const model_batch_t *batch, int64_t step, sbag_status_t *status) {
+  if (batch->global_samples < 1)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "model: a training step on %lld samples; the global batch needs one at least",
+                      (long long)batch->global_samples);
+  model_slot_t *slot = &m->slots[m->slots[0].step != NULL];
+  if (slot->step != NULL)
+    return status_set(status, SBAG_ERR_STATE, "model: %d steps are under way already; finish one first",
+                      (int)MODEL_STEPS_MAX);
+  SBAG_TRY(take_batch(m, batch, 1, status));
+  SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features, 0, &slot->step, status));
+  slot->batch = *batch;
+  slot->number = step;
+  slot->computed = 0;
+  return SBAG_OK;
+}
+
+static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status) {
+  const model_batch_t *batch = &slot->batch;
+  const dlrm_pass_t pass = {.rows = batch->samples,
+                            .first_sample = batch->first_sample,
+                            .step = slot->number,
+                            .training = 1,
+                            .between = between,
+                            .between_user = m->comm};
+  const reduce_deal_t deal = {.samples = batch->samples,
+                              .first_sample = batch->first_sample,
+                              .global_samples = batch->global_samples};
+  SBAG_TRY(make_room(m, batch, 1, status));
+  SBAG_TRY(reduce_begin(&m->reduce, &deal, status));
+  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, batch)); /* while vectors are on their way */
+  SBAG_TRY(sbag_step_forward_end(slot->step, m->dlrm->pooled, status));
+  const float *logits = dlrm_top_forward(m->dlrm, &pass);
+  SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, &pass, logits, status)
+                           : backward_in_buckets(m, batch, &pass, logits, status));
+  between(m->comm, "step"); /* what it began moves once more */
+  slot->computed = 1;
+  return SBAG_OK;
+}
+
+static sbag_code_t finish(model_t *m, const model_slot_t *slot, double lr_factor, double *loss,
+                          sbag_status_t *status) {
+  double loss_sum = 0.0, clip = 1.0;
+  SBAG_TRY(
+      sbag_step_backward(slot->step, m->dlrm->pooled_grad, NULL, status)); /* while gradients are summed */
+  SBAG_TRY(reduce_end(&m->reduce, &loss_sum, status));
+  if (!isfinite(loss_sum))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "the loss is %g: nothing was updated; look for values in the data that are not finite, "
+                      "or lower the learning rate",
+                      loss_sum);
+  between(m->comm, "clipping");
+  SBAG_TRY(clip_factor(m, slot->step, &clip, status));
+  SBAG_TRY(sbag_step_update(slot->step, lr_factor, clip, status)); /* the next batch's vectors start */
+  between(m->comm, "update: dense");
+  update_dense(m, slot->number, lr_factor, clip);
+  between(m->comm, "step");
+  add_traffic(m, slot->step);
+  *loss = loss_sum / (double)slot->batch.global_samples;
+  return SBAG_OK;
+}
+
+/* What a step calls is charged to its phases, the rest of it to "step". */
+sbag_code_t model_train_begin(model_t *model, const model_batch_t *batch, int64_t step,
+                              sbag_status_t *status) {
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = begin(model, batch, step, status);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
+
+static void fail_first(model_t *m) {
+  reduce_abandon(&m->reduce);
+  drop_first(m);
+}
+
+sbag_code_t model_train_compute(model_t *model, sbag_status_t *status) {
+  SBAG_TRY(check_order(model, 0, "compute", status));
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = compute(model, &model->slots[0], status);
+  if (code != SBAG_OK) fail_first(model);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
+
+sbag_code_t model_train_finish(model_t *model, double lr_factor, double *loss, sbag_status_t *status) {
+  SBAG_TRY(check_order(model, 1, "finish", status));
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = finish(model, &model->slots[0], lr_factor, loss, status);
+  if (code == SBAG_OK)
+    drop_first(model);
+  else
+    fail_first(model);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
+
+sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
+                             double *loss, sbag_status_t *status) {
+  if (model->slots[0].step != NULL)
+    return status_set(status, SBAG_ERR_STATE, "model: a step is under way already; finish it first");
+  SBAG_TRY(model_train_begin(model, batch, step, status));
+  SBAG_TRY(model_train_compute(model, status));
+  return model_train_finish(model, lr_factor, loss, status);
+}
+
+/* ---- prediction ---- */
+
+static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *step, float *logits,
+                           sbag_status_t *status) {
+  const dlrm_pass_t pass = {.rows = batch->samples,
+                            .first_sample = batch->first_sample,
+                            .between = between,
+                            .between_user = m->comm};
+  if (m->slots[0].computed)
+    return status_set(status, SBAG_ERR_STATE,
+                      "model: a prediction within a training step; finish that first");
+  SBAG_TRY(take_batch(m, batch, 0, status));
+  SBAG_TRY(make_room(m, batch, 0, status));
+  SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features,
+                                         SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, step, status));
+  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, batch));
+  SBAG_TRY(sbag_step_forward_end(*step, m->dlrm->pooled, status));
+  const float *made = dlrm_top_forward(m->dlrm, &pass);
+  if (batch->samples > 0) memcpy(logits, made, (size_t)batch->samples * sizeof *logits);
+  return SBAG_OK;
+}
+
+sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status) {
+  sbag_step_h step = NULL;
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = predict(model, batch, &step, logits, status);
+  sbag_step_release(&step);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
