@@ -68,6 +68,16 @@ enum {
  * back, tables must not be written. */
 SBAG_API sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sbag_bags_t *batch,
                                                    int flags, sbag_step_h *step, sbag_status_t *status);
+/* forward_begin in two or four parts, so that the ids travel while the caller computes something else:
+ * prefetch prepares them and posts their counts; each advance waits for one message and goes on to the next
+ * (counts, then ids; more calls do nothing); forward_begin does what is left, and what the call above does
+ * then. All are collective and must stand in the same order on all ranks, among the other calls too. What a
+ * rank finds wrong with its batch all ranks are told in the first advance, or in forward_begin: the step can
+ * then only be released. */
+SBAG_API sbag_code_t sbag_collection_prefetch(sbag_collection_h collection, const sbag_bags_t *batch,
+                                              int flags, sbag_step_h *step, sbag_status_t *status);
+SBAG_API sbag_code_t sbag_step_advance(sbag_step_h step, sbag_status_t *status);
+SBAG_API sbag_code_t sbag_step_forward_begin(sbag_step_h step, sbag_status_t *status);
 /* Ends the forward. out: [samples][output_dim], row-major, of the collection's dtype; written whole. */
 SBAG_API sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status);
 
@@ -81,6 +91,11 @@ SBAG_API sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_
  * per_sample_weights' gradient (0 at padding); needs SBAG_FORWARD_WEIGHT_GRADS. */
 SBAG_API sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *const *weight_grads,
                                         sbag_status_t *status);
+
+/* The same in two parts: gradients are on their way from begin to end, and grad_out must stay as it is. */
+SBAG_API sbag_code_t sbag_step_backward_begin(sbag_step_h step, const void *grad_out, sbag_status_t *status);
+SBAG_API sbag_code_t sbag_step_backward_end(sbag_step_h step, void *const *weight_grads,
+                                            sbag_status_t *status);
 
 /* After backward: this rank's part of the table's gradient as coalesced sparse rows: `rows` [count] distinct
  * global row numbers (all looked up, non-padding rows that this rank owns, in its storage order), `values`

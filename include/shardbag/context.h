@@ -14,13 +14,20 @@ typedef struct sbag_context *sbag_context_h;
 
 typedef enum sbag_device { SBAG_DEVICE_CPU = 0, SBAG_DEVICE_CUDA = 1 } sbag_device_t;
 
-/* What the owner of a row sends to the rank that asked, and gets back. */
+/* What the owner of a row sends to the rank that asked, and gets back, for each table. */
 typedef enum sbag_exchange {
-  SBAG_EXCHANGE_AUTO = 0, /* per pair of ranks, batch and direction: the kind that takes fewer bytes */
+  SBAG_EXCHANGE_AUTO = 0, /* per pair of ranks, table and batch what takes the fewest bytes: pools, rows, or
+                             some bags as pools and the other rows (where ranks agree: dense pools) */
   SBAG_EXCHANGE_POOLS, /* forward: one partial pool a bag that touches the owner; backward: the bag's gradient
                         */
-  SBAG_EXCHANGE_ROWS   /* forward: each distinct row once; backward: each distinct row's merged gradient */
+  SBAG_EXCHANGE_ROWS,  /* forward: each distinct row once; backward: each distinct row's merged gradient */
+  SBAG_EXCHANGE_DENSE  /* forward: one partial pool a bag, added up on the way (reduce-scatter; pools where a
+                          feature pools by max); backward: the gradients of bags that touch the owner */
 } sbag_exchange_t;
+
+/* How vectors travel between ranks (rows, pools, gradients). What they lose in 16 bits is reported by
+ * sbag_step_stats. Of f32 collections only. */
+typedef enum sbag_wire { SBAG_WIRE_FULL = 0, SBAG_WIRE_F16, SBAG_WIRE_BF16 } sbag_wire_t;
 
 typedef enum sbag_log_level { SBAG_LOG_DEBUG, SBAG_LOG_INFO, SBAG_LOG_WARNING } sbag_log_level_t;
 
@@ -30,6 +37,7 @@ typedef void (*sbag_log_fn)(void *user, sbag_log_level_t level, const char *line
 typedef struct sbag_context_options {
   sbag_device_t device;     /* SBAG_DEVICE_CPU */
   sbag_exchange_t exchange; /* SBAG_EXCHANGE_AUTO */
+  sbag_wire_t wire;         /* SBAG_WIRE_FULL */
   int reproducible; /* 1: the same bits for any number of ranks; forward by rows, backward by bag gradients */
   int64_t chunk_bytes; /* largest single message; 0 = 64 MiB */
   double timeout_s;    /* deadline of any wait for a peer, in seconds; 0 = none; default 60 */

@@ -65,6 +65,11 @@ static sbag_code_t create_store(sbag_collection_h c, const sbag_table_options_t 
   return code;
 }
 
+static wire_t wire_of(sbag_wire_t wire, sbag_dtype_t dtype) {
+  if (dtype != SBAG_F32) return WIRE_FULL;
+  return wire == SBAG_WIRE_F16 ? WIRE_F16 : wire == SBAG_WIRE_BF16 ? WIRE_BF16 : WIRE_FULL;
+}
+
 static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t *tables,
                                 const sbag_feature_options_t *features, sbag_status_t *status) {
   sbag_context_h context = c->context;
@@ -92,14 +97,15 @@ static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t 
                               .feature_count = c->feature_count,
                               .columns = c->output_dim,
                               .kind = context->options.exchange,
+                              .wire = wire_of(context->options.wire, c->options.dtype),
                               .reproducible = context->options.reproducible,
                               .drop = c->options.bounds_check != SBAG_BOUNDS_FATAL};
   SBAG_TRY(exchange_create(&config, &c->exchange, status));
-  for (int s = 0; s < COLLECTION_STEPS; s++) {
+  for (int s = 0; s <= COLLECTION_STEPS; s++) {
     c->steps[s] = (struct sbag_step){.collection = c};
     SBAG_TRY(route_create(c->exchange, &c->steps[s].route, status));
   }
-  return route_create(c->exchange, &c->spare, status);
+  return SBAG_OK;
 }
 
 static sbag_code_t create_local(sbag_context_h context, const sbag_collection_options_t *options,
@@ -163,11 +169,10 @@ void sbag_collection_destroy(sbag_collection_h *collection) {
   if (collection == NULL || *collection == NULL) return;
   sbag_collection_h c = *collection;
   mem_t *mem = c->context->mem;
-  for (int s = 0; s < COLLECTION_STEPS; s++) {
+  for (int s = 0; s <= COLLECTION_STEPS; s++) {
     if (c->steps[s].route != NULL) route_release(c->steps[s].route);
     route_destroy(&c->steps[s].route);
   }
-  route_destroy(&c->spare);
   exchange_destroy(&c->exchange);
   store_destroy(&c->store);
   plan_destroy(&c->plan);

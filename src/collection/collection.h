@@ -11,8 +11,10 @@ enum { COLLECTION_STEPS = 2 }; /* batches under way at a time */
 
 typedef enum step_state {
   STEP_FREE,
+  STEP_PREFETCHED,
   STEP_BEGUN,
   STEP_FORWARD_DONE,
+  STEP_BACKWARD_BEGUN,
   STEP_BACKWARD_DONE,
   STEP_UPDATED
 } step_state_t;
@@ -22,7 +24,8 @@ struct sbag_step {
   route_t *route;
   step_state_t state;
   int flags;
-  int held; /* its ids are out; its vectors wait for the other step's update */
+  int held;             /* its ids are out; its vectors wait for the other step's update */
+  const void *grad_out; /* from backward_begin to backward_end */
 };
 
 struct sbag_collection {
@@ -34,10 +37,9 @@ struct sbag_collection {
   exchange_feature_t *features;
   int table_count, feature_count;
   int64_t output_dim;
-  struct sbag_step steps[COLLECTION_STEPS];
+  struct sbag_step steps[COLLECTION_STEPS + 1]; /* the last: to tell the other ranks that none is free here */
   int64_t
       norm[EXACT_SUM_DIGITS + 1]; /* of grad_norm_squared: not on its stack, as a broken comm may write on */
-  route_t *spare;                 /* to tell the other ranks that no step is free here */
 };
 
 /* describe.c: refuses what no collection can be. */

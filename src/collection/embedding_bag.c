@@ -88,7 +88,8 @@ static sbag_code_t open_call(sbag_context_h context, const sbag_embedding_bag_op
                               .reproducible = context->options.reproducible};
   SBAG_TRY(exchange_create(&config, &c->exchange, status));
   SBAG_TRY(route_create(c->exchange, &c->route, status));
-  return route_open(c->route, bags, c->bag_count, flags, SBAG_OK, status);
+  SBAG_TRY(route_begin(c->route, bags, c->bag_count, flags, SBAG_OK, NULL, status));
+  return route_open(c->route, status);
 }
 
 static sbag_code_t forward(sbag_context_h context, const sbag_embedding_bag_options_t *o, void *weight,
@@ -125,7 +126,8 @@ static sbag_code_t backward(sbag_context_h context, const sbag_embedding_bag_opt
     code = route_forward_end(c->route, out, status); /* winners and rows for the gradients */
   mem_free(context->mem, out);
   SBAG_TRY(code);
-  SBAG_TRY(route_backward(c->route, grad_out, weight_grad != NULL ? &weight_grad : NULL, status));
+  SBAG_TRY(route_backward_begin(c->route, grad_out, status));
+  SBAG_TRY(route_backward_end(c->route, grad_out, weight_grad != NULL ? &weight_grad : NULL, status));
   const int64_t *rows;
   const void *values;
   SBAG_TRY(route_sparse_grad(c->route, 0, &rows, &values, row_count, status));

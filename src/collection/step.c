@@ -31,7 +31,8 @@ static int effective_flags(const struct sbag_collection *c, int flags) {
 static int update_pending(const struct sbag_collection *c) {
   for (int i = 0; i < COLLECTION_STEPS; i++) {
     const struct sbag_step *s = &c->steps[i];
-    if (s->state != STEP_FREE && s->state != STEP_UPDATED && !(s->flags & SBAG_FORWARD_NO_BACKWARD)) return 1;
+    if (s->state > STEP_PREFETCHED && s->state != STEP_UPDATED && !(s->flags & SBAG_FORWARD_NO_BACKWARD))
+      return 1;
   }
   return 0;
 }
@@ -62,8 +63,16 @@ static void warn_dropped(sbag_collection_h c, const struct sbag_step *step) {
                 (long long)dropped);
 }
 
-sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sbag_bags_t *batch, int flags,
-                                          sbag_step_h *step, sbag_status_t *status) {
+static sbag_code_t check_state(const struct sbag_step *step, step_state_t wanted, const char *call,
+                               const char *before, sbag_status_t *status) {
+  if (step->state == wanted) return SBAG_OK;
+  return status_set(status, SBAG_ERR_STATE, "%s: the step is not where it must be, right after %s", call,
+                    before);
+}
+
+/* A failure that this rank alone knows of is kept in the route and told by the counts. */
+sbag_code_t sbag_collection_prefetch(sbag_collection_h collection, const sbag_bags_t *batch, int flags,
+                                     sbag_step_h *step, sbag_status_t *status) {
   sbag_collection_h c = collection;
   sbag_status_t own;
   status_clear(&own);
@@ -73,30 +82,52 @@ sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sb
   if (local == SBAG_OK && s == NULL)
     local = status_set(&own, SBAG_ERR_STATE, "forward: %d steps are under way already; release one first",
                        COLLECTION_STEPS);
+  if (s == NULL) s = &c->steps[COLLECTION_STEPS]; /* only to tell the others */
   if (local == SBAG_OK) local = batch_check(c->features, c->feature_count, batch, &bag_count, &own);
   int effective = effective_flags(c, flags);
   const char *phase = enter(c, "exchange: route and send ids");
-  sbag_code_t code = route_open(s != NULL ? s->route : c->spare, batch, bag_count, effective, local, &own);
+  sbag_code_t code = route_begin(s->route, batch, bag_count, effective, local, &own, status);
   enter(c, phase);
-  int held = update_pending(c);
-  if (code == SBAG_OK && !held) code = start_vectors(s, &own);
-  if (code != SBAG_OK) {
-    if (status != NULL) *status = own;
-    return code;
-  }
-  s->state = STEP_BEGUN;
+  SBAG_TRY(code);
+  s->state = STEP_PREFETCHED;
   s->flags = effective;
-  s->held = held;
-  warn_dropped(c, s);
+  s->held = 0;
   *step = s;
   return SBAG_OK;
 }
 
-static sbag_code_t check_state(const struct sbag_step *step, step_state_t wanted, const char *call,
-                               const char *before, sbag_status_t *status) {
-  if (step->state == wanted) return SBAG_OK;
-  return status_set(status, SBAG_ERR_STATE, "%s: the step is not where it must be, right after %s", call,
-                    before);
+sbag_code_t sbag_step_advance(sbag_step_h step, sbag_status_t *status) {
+  SBAG_TRY(check_state(step, STEP_PREFETCHED, "advance", "prefetch", status));
+  const char *phase = enter(step->collection, "exchange: route and send ids");
+  sbag_code_t code = route_advance(step->route, status);
+  enter(step->collection, phase);
+  return code;
+}
+
+sbag_code_t sbag_step_forward_begin(sbag_step_h step, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  SBAG_TRY(check_state(step, STEP_PREFETCHED, "forward_begin", "prefetch", status));
+  const char *phase = enter(c, "exchange: route and send ids");
+  sbag_code_t code = route_open(step->route, status);
+  enter(c, phase);
+  SBAG_TRY(code);
+  step->held = update_pending(c);
+  step->state = STEP_BEGUN;
+  if (!step->held) SBAG_TRY(start_vectors(step, status));
+  warn_dropped(c, step);
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sbag_bags_t *batch, int flags,
+                                          sbag_step_h *step, sbag_status_t *status) {
+  sbag_step_h made = NULL;
+  SBAG_TRY(sbag_collection_prefetch(collection, batch, flags, &made, status));
+  sbag_code_t code = sbag_step_forward_begin(made, status);
+  if (code == SBAG_OK)
+    *step = made;
+  else
+    sbag_step_release(&made);
+  return code;
 }
 
 sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
@@ -125,22 +156,44 @@ sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_t *max_in
   return SBAG_OK;
 }
 
-sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *const *weight_grads,
-                               sbag_status_t *status) {
+static sbag_code_t check_weight_grads(const struct sbag_step *step, void *const *weight_grads,
+                                      sbag_status_t *status) {
+  if (weight_grads == NULL || (step->flags & SBAG_FORWARD_WEIGHT_GRADS)) return SBAG_OK;
+  return status_set(status, SBAG_ERR_STATE,
+                    "backward: weight_grads needs SBAG_FORWARD_WEIGHT_GRADS in forward_begin");
+}
+
+sbag_code_t sbag_step_backward_begin(sbag_step_h step, const void *grad_out, sbag_status_t *status) {
   SBAG_TRY(check_state(step, STEP_FORWARD_DONE, "backward", "forward_end", status));
   if (step->flags & SBAG_FORWARD_NO_BACKWARD)
     return status_set(status, SBAG_ERR_STATE,
                       "backward: the step was begun without one (read-only or no-backward flag, "
                       "or a collection without weight_grad)");
-  if (weight_grads != NULL && !(step->flags & SBAG_FORWARD_WEIGHT_GRADS))
-    return status_set(status, SBAG_ERR_STATE,
-                      "backward: weight_grads needs SBAG_FORWARD_WEIGHT_GRADS in forward_begin");
-  const char *phase = enter(step->collection, "exchange: send and merge gradients");
-  sbag_code_t code = route_backward(step->route, grad_out, weight_grads, status);
+  const char *phase = enter(step->collection, "exchange: send gradients");
+  sbag_code_t code = route_backward_begin(step->route, grad_out, status);
+  enter(step->collection, phase);
+  SBAG_TRY(code);
+  step->grad_out = grad_out;
+  step->state = STEP_BACKWARD_BEGUN;
+  return SBAG_OK;
+}
+
+sbag_code_t sbag_step_backward_end(sbag_step_h step, void *const *weight_grads, sbag_status_t *status) {
+  SBAG_TRY(check_state(step, STEP_BACKWARD_BEGUN, "backward_end", "backward_begin", status));
+  SBAG_TRY(check_weight_grads(step, weight_grads, status));
+  const char *phase = enter(step->collection, "exchange: merge gradients");
+  sbag_code_t code = route_backward_end(step->route, step->grad_out, weight_grads, status);
   enter(step->collection, phase);
   SBAG_TRY(code);
   step->state = STEP_BACKWARD_DONE;
   return SBAG_OK;
+}
+
+sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *const *weight_grads,
+                               sbag_status_t *status) {
+  SBAG_TRY(check_weight_grads(step, weight_grads, status));
+  SBAG_TRY(sbag_step_backward_begin(step, grad_out, status));
+  return sbag_step_backward_end(step, weight_grads, status);
 }
 
 sbag_code_t sbag_step_sparse_grad(sbag_step_h step, int table, const int64_t **rows, const void **values,

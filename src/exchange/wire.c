@@ -107,11 +107,16 @@ static void count_keys(route_t *r, int owner, int64_t *words) {
   }
 }
 
+static int64_t message_flags(const route_t *r) {
+  return (r->weighted ? MESSAGE_WEIGHTS : 0) | (int64_t)r->flags << MESSAGE_STEP_SHIFT;
+}
+
 static void count_words(route_t *r) {
   const exchange_t *x = r->x;
   for (int o = 0; o < x->ranks; o++) {
     int64_t *words = route_words(r, r->out, o);
     memset(words + WORD_HEADER, 0, (size_t)(r->words_used - WORD_HEADER) * sizeof *words);
+    words[WORD_FLAGS] = message_flags(r);
     words[WORD_BAGS] = r->bag_count;
     words[WORD_LONGEST] = r->info.longest;
     words[WORD_TOUCH] = r->touch_begin[o + 1] - r->touch_begin[o];
@@ -136,7 +141,7 @@ static void set_headers(route_t *r) {
     if (r->local != SBAG_OK) memset(words, 0, (size_t)r->words * sizeof *words);
     words[WORD_CODE] = r->local;
     words[WORD_ID] = r->id;
-    words[WORD_FLAGS] = (r->weighted ? MESSAGE_WEIGHTS : 0) | (int64_t)r->flags << MESSAGE_STEP_SHIFT;
+    words[WORD_FLAGS] = message_flags(r);
   }
 }
 
