@@ -6,7 +6,9 @@
 #include "bench/report.h"
 #include "collection/context.h"
 #include "kernel/optimizer.h"
+#include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -70,16 +72,30 @@ static sbag_code_t run_column(bench_t *b, bench_column_t column, sbag_status_t *
   }
 }
 
-/* From when all ranks are ready until all are done. Writing starts without the file, reading with a cold one.
- */
-static sbag_code_t measure(bench_t *b, bench_column_t column, int64_t round, sbag_status_t *status) {
+static void rest(double seconds) {
+  struct timespec left = {.tv_sec = (time_t)seconds, .tv_nsec = (long)(1e9 * (seconds - floor(seconds)))};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
+}
+
+/* Writing starts without the file, reading with cold ones, both on a disk that has nothing left to do. */
+static sbag_code_t prepare(bench_t *b, bench_column_t column, sbag_status_t *status) {
   const char *path = column == SAVE || column == LOAD ? b->checkpoint_path : b->raw_path;
-  double resident = 0;
-  if (column == LOAD || column == RAW_READ)
-    SBAG_TRY(bench_raw_cool(b->comm, path, &resident, status));
-  else if (comm_rank(b->comm) == 0)
-    unlink(path); /* if it is there */
+  const char *other = path == b->raw_path ? b->checkpoint_path : b->raw_path;
+  int reading = column == LOAD || column == RAW_READ;
+  double resident = 0, unused;
+  if (!reading && comm_rank(b->comm) == 0) unlink(path); /* if it is there */
+  SBAG_TRY(bench_raw_settle(b->comm, b->settings->folder, status));
+  rest(b->settings->rest_s);
+  if (!reading) return SBAG_OK;
+  SBAG_TRY(bench_raw_cool(b->comm, other, &unused, status));
+  SBAG_TRY(bench_raw_cool(b->comm, path, &resident, status));
   if (resident > b->resident) b->resident = resident;
+  return SBAG_OK;
+}
+
+/* From when all ranks are ready until all are done. */
+static sbag_code_t measure(bench_t *b, bench_column_t column, int64_t round, sbag_status_t *status) {
+  SBAG_TRY(prepare(b, column, status));
   SBAG_TRY(comm_barrier(b->comm, "bench: start", status));
   double start = now();
   SBAG_TRY(run_column(b, column, status));
@@ -88,11 +104,17 @@ static sbag_code_t measure(bench_t *b, bench_column_t column, int64_t round, sba
   return SBAG_OK;
 }
 
+/* Who comes first has the disk in another state than who comes second: they change places every round. */
+static sbag_code_t measure_pair(bench_t *b, bench_column_t ours, bench_column_t raw, int64_t round,
+                                sbag_status_t *status) {
+  SBAG_TRY(measure(b, round % 2 == 0 ? ours : raw, round, status));
+  return measure(b, round % 2 == 0 ? raw : ours, round, status);
+}
+
 static sbag_code_t load_round(bench_t *b, int64_t round, sbag_status_t *status) {
   int64_t wrong = 0;
   SBAG_TRY(bench_arrays_fill(&b->target, 1, status));
-  SBAG_TRY(measure(b, LOAD, round, status));
-  SBAG_TRY(measure(b, RAW_READ, round, status));
+  SBAG_TRY(measure_pair(b, LOAD, RAW_READ, round, status));
   SBAG_TRY(bench_arrays_wrong(&b->target, &wrong, status));
   b->wrong += wrong;
   return SBAG_OK;
@@ -101,8 +123,7 @@ static sbag_code_t load_round(bench_t *b, int64_t round, sbag_status_t *status) 
 static sbag_code_t run_rounds(bench_t *b, sbag_status_t *status) {
   if (!saves(b)) SBAG_TRY(bench_raw_write(&b->raw, status));
   for (int64_t round = 0; round < b->settings->rounds; round++) {
-    if (saves(b)) SBAG_TRY(measure(b, SAVE, round, status));
-    if (saves(b)) SBAG_TRY(measure(b, RAW_WRITE, round, status));
+    if (saves(b)) SBAG_TRY(measure_pair(b, SAVE, RAW_WRITE, round, status));
     if (loads(b)) SBAG_TRY(load_round(b, round, status));
   }
   return SBAG_OK;
@@ -117,10 +138,12 @@ static void print_setup(const bench_t *b, FILE *out) {
   fprintf(out, "# %" PRId64 " rows x %" PRId64 " float32, %s (states: %d), layout %s; files in %s\n", s->rows,
           s->dim, sbag_optimizer_name(s->kind), (saves(b) ? b->source.count : b->target.count) - 1,
           bench_layout_name(s), s->folder);
-  fprintf(out,
-          "# raw: the same processes move as many bytes by pwrite and pread, in blocks of 16 MiB through "
-          "one buffer,\n"
-          "#      each in a region of its own of one file, without checksums; in turn with shardbag\n");
+  fprintf(
+      out,
+      "# raw: the same processes move as many bytes by pwrite and pread, in blocks of 16 MiB through "
+      "one buffer,\n"
+      "#      each in a region of its own of one file, without checksums; in turn with shardbag, first in\n"
+      "#      every second round. Before each measurement the disk is given time to write what is left\n");
   if (saves(b)) fprintf(out, "# writes make a new file and end with fsync on every rank\n");
   if (loads(b))
     fprintf(out,

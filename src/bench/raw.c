@@ -138,6 +138,18 @@ sbag_code_t bench_raw_cool(comm_t *comm, const char *path, double *resident, sba
   return code;
 }
 
+static sbag_code_t sync_disk(const char *folder, sbag_status_t *status) {
+  int opened = open(folder, O_RDONLY | O_CLOEXEC);
+  if (opened < 0) return io_failed(folder, "open", status);
+  sbag_code_t code = syncfs(opened) == 0 ? SBAG_OK : io_failed(folder, "sync the disk of it", status);
+  close(opened);
+  return code;
+}
+
+sbag_code_t bench_raw_settle(comm_t *comm, const char *folder, sbag_status_t *status) {
+  return comm_agree(comm, sync_disk(folder, status), status);
+}
+
 /* ---- space ---- */
 
 static sbag_code_t check_space(const char *folder, int64_t bytes, sbag_status_t *status) {

@@ -25,6 +25,9 @@ void bench_raw_destroy(bench_raw_t *raw);
 sbag_code_t bench_raw_write(bench_raw_t *raw, sbag_status_t *status);
 sbag_code_t bench_raw_read(bench_raw_t *raw, sbag_status_t *status);
 
+/* Collective. Returns when the disk of `folder` has nothing left to write, whoever wrote it. */
+sbag_code_t bench_raw_settle(comm_t *comm, const char *folder, sbag_status_t *status);
+
 /* Collective. Has this host forget the file's pages, which must be on disk; *resident receives the largest
  * part of them, over the ranks, that it still has in memory (0 to 1). */
 sbag_code_t bench_raw_cool(comm_t *comm, const char *path, double *resident, sbag_status_t *status);

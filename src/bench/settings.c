@@ -22,6 +22,8 @@ static const config_key_t keys[] = {
     {"folder", CONFIG_TEXT, AT(folder), "\".\"", 0, 0, NULL, NULL,
      "where the files lie for as long as it takes: on the disk that is measured", 0},
     {"rounds", CONFIG_INT, AT(rounds), "5", 1, 1000, NULL, NULL, "of each case, in turn", 0},
+    {"rest", CONFIG_REAL, AT(rest_s), "5", 0, 3600, NULL, NULL,
+     "seconds before each measurement, in which a disk that lends speed for a while gets it back", 0},
     {"part", CONFIG_CHOICE, AT(part), "both", 0, 0, parts, NULL,
      "both; save, which leaves the checkpoint; load, which reads the one left, on any number of ranks", 0},
     {NULL, CONFIG_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL, 0}};

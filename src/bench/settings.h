@@ -11,6 +11,7 @@ typedef struct bench_settings {
   const config_node_t *node;
   config_tree_t *tree; /* owns the texts */
   int64_t rows, dim, rounds;
+  double rest_s;
   const char *optimizer, *folder;
   int layout, part; /* sbag_layout_t, bench_part_t */
   sbag_optimizer_t kind;

@@ -56,17 +56,19 @@ static void count_runs(const cover_request_t *q, int feature, int64_t first, int
   }
 }
 
-/* Adds a run's pool cost to the key that is the only one pooled in it. */
+/* Adds a run's pool cost to the key that is the only one pooled in it: where all pooled keys together have
+ * the bits that they have in common. (No branch depends on a key: half of them would be guessed wrong.) */
 static void find_savings(const cover_request_t *q, int feature, int64_t first, int64_t end) {
   int64_t saving = q->pool_cost[feature] << SAVING_SHIFT, i = q->run_begin[first];
   for (int64_t r = first; r < end; r++) {
-    int64_t low = q->key_count, high = -1, stop = q->run_begin[r + 1];
+    int64_t any = 0, common = -1, stop = q->run_begin[r + 1];
     for (; i < stop; i++) {
-      int64_t key = key_of(q, i), pooled = !(q->row[key] & IS_ROW);
-      low = pooled && key < low ? key : low;
-      high = pooled && key > high ? key : high;
+      int64_t key = key_of(q, i), is_row = -(q->row[key] & IS_ROW);
+      any |= key & ~is_row;
+      common &= key | is_row;
     }
-    if (low == high) q->row[low] += saving;
+    int64_t alone = any == common;
+    q->row[any * alone] += saving * alone;
   }
 }
 
@@ -119,7 +121,7 @@ static int64_t choose_rows(const cover_request_t *q, int64_t first, int64_t end,
 static void promote(const cover_request_t *q, int table, int64_t first, int64_t end) {
   for (int64_t key = first; key < end; key++) {
     int64_t saving = q->row[key] >> SAVING_SHIFT;
-    int joins = saving > 0 && saving + *pooling_of(q, key) >= q->row_cost[table];
+    int joins = (saving > 0) & (saving + *pooling_of(q, key) >= q->row_cost[table]);
     q->row[key] = (q->row[key] & IS_ROW) | joins;
   }
 }
@@ -129,8 +131,8 @@ static void promote(const cover_request_t *q, int table, int64_t first, int64_t 
 static int64_t demote(const cover_request_t *q, int table, int64_t first, int64_t end) {
   int64_t rows = 0;
   for (int64_t key = first; key < end; key++) {
-    int64_t state = q->row[key];
-    q->row[key] = (state & IS_ROW) && ((state & IS_NEEDED) || *pooling_of(q, key) > q->row_cost[table]);
+    int64_t state = q->row[key], dear = *pooling_of(q, key) > q->row_cost[table];
+    q->row[key] = state & (state / IS_NEEDED | dear) & IS_ROW;
     rows += q->row[key];
   }
   return rows;

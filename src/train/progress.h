@@ -3,6 +3,7 @@
 #ifndef TRAIN_PROGRESS_H
 #define TRAIN_PROGRESS_H
 
+#include "train/metrics.h"
 #include <stdint.h>
 
 typedef struct progress {
@@ -10,6 +11,7 @@ typedef struct progress {
   int64_t step;              /* steps taken */
   int64_t epoch, epoch_step; /* the next batch: epochs, and batches of that epoch, that are done */
   int64_t evaluated_step;    /* of the last evaluation on the way; 0 before the first */
+  metrics_result_t valid;    /* its numbers */
   double best_auc;           /* of the evaluations on the way */
   int64_t stale_evaluations; /* since the best */
   double loss_sum;           /* of the steps since the last line of metrics */

@@ -5,10 +5,15 @@
  *   dense/<array>                  the dense layers, and as dense/state/... their optimizer's state
  *   reader/<blob>                  vocabularies and transforms: they belong to the model
  *   config                         the config's text
- *   attributes of tables/<table>   optimizer, steps (updates that the table has made)
- *   attributes of dense            optimizer
- *   attributes of the file         format, version, name; what progress.h holds; and what the order of the
- * samples follows from: seed, data_seed, split_seed, shuffle, shuffle_window, global_batch and train_samples
+ *   attributes of tables/<table>   optimizer, lr, steps (updates that the table has made); the plan: layout,
+ * ranks, replicated
+ *   attributes of dense            optimizer, lr
+ *   attributes of metrics/train, metrics/valid   the last numbers
+ *   attributes of the file         format, version, name, ranks; what progress.h holds; and what the order of
+ * the samples follows from: seed, data_seed, split_seed, shuffle, shuffle_window, global_batch and
+ * train_samples
+ * Every array and group has an attribute description, every array a unit, and every object with numbers as
+ * attributes has their units in its attribute units, a line "key: unit" each.
  */
 #ifndef TRAIN_SNAPSHOT_H
 #define TRAIN_SNAPSHOT_H

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const char snapshot_reader_prefix[] = "reader/";
+const char snapshot_reader_prefix[] = "reader/", snapshot_valid[] = "metrics/valid";
 
 snapshot_array_t snapshot_array(const session_t *session, int table, int state) {
   sbag_collection_h collection = model_collection(session->model);
@@ -28,26 +28,33 @@ int snapshot_array_rank(const snapshot_array_t *array) {
 }
 
 const snapshot_number_t snapshot_numbers[SNAPSHOT_NUMBERS] = {
-    {"run", offsetof(progress_t, run)},
-    {"step", offsetof(progress_t, step)},
-    {"epoch", offsetof(progress_t, epoch)},
-    {"epoch_step", offsetof(progress_t, epoch_step)},
-    {"evaluated_step", offsetof(progress_t, evaluated_step)},
-    {"stale_evaluations", offsetof(progress_t, stale_evaluations)},
-    {"loss_count", offsetof(progress_t, loss_count)}};
+    {"run", "microseconds since 1970-01-01 00:00 UTC", offsetof(progress_t, run)},
+    {"step", "steps", offsetof(progress_t, step)},
+    {"epoch", "epochs", offsetof(progress_t, epoch)},
+    {"epoch_step", "steps", offsetof(progress_t, epoch_step)},
+    {"evaluated_step", "steps", offsetof(progress_t, evaluated_step)},
+    {"stale_evaluations", "evaluations", offsetof(progress_t, stale_evaluations)},
+    {"loss_count", "steps", offsetof(progress_t, loss_count)}};
+
+const snapshot_number_t snapshot_metrics[SNAPSHOT_METRICS] = {
+    {"auc", "1", offsetof(metrics_result_t, auc)},
+    {"logloss", "nats", offsetof(metrics_result_t, logloss)},
+    {"normalized_entropy", "1", offsetof(metrics_result_t, normalized_entropy)},
+    {"calibration", "1", offsetof(metrics_result_t, calibration)},
+    {"accuracy", "1", offsetof(metrics_result_t, accuracy)}};
 
 void snapshot_order(const session_t *session, snapshot_order_t numbers[SNAPSHOT_ORDER]) {
   const settings_t *s = session->settings;
   const settings_data_t *d = &s->data;
   const snapshot_order_t made[SNAPSHOT_ORDER] = {
-      {"seed", "seed", s->seed},
-      {"data_seed", "data.seed", settings_data_seed(s)},
-      {"split_seed", "data.split_seed", d->split_seed},
-      {"shuffle", "data.shuffle", d->shuffle},
-      {"shuffle_window", "data.delimited.shuffle_window",
+      {"seed", "1", "seed", s->seed},
+      {"data_seed", "1", "data.seed", settings_data_seed(s)},
+      {"split_seed", "1", "data.split_seed", d->split_seed},
+      {"shuffle", "1 (0: no, 1: yes)", "data.shuffle", d->shuffle},
+      {"shuffle_window", "samples", "data.delimited.shuffle_window",
        d->kind == READER_DELIMITED ? d->delimited.shuffle_window : 0},
-      {"global_batch", "train.global_batch", s->train.global_batch},
-      {"train_samples", "data: the number of training samples",
+      {"global_batch", "samples", "train.global_batch", s->train.global_batch},
+      {"train_samples", "samples", "data: the number of training samples",
        reader_samples(session->training, READER_TRAIN)}};
   memcpy(numbers, made, sizeof made);
 }

@@ -7,6 +7,7 @@
 enum { SNAPSHOT_NAME_BYTES = 512, SNAPSHOT_FORMAT = 1 };
 
 extern const char snapshot_reader_prefix[];
+extern const char snapshot_valid[]; /* the group of the last evaluation on the way */
 
 /* One array of a table on its way to or from the file: state -1 is the weight. */
 typedef struct snapshot_array {
@@ -21,18 +22,18 @@ void snapshot_array_name(const session_t *session, int table, int state, char na
 /* A state of one value a row has one dimension. */
 int snapshot_array_rank(const snapshot_array_t *array);
 
-/* The whole numbers of progress and what they are called in the file. */
+/* The whole numbers of progress, and the last evaluation's real ones: what they are called in the file. */
 typedef struct snapshot_number {
-  const char *key;
+  const char *key, *unit;
   size_t offset;
 } snapshot_number_t;
 
-enum { SNAPSHOT_NUMBERS = 7 };
-extern const snapshot_number_t snapshot_numbers[SNAPSHOT_NUMBERS];
+enum { SNAPSHOT_NUMBERS = 7, SNAPSHOT_METRICS = 5 };
+extern const snapshot_number_t snapshot_numbers[SNAPSHOT_NUMBERS], snapshot_metrics[SNAPSHOT_METRICS];
 
 /* What the order of the samples follows from, with the config's key. */
 typedef struct snapshot_order {
-  const char *key, *config_key;
+  const char *key, *unit, *config_key;
   int64_t value;
 } snapshot_order_t;
 

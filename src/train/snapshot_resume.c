@@ -5,6 +5,18 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A file of an older program may have none of these: no training depends on them, only later files do. */
+static void read_metrics(const snapshot_t *snapshot, metrics_result_t *valid) {
+  *valid = (metrics_result_t){0};
+  (void)checkpoint_read_int(snapshot->file, snapshot_valid, "samples", &valid->samples, NULL);
+  (void)checkpoint_read_int(snapshot->file, snapshot_valid, "positives", &valid->positives, NULL);
+  for (int i = 0; i < SNAPSHOT_METRICS; i++) {
+    double value = 0;
+    (void)checkpoint_read_real(snapshot->file, snapshot_valid, snapshot_metrics[i].key, &value, NULL);
+    memcpy((char *)valid + snapshot_metrics[i].offset, &value, sizeof value);
+  }
+}
+
 static sbag_code_t read_progress(const snapshot_t *snapshot, progress_t *progress, sbag_status_t *status) {
   for (int i = 0; i < SNAPSHOT_NUMBERS; i++) {
     int64_t value = 0;
@@ -14,6 +26,7 @@ static sbag_code_t read_progress(const snapshot_t *snapshot, progress_t *progres
                         snapshot_numbers[i].key, value);
     memcpy((char *)progress + snapshot_numbers[i].offset, &value, sizeof value);
   }
+  read_metrics(snapshot, &progress->valid);
   SBAG_TRY(checkpoint_read_real(snapshot->file, "", "best_auc", &progress->best_auc, status));
   return checkpoint_read_real(snapshot->file, "", "loss_sum", &progress->loss_sum, status);
 }

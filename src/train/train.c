@@ -120,6 +120,7 @@ static sbag_code_t evaluate_on_the_way(loop_t *loop, sbag_status_t *status) {
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));
   journal_resume(loop->journal);
   p->evaluated_step = p->step;
+  p->valid = result;
   p->stale_evaluations = result.auc > p->best_auc ? 0 : p->stale_evaluations + 1;
   if (result.auc > p->best_auc) p->best_auc = result.auc;
   if (out_of_patience(loop)) loop->reason = "valid auc grows no more";

@@ -33,7 +33,7 @@ PYTHON
 }
 
 mkdir disk
-small=(--set folder=disk --set rows=20011 --set dim=24 --set rounds=2)
+small=(--set folder=disk --set rows=20011 --set dim=24 --set rounds=2 --set rest=0)
 for n in 1 2 3; do
   bench $n "${small[@]}" --json bench.json
   check "on $n ranks" ended 0
