@@ -167,7 +167,8 @@ static sbag_code_t combine_rows(route_t *r, combine_terms_t *c, sbag_status_t *s
   kernel_t *k = r->x->c.kernel;
   int64_t *term, *at = i64_of(r, BUF_VECTOR_AT);
   SBAG_TRY(route_take_i64(r, BUF_TERM_A, r->info.edge_count, &term, status));
-  k->ops->gather_i64(k, NULL, at, i64_of(r, BUF_WHICH), r->info.edge_count, 0, term);
+  if (r->any_rows) /* else mirrors serve all */
+    k->ops->gather_i64(k, NULL, at, i64_of(r, BUF_WHICH), r->info.edge_count, 0, term);
   *c = (combine_terms_t){
       .begin = i64_of(r, BUF_SLOT_BEGIN), .term = term, .scale = r->weighted ? real_of(r, BUF_WEIGHT) : NULL};
   return SBAG_OK;
@@ -300,7 +301,7 @@ static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
   int64_t *at, *winner;
   combine_terms_t terms = {0};
   SBAG_TRY(layout_receive(r, FORWARD, "forward: vectors", status));
-  SBAG_TRY(place_key_vectors(r, &at, status));
+  if (r->any_rows || (r->flags & SBAG_FORWARD_WEIGHT_GRADS)) SBAG_TRY(place_key_vectors(r, &at, status));
   int pools = list_at(r, FORWARD)->run_block[(int64_t)x->ranks * x->features] > 0;
   SBAG_TRY(pools ? combine_items(r, &terms, status) : combine_rows(r, &terms, status));
   SBAG_TRY(route_take_i64(r, BUF_WINNER, x->any_max ? r->bag_count * x->c.columns : 0, &winner, status));
