@@ -140,6 +140,7 @@ static int64_t demote(const cover_request_t *q, int table, int64_t first, int64_
 
 /* ---- a table ---- */
 
+/* The degree from which on keys are rows; beyond all degrees where none is. */
 static int64_t find_threshold(const histogram_t *h) {
   int64_t cost = 0, least, best = 1;
   for (int d = 1; d <= COVER_DEGREES; d++) cost += h->rows[d];
@@ -150,7 +151,7 @@ static int64_t find_threshold(const histogram_t *h) {
     least = cost;
     best = t;
   }
-  return best;
+  return best <= COVER_DEGREES ? best : INT64_MAX;
 }
 
 /* The passes by name, so that one walk over owners and features serves them all. */

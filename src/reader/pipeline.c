@@ -1,14 +1,16 @@
 /* The background thread and its ring.
  *
  * Slot s holds batch number s modulo the ring's size. made, taken and released only ever grow, under the
- * lock: the thread owns the slots from `made` up to `released + slot_count`, the caller the one that it has
- * taken and not yet released. */
+ * lock: the thread owns the slots from `made` up to `released + slot_count`, the caller those that it has
+ * taken and not yet released: the last two. */
 #include "reader/pipeline.h"
 #include "reader/grow.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+
+enum { CALLERS_BATCHES = 2 };
 
 struct pipeline {
   source_t *source;
@@ -43,7 +45,7 @@ static sbag_code_t make_locks(pipeline_t *p, sbag_status_t *status) {
 
 static sbag_code_t make_slots(pipeline_t *p, sbag_status_t *status) {
   source_t *source = p->source;
-  int count = source->config->prefetch + 1; /* one is with the caller */
+  int count = source->config->prefetch + CALLERS_BATCHES;
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *p->slots), "reader: ring of batches",
                       (void **)&p->slots, status));
   for (int i = 0; i < count; i++) {
@@ -204,8 +206,8 @@ sbag_code_t reader_pipeline_next(pipeline_t *p, const reader_batch_t **batch, sb
   sbag_code_t code = SBAG_OK;
   const reader_batch_t *next = NULL;
   pthread_mutex_lock(&p->lock);
-  if (p->released < p->taken) {
-    p->released = p->taken;
+  if (p->taken - p->released == CALLERS_BATCHES) {
+    p->released++;
     pthread_cond_signal(&p->reader_slot_free);
   }
   while (p->made == p->taken && !p->ended) pthread_cond_wait(&p->batch_made, &p->lock);

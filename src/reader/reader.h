@@ -3,8 +3,8 @@
  * ranks.
  *
  * What comes in: a reader_config_t. What goes out: batches of labels, dense values and one bag per (sample,
- * feature). A background thread has the next batch ready; at most `prefetch` batches, the caller's own and
- * one shuffle window are in memory, whatever the file's size. Not collective: no call communicates; every
+ * feature). A background thread has the next batch ready; at most `prefetch` batches, the caller's own two
+ * and one shuffle window are in memory, whatever the file's size. Not collective: no call communicates; every
  * rank reads what it needs itself. */
 #ifndef READER_READER_H
 #define READER_READER_H
@@ -147,8 +147,8 @@ const reader_blob_t *reader_blob(const reader_t *reader, int blob);
 /* Starts (or restarts) reading a split at the given epoch and global batch. */
 sbag_code_t reader_start(reader_t *reader, reader_split_t split, int64_t epoch, int64_t step,
                          sbag_status_t *status);
-/* The next batch of the started epoch, or *batch = NULL at its end. The batch is valid until the next call.
- */
+/* The next batch of the started epoch, or *batch = NULL at its end. The batch is valid until the call after
+ * the next one (or reader_start): a step can have its own and the next. */
 sbag_code_t reader_next(reader_t *reader, const reader_batch_t **batch, sbag_status_t *status);
 
 #endif

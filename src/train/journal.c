@@ -121,6 +121,18 @@ static void print_line(const journal_t *journal, int64_t step, int64_t epoch, do
   fflush(stdout);
 }
 
+/* Of a rank and a step. */
+static void print_imbalance(const imbalance_line_t *line) {
+  printf("  ranks: %.4g kB sent, most %.4g; %.4g rows owned, most %.4g; %.3g ms of work, most %.3g (rank %d)",
+         line->sent_bytes_mean / 1e3, line->sent_bytes_max / 1e3, line->owned_rows_median,
+         line->owned_rows_max, line->median_ms, line->slowest_ms, line->slowest_rank);
+  if (line->hot_table != NULL)
+    printf("; hottest %s[%" PRId64 "], %" PRId64 " lookups", line->hot_table, line->hot_row,
+           line->hot_lookups);
+  putchar('\n');
+  fflush(stdout);
+}
+
 void journal_say(journal_t *journal, const char *format, ...) {
   if (!journal->speaks || journal->progress == JOURNAL_NONE) return;
   va_list args;
@@ -139,6 +151,7 @@ sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64
                           sbag_status_t *status) {
   journal->total_steps = total_steps;
   journal->log_every = log_every;
+  journal->ranks = ranks;
   journal->first_step = progress->step;
   journal->start_s = journal->since_s = now_s();
   if (!journal->speaks) return SBAG_OK;
@@ -169,10 +182,27 @@ static void reset_interval(journal_t *journal, progress_t *progress) {
   progress->loss_count = 0;
 }
 
+static void add_imbalance(json_object *object, const imbalance_line_t *line) {
+  add_real(object, "sent_bytes_mean", line->sent_bytes_mean);
+  add_real(object, "sent_bytes_max", line->sent_bytes_max);
+  add_real(object, "owned_rows_median", line->owned_rows_median);
+  add_real(object, "owned_rows_max", line->owned_rows_max);
+  add_int(object, "slowest_rank", line->slowest_rank);
+  add_real(object, "slowest_ms", line->slowest_ms);
+  add_real(object, "median_ms", line->median_ms);
+  if (line->hot_table == NULL) return;
+  json_object_object_add(object, "hot_table", json_object_new_string(line->hot_table));
+  add_int(object, "hot_row", line->hot_row);
+  add_int(object, "hot_lookups", line->hot_lookups);
+}
+
 static sbag_code_t emit_step(journal_t *journal, const progress_t *progress, double lr,
-                             sbag_status_t *status) {
+                             const imbalance_line_t *imbalance, sbag_status_t *status) {
   int64_t epoch = progress->epoch + 1;
-  if (journal->progress == JOURNAL_PLAIN) print_line(journal, progress->step, epoch, lr);
+  if (journal->progress == JOURNAL_PLAIN) {
+    print_line(journal, progress->step, epoch, lr);
+    if (journal->ranks > 1) print_imbalance(imbalance);
+  }
   json_object *object = event("train");
   add_int(object, "step", progress->step);
   add_int(object, "epoch", epoch);
@@ -180,21 +210,26 @@ static sbag_code_t emit_step(journal_t *journal, const progress_t *progress, dou
   add_real(object, "lr", lr);
   add_real(object, "samples_per_s", journal->rate);
   add_real(object, "seconds", training_s(journal));
+  add_imbalance(object, imbalance);
   return emit(journal, object, status);
 }
 
+int journal_due(const journal_t *journal, int64_t step) {
+  return step % journal->log_every == 0 || step == journal->total_steps;
+}
+
 sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, double lr, int64_t samples,
-                         sbag_status_t *status) {
+                         const imbalance_line_t *imbalance, sbag_status_t *status) {
   static const double redraw_s = 0.1;
   sbag_code_t code = SBAG_OK;
   progress->loss_sum += loss;
   progress->loss_count++;
   journal->samples += samples;
-  int due = progress->step % journal->log_every == 0 || progress->step == journal->total_steps;
+  int due = journal_due(journal, progress->step);
   int draw = journal->speaks && journal->progress == JOURNAL_BAR && now_s() - journal->drawn_s >= redraw_s;
   if (due || draw) take_interval(journal, progress);
   if (draw) draw_bar(journal, progress->step, lr);
-  if (due && journal->speaks) code = emit_step(journal, progress, lr, status);
+  if (due && journal->speaks) code = emit_step(journal, progress, lr, imbalance, status);
   if (due) reset_interval(journal, progress);
   return code;
 }

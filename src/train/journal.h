@@ -6,6 +6,7 @@
 #define TRAIN_JOURNAL_H
 
 #include "base/status.h"
+#include "train/imbalance.h"
 #include "train/metrics.h"
 #include "train/progress.h"
 #include <stdint.h>
@@ -22,6 +23,7 @@ typedef struct journal {
   const char *paths[JOURNAL_FILES_MAX]; /* borrowed */
   int file_count;
   int64_t log_every, total_steps;
+  int ranks;
   int64_t first_step; /* taken before this start */
   double since_s;     /* the last line's time, */
   int64_t samples;    /* and the samples since it, of this start */
@@ -45,10 +47,13 @@ void journal_say(journal_t *journal, const char *format, ...) __attribute__((for
 sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
                           int64_t samples, int64_t log_every, const progress_t *progress,
                           sbag_status_t *status);
-/* A step was taken; on every rank, as progress holds the losses since the last line. Every log_every steps
- * "train": step, epoch, loss (mean since the last line), lr, samples_per_s, seconds (of this start). */
+/* Whether a line follows this step: every log_every steps, and after the last. The same on all ranks. */
+int journal_due(const journal_t *journal, int64_t step);
+/* A step was taken; on every rank, as progress holds the losses since the last line. Where a line is due
+ * "train": step, epoch, loss (mean since the last line), lr, samples_per_s, seconds (of this start), and how
+ * evenly the ranks work, imbalance's fields, which may be NULL where no line is due. */
 sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, double lr, int64_t samples,
-                         sbag_status_t *status);
+                         const imbalance_line_t *imbalance, sbag_status_t *status);
 /* Time between pause and resume (of an evaluation, a checkpoint) counts neither for samples/s nor as
  * training. */
 void journal_pause(journal_t *journal);

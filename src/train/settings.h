@@ -120,7 +120,7 @@ typedef struct settings_schedule {
 typedef struct settings_train {
   const config_node_t *node;
   int64_t epochs, max_steps, global_batch, eval_batch, eval_every, log_every, patience;
-  int reproducible;
+  int reproducible, pipeline;
 } settings_train_t;
 
 typedef struct settings_run {

@@ -292,6 +292,8 @@ static const config_key_t train_keys[] = {
     KEY_INT(settings_train_t, patience, "off", 1, 1e9, word_never,
             "stop after so many evaluations without a better valid AUC"),
     KEY_BOOL(settings_train_t, reproducible, "false", "the same bits for any number of ranks, but slower"),
+    KEY_BOOL(settings_train_t, pipeline, "true",
+             "send the next batch's ids while this one is computed; the results are the same to the bit"),
     KEYS_END};
 static const config_section_t train_section = SECTION(settings_train_t, train_keys);
 

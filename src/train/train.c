@@ -4,7 +4,9 @@
 #include "collection/context.h"
 #include "train/evaluate.h"
 #include "train/folder.h"
+#include "train/imbalance.h"
 #include "train/snapshot.h"
+#include "train/walk.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -23,7 +25,8 @@ typedef struct loop {
   const settings_checkpoint_t *checkpoint;
   schedule_t schedule;
   double lr; /* of the dense layers, before the schedule */
-  sbag_bags_t *bags;
+  walk_t walk;
+  imbalance_t *imbalance;
   int64_t total_steps;
   int32_t *wishes;    /* [WISHES]; a block of its own for the comm */
   double saved_s;     /* rank 0's clock when the last checkpoint was complete */
@@ -70,28 +73,52 @@ static sbag_code_t local(loop_t *loop, sbag_code_t code, sbag_status_t *status) 
   return code == SBAG_OK ? SBAG_OK : session_fail(loop->session, status);
 }
 
-/* One step. The ranks' wishes travel while it runs, so they cost it nothing. */
-static sbag_code_t take_step(loop_t *loop, const reader_batch_t *batch, sbag_status_t *status) {
-  session_t *s = loop->session;
-  progress_t *p = loop->progress;
-  double factor = schedule_factor(&loop->schedule, ++p->step), loss = 0;
+static int evaluation_due(const loop_t *loop) {
+  int64_t every = loop->settings->eval_every, step = loop->progress->step;
+  return every > 0 && step > 0 && step % every == 0 && loop->progress->evaluated_step < step;
+}
+
+/* The next batch begins within this step unless the model is to be looked at in between: what a checkpoint
+ * holds and an evaluation sees must not depend on the pipeline. */
+static int goes_ahead(const loop_t *loop) {
+  return loop->settings->pipeline && loop->progress->step < loop->total_steps && !loop->wishes[WISH_STOP] &&
+         !save_due(loop) && !evaluation_due(loop);
+}
+
+/* A step on the batch at hand. The ranks' wishes travel while it runs, so they cost it nothing. */
+static sbag_code_t walk_step(loop_t *loop, double factor, double *loss, sbag_status_t *status) {
+  comm_t *comm = loop->session->comm;
+  int64_t step = loop->progress->step;
   loop->wishes[WISH_STOP] = stop_asked();
   loop->wishes[WISH_SAVE] = save_due_by_clock(loop);
   comm_request_t *request = NULL;
-  SBAG_TRY(
-      s->comm->ops->allreduce_begin(s->comm, loop->wishes, WISHES, COMM_I32, COMM_MAX, &request, status));
-  model_batch_t input = session_batch(s, batch, loop->bags);
-  sbag_code_t code = model_train_step(s->model, &input, p->step, factor, &loss, status);
-  sbag_code_t waited = comm_wait(s->comm, &request, "wishes to stop", code == SBAG_OK ? status : NULL);
-  if (code != SBAG_OK) {
-    status_prefix(status, "step %" PRId64, p->step);
-    return code;
+  SBAG_TRY(comm->ops->allreduce_begin(comm, loop->wishes, WISHES, COMM_I32, COMM_MAX, &request, status));
+  sbag_code_t code = walk_compute(&loop->walk, step, status);
+  sbag_code_t waited = comm_wait(comm, &request, "wishes to stop", code == SBAG_OK ? status : NULL);
+  if (code == SBAG_OK) {
+    SBAG_TRY(waited);
+    if (goes_ahead(loop)) SBAG_TRY(walk_ahead(&loop->walk, step + 1, status));
+    code = walk_finish(&loop->walk, factor, loss, status);
   }
-  SBAG_TRY(waited);
+  if (code != SBAG_OK) status_prefix(status, "step %" PRId64, step);
+  return code;
+}
+
+static sbag_code_t take_step(loop_t *loop, const reader_batch_t *batch, sbag_status_t *status) {
+  progress_t *p = loop->progress;
+  double factor = schedule_factor(&loop->schedule, ++p->step), loss = 0;
+  int64_t samples = batch->global_samples;
+  imbalance_line_t line, *told = NULL;
+  imbalance_step_begin(loop->imbalance);
+  SBAG_TRY(walk_step(loop, factor, &loss, status));
+  imbalance_step_end(loop->imbalance);
   p->epoch_step++;
   if (loop->wishes[WISH_STOP]) loop->reason = "stopped by a signal";
-  return local(loop, journal_step(loop->journal, p, loss, loop->lr * factor, batch->global_samples, status),
-               status);
+  if (journal_due(loop->journal, p->step)) {
+    SBAG_TRY(imbalance_collect(loop->imbalance, batch, &line, status));
+    told = &line;
+  }
+  return local(loop, journal_step(loop->journal, p, loss, loop->lr * factor, samples, told, status), status);
 }
 
 static sbag_code_t evaluate(loop_t *loop, reader_split_t split, metrics_result_t *result,
@@ -105,11 +132,6 @@ static sbag_code_t evaluate(loop_t *loop, reader_split_t split, metrics_result_t
 static int out_of_patience(const loop_t *loop) {
   int64_t patience = loop->settings->patience;
   return patience > 0 && loop->progress->stale_evaluations >= patience;
-}
-
-static int evaluation_due(const loop_t *loop) {
-  int64_t every = loop->settings->eval_every, step = loop->progress->step;
-  return every > 0 && step > 0 && step % every == 0 && loop->progress->evaluated_step < step;
 }
 
 /* The evaluation within the run; it may end it. The result is the same on all ranks, so is the decision. */
@@ -160,12 +182,11 @@ static sbag_code_t look_around(loop_t *loop, sbag_status_t *status) {
 }
 
 static sbag_code_t run_epoch(loop_t *loop, sbag_status_t *status) {
-  reader_t *reader = loop->session->training;
   progress_t *p = loop->progress;
-  SBAG_TRY(local(loop, reader_start(reader, READER_TRAIN, p->epoch, p->epoch_step, status), status));
+  SBAG_TRY(walk_start(&loop->walk, p->epoch, p->epoch_step, status));
   while (loop->reason == NULL) {
     const reader_batch_t *batch = NULL;
-    SBAG_TRY(local(loop, reader_next(reader, &batch, status), status));
+    SBAG_TRY(walk_batch(&loop->walk, &batch, status));
     if (batch == NULL) {
       p->epoch++;
       p->epoch_step = 0;
@@ -204,9 +225,8 @@ static sbag_code_t prepare(loop_t *loop, sbag_status_t *status) {
   if (loop->total_steps == 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "the training split has no samples; check data and split");
   void *block = NULL;
-  SBAG_TRY(mem_alloc(s->mem, mem_array_bytes(s->assembly.model.feature_count, sizeof *loop->bags),
-                     "training: bags", &block, status));
-  loop->bags = block;
+  SBAG_TRY(walk_open(s, &loop->walk, status));
+  SBAG_TRY(imbalance_create(s, &loop->imbalance, status));
   SBAG_TRY(mem_calloc(s->mem, WISHES * sizeof *loop->wishes, "training: wishes", &block, status));
   loop->wishes = block;
   return SBAG_OK;
@@ -227,7 +247,8 @@ sbag_code_t train_run(session_t *session, journal_t *journal, retention_t *reten
   loop.schedule = settings_schedule(&settings->schedule, loop.total_steps);
   sbag_code_t code = comm_agree(session->comm, prepare(&loop, status), status);
   if (code == SBAG_OK) code = run_loop(&loop, status);
-  mem_free(session->mem, loop.bags);
+  walk_close(&loop.walk);
+  imbalance_destroy(&loop.imbalance);
   /* In a broken comm the transport may still write to the wishes; they then live until the process ends. */
   if (comm_check(session->comm, NULL) == SBAG_OK) mem_free(session->mem, loop.wishes);
   return code;

@@ -73,8 +73,9 @@ if different or len(a) < 25:
 PYTHON
 }
 
-# What metrics.jsonl says of the training, without times and without the starts and ends.
-told() { grep -E '"event":"(train|eval)"' "$work/$1/metrics.jsonl" | sed -E 's/,"(samples_per_s|seconds)":[^,}]*//g'; }
+# What metrics.jsonl says of the training, without what is of one start (times, means over its steps since the last
+# line) and without the starts and ends.
+told() { grep -E '"event":"(train|eval)"' "$work/$1/metrics.jsonl" | sed -E 's/,"(samples_per_s|seconds|slowest_rank|slowest_ms|median_ms|(sent_bytes|owned_rows)_[a-z]*)":[^,}]*//g'; }
 same_metrics() { [ "$(told "$1")" = "$(told "$2")" ]; }
 checkpoints() { (cd "$work/$1" && printf '%s\n' ckpt-*.h5 | sort -t- -k2n | tr '\n' ' '); }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checkpoints under faults: every file call fails in turn, and processes are killed while they commit. The last
-# complete checkpoint must open each time. tests/fault/test_fault.sh BUILD_FOLDER [KILLS]; ends with `N passed, N failed`.
+# Checkpoints under faults: every file call fails in turn, a disk fills, and processes are killed while they commit. The
+# last complete checkpoint must open each time. tests/fault/test_fault.sh BUILD_FOLDER [KILLS]; ends with `N passed, N failed`.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=launch/common.sh
@@ -33,6 +33,14 @@ for n in 1 2 3; do
   [ "${line%% *}" -gt 300 ] 2>/dev/null || code=1
   count $code "a fault at every call, $n ranks"
 done
+
+### a disk that fills while a run writes
+timeout -k 5 200 "$here/full_disk.sh" "$1" >"$work/log" 2>&1 </dev/null
+code=$?
+grep -E '^(skipped|FAIL)' "$work/log"
+line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$work/log" | tail -n 1)
+echo "a full disk: ${line:-nothing was counted}"
+count $code "a full disk"
 
 # generation FILE: which one it is, or nothing.
 generation() { "$build/fault" check "$1" 2>>"$work/log" | sed -n 's/^generation //p'; }

@@ -19,6 +19,7 @@ Suite *contract_suite(void);
 Suite *examples_suite(void);
 Suite *exchange_suite(void);
 Suite *init_file_suite(void);
+Suite *load_suite(void);
 Suite *metrics_suite(void);
 Suite *model_suite(void);
 Suite *property_suite(void);
@@ -31,10 +32,19 @@ typedef struct entry {
 } entry_t;
 
 static const entry_t entries[] = {
-    {"checkpoint", checkpoint_suite}, {"collection", collection_suite}, {"comm", comm_suite},
-    {"contract", contract_suite},     {"examples", examples_suite},     {"exchange", exchange_suite},
-    {"init_file", init_file_suite},   {"metrics", metrics_suite},       {"model", model_suite},
-    {"property", property_suite},     {"refusals", refusals_suite},     {"resume", resume_suite},
+    {"checkpoint", checkpoint_suite},
+    {"collection", collection_suite},
+    {"comm", comm_suite},
+    {"contract", contract_suite},
+    {"examples", examples_suite},
+    {"exchange", exchange_suite},
+    {"init_file", init_file_suite},
+    {"load", load_suite},
+    {"metrics", metrics_suite},
+    {"model", model_suite},
+    {"property", property_suite},
+    {"refusals", refusals_suite},
+    {"resume", resume_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };
