@@ -185,11 +185,10 @@ static void check_memory(int64_t rows, int64_t dim, int64_t samples, int64_t len
     moved = stats.bytes_sent + stats.bytes_received;
     sbag_step_release(&handle);
   }
-  /* The batch: ids, pooled vectors and their gradients. What is moved counts as it is in memory, where an id has
-   * 8 bytes: keys and edges, asked for and answered. A lone rank moves to itself what it would send to others. */
+  /* The batch: ids, pooled vectors and their gradients. A lone rank moves to itself what it would send to
+   * others. */
   int64_t distinct = rows < count ? rows : count;
-  if (world_size() == 1) moved = distinct * 2 * dim * (int64_t)sizeof(float);
-  moved += 8 * (distinct + count);
+  if (world_size() == 1) moved = distinct * (8 + 2 * dim * (int64_t)sizeof(float)) + 8 * count;
   int64_t size = world_size(), shard = 2 * ((rows + size - 1) / size) * dim * (int64_t)sizeof(float);
   int64_t batch = count * 8 + 2 * samples * dim * 4, limit = shard + 6 * (batch + moved);
   int64_t peak = sbag_context_memory(context).peak_bytes;
