@@ -250,21 +250,61 @@ static sbag_code_t prepare(route_t *r, sbag_status_t *status) {
   return route_share(r, status);
 }
 
+static void start(route_t *r, const sbag_bags_t *bags, int64_t bag_count, int flags) {
+  r->flags = flags;
+  r->bags = bags;
+  r->bag_count = bag_count;
+  r->slots = bag_count * r->x->features;
+  r->backward_done = 0;
+  r->bytes_sent = r->bytes_received = r->ids_sent = 0;
+  r->error = (wire_error_t){0};
+  route_set_lists(r); /* also where this rank fails: the counts' size goes by it */
+}
+
+static void predict_owner(const route_t *r, int owner, exchange_need_t *need) {
+  const exchange_t *x = r->x;
+  const int64_t *words = r->out + (int64_t)owner * r->words;
+  const pool_list_t *list = list_at(r, FORWARD);
+  int64_t first;
+  *need =
+      (exchange_need_t){.id_bytes = r->ids_out[owner + 1] - r->ids_out[owner] + 8 * (int64_t)r->words_used,
+                        .forward_bytes = r->layout_in[FORWARD].bytes[owner],
+                        .backward_bytes = r->layout_out[BACKWARD].bytes[owner]};
+  for (int t = 0; t < x->tables; t++) {
+    int64_t block = (int64_t)owner * x->tables + t;
+    need->keys += r->key_block[block + 1] - r->key_block[block];
+    if (route_travels(r, t, FORWARD)) need->rows += words_rows(r, words, t, FORWARD, &first);
+  }
+  for (int f = 0; f < x->features; f++)
+    if (route_travels(r, x->feature_table[f], FORWARD)) need->pools += words_runs(r, words, FORWARD, f);
+  if (r->filled[LIST_ALL]) list = &r->list[LIST_ALL];
+  int64_t block = (int64_t)owner * x->features;
+  need->runs = list->run_block[block + x->features] - list->run_block[block];
+  need->edges = list->edge_block[block + x->features] - list->edge_block[block];
+}
+
+sbag_code_t route_predict(route_t *r, const sbag_bags_t *bags, int64_t bag_count, int flags,
+                          exchange_need_t *need, sbag_status_t *status) {
+  start(r, bags, bag_count, flags);
+  sbag_code_t code = prepare(r, status);
+  if (code == SBAG_OK) code = route_pack_ids(r, status);
+  kernel_arena_release(r->x->c.kernel, &r->arena, 0);
+  SBAG_TRY(code);
+  for (int t = 0; t < r->x->tables; t++) r->dense[t] = 0;
+  layout_make(r, r->out, FORWARD, &r->layout_in[FORWARD]);
+  layout_make(r, r->out, BACKWARD, &r->layout_out[BACKWARD]);
+  for (int o = 0; o < r->x->ranks; o++) predict_owner(r, o, &need[o]);
+  return SBAG_OK;
+}
+
 sbag_code_t route_begin(route_t *r, const sbag_bags_t *bags, int64_t bag_count, int flags, sbag_code_t local,
                         const sbag_status_t *cause, sbag_status_t *status) {
   exchange_t *x = r->x;
   r->id = x->next_id++;
-  r->flags = flags;
-  r->bags = bags;
-  r->bag_count = bag_count;
-  r->slots = bag_count * x->features;
-  r->backward_done = 0;
-  r->bytes_sent = r->bytes_received = r->ids_sent = 0;
-  r->error = (wire_error_t){0};
+  start(r, bags, bag_count, flags);
   r->local = local;
   status_clear(&r->local_status);
   if (local != SBAG_OK && cause != NULL) r->local_status = *cause;
-  route_set_lists(r); /* also where this rank fails: the counts' size goes by it */
   if (local == SBAG_OK) r->local = prepare(r, &r->local_status);
   sbag_code_t code = route_send_counts(r, status);
   kernel_arena_release(x->c.kernel, &r->arena, 0);

@@ -61,6 +61,21 @@ sbag_code_t route_advance(route_t *route, sbag_status_t *status);
 /* Goes all the way. Collective. */
 sbag_code_t route_open(route_t *route, sbag_status_t *status);
 
+/* What a batch of this rank would take with one owner, in both directions; ids are what goes out to it. */
+typedef struct exchange_need {
+  int64_t rows, pools;       /* vectors forward */
+  int64_t id_bytes;          /* counts and ids */
+  int64_t forward_bytes;     /* vectors and places, owner to requester */
+  int64_t backward_bytes;    /* gradients, requester to owner */
+  int64_t keys, runs, edges; /* distinct rows, bags that touch the owner, lookups */
+} exchange_need_t;
+
+/* The choice without the exchange: need [ranks]. Nothing is sent, no shard is read; the comm is only asked
+ * for its rank and size, so one process can be each of many ranks in turn. The route must not be under way.
+ * Not collective. */
+sbag_code_t route_predict(route_t *route, const sbag_bags_t *bags, int64_t bag_count, int flags,
+                          exchange_need_t *need, sbag_status_t *status);
+
 /* Owners renormalise, pool and send; collective. */
 sbag_code_t route_forward_begin(route_t *route, sbag_status_t *status);
 /* Requesters combine: out [bag_count][columns]. Collective. */

@@ -336,6 +336,8 @@ void route_list_empty(route_t *r, int which);
 run_places_t route_run_places(const route_t *r, phase_t phase, int owner, int feature);
 
 /* wire.c: counts and ids travel. */
+/* Counts and messages of ids, ready to be sent (out, ids_out, BUF_IDS_OUT). */
+sbag_code_t route_pack_ids(route_t *r, sbag_status_t *status);
 /* Prepares and posts the counts; a failure of this rank is kept for the agreement. */
 sbag_code_t route_send_counts(route_t *r, sbag_status_t *status);
 /* *agreed: 1 where an error is one that all ranks return. */

@@ -225,7 +225,7 @@ static void pack_segment(const segment_t *s, void *context) {
   if (s->bytes > 0) r->packs[p->tasks++] = task;
 }
 
-static sbag_code_t prepare_ids(route_t *r, sbag_status_t *status) {
+sbag_code_t route_pack_ids(route_t *r, sbag_status_t *status) {
   kernel_t *k = r->x->c.kernel;
   void *out;
   count_words(r);
@@ -244,7 +244,7 @@ static sbag_code_t prepare_ids(route_t *r, sbag_status_t *status) {
 sbag_code_t route_send_counts(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   /* Ids are prepared before the counts, so that a rank without memory for them can still say so to all. */
-  if (r->local == SBAG_OK) r->local = prepare_ids(r, &r->local_status);
+  if (r->local == SBAG_OK) r->local = route_pack_ids(r, &r->local_status);
   set_headers(r);
   for (int p = 0; p < x->ranks; p++) {
     int64_t bytes = r->words_used * (int64_t)sizeof(int64_t);
