@@ -1,4 +1,5 @@
-/* shardbag bench checkpoint */
+/* shardbag bench: its parts, and the one of checkpoints */
+#include "app/bench.h"
 #include "app/commands.h"
 #include "app/job.h"
 #include "bench/checkpoint.h"
@@ -16,23 +17,23 @@ static int print_help(job_t *job, sbag_status_t *status) {
   return EXIT_DONE;
 }
 
-static sbag_code_t open_json(const job_t *job, const char *path, FILE **json, sbag_status_t *status) {
+sbag_code_t bench_open_json(const job_t *job, const char *path, FILE **json, sbag_status_t *status) {
   if (path == NULL || job->rank != 0) return SBAG_OK;
   *json = fopen(path, "ae");
   if (*json != NULL) return SBAG_OK;
   return status_set(status, SBAG_ERR_IO, "%s: cannot open for JSON lines: %s", path, strerror(errno));
 }
 
-static sbag_code_t close_json(FILE *json, const char *path, sbag_status_t *status) {
+sbag_code_t bench_close_json(FILE *json, const char *path, sbag_status_t *status) {
   if (json == NULL || fclose(json) == 0) return SBAG_OK;
   return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
 }
 
 static int measure(job_t *job, const bench_settings_t *settings, const char *path, sbag_status_t *status) {
   FILE *json = NULL;
-  sbag_code_t code = sbag_context_agree(job->control, open_json(job, path, &json, status), status);
+  sbag_code_t code = sbag_context_agree(job->control, bench_open_json(job, path, &json, status), status);
   if (code == SBAG_OK) code = bench_checkpoint(job->control, settings, stdout, json, path, status);
-  sbag_code_t closed = close_json(json, path, code == SBAG_OK ? status : NULL);
+  sbag_code_t closed = bench_close_json(json, path, code == SBAG_OK ? status : NULL);
   if (code == SBAG_OK) code = sbag_context_agree(job->control, closed, status);
   return code == SBAG_OK ? EXIT_DONE : EXIT_OTHER;
 }
@@ -64,7 +65,7 @@ static const command_t command_checkpoint = {
                "--set folder=/scratch. Needs as much memory and disk as twice the table with its states.\n",
     .run = run};
 
-static const command_t *const parts[] = {&command_checkpoint, NULL};
+static const command_t *const parts[] = {&command_checkpoint, &command_bench_step, NULL};
 
 const command_t command_bench = {.name = "bench",
                                  .arguments = "PART ...",

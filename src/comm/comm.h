@@ -85,7 +85,8 @@ struct comm {
   sbag_status_t broken; /* code SBAG_OK while the comm works */
   comm_part_t *parts;   /* [2 * size], scratch of comm_allgatherv */
   comm_wire_t *wire;
-  comm_trace_t trace; /* where this rank's time goes */
+  comm_trace_t trace;  /* where this rank's time goes */
+  double progressed_s; /* when comm_progress looked last */
 };
 
 /* For implementations: fills the shared part (checks the options, sets the default chunk) and clears it. */
@@ -128,7 +129,7 @@ sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, 
 
 /* Not collective: makes progress of all that is under way. One thread calls MPI, so between its begin and its
  * wait a transfer moves only here: to be called every now and then from long work, between two layers, say.
- * Costs next to nothing where nothing is under way. */
+ * Costs next to nothing where nothing is under way, or right after another one. */
 sbag_code_t comm_progress(comm_t *comm, sbag_status_t *status);
 
 /* Makes all ranks agree on an outcome: if any rank comes with an error, every rank returns that of the lowest

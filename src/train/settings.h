@@ -137,6 +137,11 @@ typedef struct settings_checkpoint {
   int64_t keep;         /* 0: all */
 } settings_checkpoint_t;
 
+typedef struct settings_bench {
+  const config_node_t *node;
+  int64_t steps, rounds, warmup;
+} settings_bench_t;
+
 typedef struct settings {
   const config_node_t *node;
   const char *name;
@@ -151,6 +156,7 @@ typedef struct settings {
   settings_exchange_t exchange;
   settings_schedule_t schedule;
   settings_train_t train;
+  settings_bench_t bench;
   config_tree_t *tree; /* owns every text and list above */
 } settings_t;
 

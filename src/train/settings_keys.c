@@ -312,6 +312,12 @@ static const config_key_t checkpoint_keys[] = {
     KEYS_END};
 static const config_section_t checkpoint_section = SECTION(settings_checkpoint_t, checkpoint_keys);
 
+static const config_key_t bench_keys[] = {
+    KEY_INT(settings_bench_t, steps, "20", 1, 1e6, NULL, "of a round, with the pipeline and without it"),
+    KEY_INT(settings_bench_t, rounds, "5", 1, 1000, NULL, "of both, in turn"),
+    KEY_INT(settings_bench_t, warmup, "5", 0, 1e6, NULL, "steps before, each way"), KEYS_END};
+static const config_section_t bench_section = SECTION(settings_bench_t, bench_keys);
+
 static const config_key_t settings_keys[] = {
     KEY_TEXT(settings_t, name, "", "of the run; empty: the config file's"),
     KEY_INT(settings_t, seed, "1", 0, BIG, NULL, "of initial values, shuffling and dropout"),
@@ -328,5 +334,6 @@ static const config_key_t settings_keys[] = {
     KEY_SECTION(settings_t, exchange, &exchange_section, "how vectors travel between ranks"),
     KEY_SECTION(settings_t, schedule, &schedule_section, "of the learning rates"),
     KEY_SECTION(settings_t, train, &train_section, "the loop"),
+    KEY_SECTION(settings_t, bench, &bench_section, "what `shardbag bench step` takes"),
     KEYS_END};
 const config_section_t settings_section = SECTION(settings_t, settings_keys);

@@ -27,6 +27,7 @@ Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
 Suite *reader_synthetic_suite(void);
 Suite *store_suite(void);
+Suite *trace_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -56,6 +57,7 @@ static const entry_t entries[] = {
     {"reader_parts", reader_parts_suite},
     {"reader_synthetic", reader_synthetic_suite},
     {"store", store_suite},
+    {"trace", trace_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0] };

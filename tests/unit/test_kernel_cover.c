@@ -147,9 +147,11 @@ static void cover_plainly(kernel_case_t *c, const cover_request_t *q) {
 
 /* ---- small cases ---- */
 
-static int64_t *draw_costs(kernel_case_t *c, draw_t *draw, int64_t low, int64_t high, int count) {
+/* Costs alike, and such that either way is the dear one. */
+static int64_t *draw_costs(kernel_case_t *c, draw_t *draw, int64_t low, int64_t scales, int count) {
+  static const int64_t most[] = {2, 6, 40, 2000};
   int64_t *cost = arena_ints(&c->arena, count);
-  for (int i = 0; i < count; i++) cost[i] = draw_between(draw, low, high);
+  for (int i = 0; i < count; i++) cost[i] = draw_between(draw, low, most[draw_below(draw, scales)]);
   return cost;
 }
 
@@ -167,7 +169,6 @@ static void draw_runs(draw_t *draw, covered_t *on, int64_t first, int64_t keys) 
 
 static covered_t draw_cover(kernel_case_t *c, draw_t *draw) {
   enum { EDGES = RANKS * FEATURES * 80 * 4 };
-  static const int64_t most[] = {2, 6, 40, 2000}; /* costs alike, and such that either way is the dear one */
   covered_t on = {.q = {.ranks = (int)draw_between(draw, 1, RANKS),
                         .tables = (int)draw_between(draw, 1, TABLES),
                         .features = (int)draw_between(draw, 1, FEATURES)}};
@@ -191,9 +192,9 @@ static covered_t draw_cover(kernel_case_t *c, draw_t *draw) {
       run_block[o * q->features + f + 1] = on.runs;
     }
   on.edges = EDGES; /* the lists' length: places beyond the runs are read by none */
-  q->row_cost = draw_costs(c, draw, 1, most[draw_below(draw, 4)], q->tables);
-  q->pool_cost = draw_costs(c, draw, 1, most[draw_below(draw, 4)], q->features);
-  q->edge_cost = draw_costs(c, draw, 0, most[draw_below(draw, 3)], q->features);
+  q->row_cost = draw_costs(c, draw, 1, 4, q->tables);
+  q->pool_cost = draw_costs(c, draw, 1, 4, q->features);
+  q->edge_cost = draw_costs(c, draw, 0, 3, q->features);
   take_results(c, q);
   return on;
 }
@@ -212,6 +213,58 @@ START_TEST(covers_follow_the_rules) {
     check_ints("pool_edges", got.pool_edges, q->pool_edges, (int64_t)q->ranks * q->features);
     kernel_case_close(&c);
   }
+}
+END_TEST
+
+/* `times` runs of the keys [first, end), in one feature. */
+typedef struct same_runs {
+  int feature;
+  int64_t first, end, times;
+} same_runs_t;
+
+/* One owner and one table with two features; what is to be a row, by key. */
+static void check_made(kernel_case_t *c, const same_runs_t *made, int count, const int64_t cost[5],
+                       const int64_t *wanted, int64_t keys) {
+  enum { EDGES = 1000 };
+  static const int feature_table[] = {0, 0}, all[] = {1};
+  int64_t key_block[] = {0, keys}, run_block[3] = {0}, *begin = arena_ints(&c->arena, EDGES + 1);
+  int64_t *which = arena_ints(&c->arena, EDGES), *order = arena_ints(&c->arena, EDGES);
+  covered_t on = {.edges = EDGES};
+  on.q = (cover_request_t){.ranks = 1,
+                           .tables = 1,
+                           .features = 2,
+                           .feature_table = feature_table,
+                           .wanted = all,
+                           .key_block = key_block,
+                           .run_block = run_block,
+                           .run_begin = begin,
+                           .order = order,
+                           .which = which,
+                           .key_count = keys,
+                           .row_cost = cost,
+                           .pool_cost = cost + 1,
+                           .edge_cost = cost + 3};
+  for (int64_t e = 0; e < EDGES; e++) order[e] = e;
+  for (int i = 0, edges = 0; i < count; i++)
+    for (int64_t r = 0; r < made[i].times; r++) {
+      for (int64_t k = made[i].first; k < made[i].end; k++) which[edges++] = k;
+      begin[++on.runs] = edges;
+      for (int f = made[i].feature; f < 2; f++) run_block[f + 1] = on.runs;
+    }
+  check_ints("row", run_kernel(c, &on).row, wanted, keys);
+}
+
+/* Keys that are told apart by the highest degrees alone; and dear edges of keys that alone keep no pool. */
+START_TEST(covers_of_made_cases) {
+  static const same_runs_t degrees[] = {{0, 0, 2, 250}, {1, 2, 5, COVER_DEGREES - 1}};
+  static const same_runs_t edges[] = {{0, 2, 6, 1}, {0, 6, 10, 1}, {1, 0, 2, 1}};
+  static const int64_t costs[2][5] = {{100, 1, 1, 0, 0}, {20, 1, 1, 0, 30}}; /* row; pools; edges */
+  static const int64_t hot[5] = {1, 1}, none[10] = {0};
+  kernel_case_t c;
+  kernel_case_open(&c, _i);
+  check_made(&c, degrees, 2, costs[0], hot, 5);
+  check_made(&c, edges, 3, costs[1], none, 10);
+  kernel_case_close(&c);
 }
 END_TEST
 
@@ -408,6 +461,7 @@ Suite *kernel_cover_suite(void) {
   TCase *test_case = tcase_create("kernel_cover");
   tcase_set_timeout(test_case, 60); /* sanitizers on a busy machine */
   tcase_add_loop_test(test_case, covers_follow_the_rules, 0, kernel_case_count());
+  tcase_add_loop_test(test_case, covers_of_made_cases, 0, kernel_case_count());
   tcase_add_loop_test(test_case, covers_are_near_the_minimum, 0, kernel_case_count());
   tcase_add_loop_test(test_case, classes_of_keys_by_both_directions, 0, kernel_case_count());
   suite_add_tcase(suite, test_case);

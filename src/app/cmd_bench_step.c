@@ -1,0 +1,105 @@
+/* shardbag bench step CONFIG: the training's own steps, without evaluations, checkpoints and lines of a log.
+ */
+#include "app/bench.h"
+#include "bench/step.h"
+#include "collection/context.h"
+#include "train/walk.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+typedef struct stepping {
+  walk_t walk;
+  int64_t step, epoch;
+} stepping_t;
+
+/* Epochs follow each other for as long as it takes. */
+static sbag_code_t find_batch(stepping_t *s, sbag_status_t *status) {
+  const reader_batch_t *batch = NULL;
+  SBAG_TRY(walk_batch(&s->walk, &batch, status));
+  if (batch != NULL) return SBAG_OK;
+  SBAG_TRY(walk_start(&s->walk, ++s->epoch, 0, status));
+  SBAG_TRY(walk_batch(&s->walk, &batch, status));
+  return batch != NULL
+             ? SBAG_OK
+             : status_set(status, SBAG_ERR_ARGUMENT, "the training split has no samples; check data");
+}
+
+static sbag_code_t take(void *user, int ahead, sbag_status_t *status) {
+  stepping_t *s = user;
+  double loss = 0;
+  SBAG_TRY(find_batch(s, status));
+  SBAG_TRY(walk_compute(&s->walk, ++s->step, status));
+  if (ahead) SBAG_TRY(walk_ahead(&s->walk, s->step + 1, status));
+  return walk_finish(&s->walk, 1.0, &loss, status);
+}
+
+static void print_setup(const session_t *session) {
+  const settings_t *s = session->settings;
+  const model_config_t *model = &session->assembly.model;
+  int64_t rows = 0;
+  for (int t = 0; t < model->table_count; t++) rows += model->tables[t].num_embeddings;
+  printf("# shardbag %s bench step: %s, ranks %d, %" PRId64 " rounds of %" PRId64
+         " steps each way in turn, after %" PRId64 "\n",
+         sbag_version(), s->name, comm_size(session->comm), s->bench.rounds, s->bench.steps, s->bench.warmup);
+  printf("# global batch %" PRId64 ", %d tables of %" PRId64 " rows in all, %d features, %d dense values%s\n",
+         s->train.global_batch, model->table_count, rows, model->feature_count, model->dense_count,
+         s->train.reproducible ? ", reproducible" : "");
+  printf(
+      "# one thread a rank: transfers move in waits and between layers. Each number is a rank's median over "
+      "its steps,\n# of which the median and the largest over ranks are told\n#\n");
+}
+
+static sbag_code_t step(session_t *session, FILE *json, const char *path, sbag_status_t *status) {
+  const settings_bench_t *bench = &session->settings->bench;
+  stepping_t s = {.step = 0};
+  sbag_code_t code = comm_agree(session->comm, walk_open(session, &s.walk, status), status);
+  if (code == SBAG_OK) code = walk_start(&s.walk, 0, 0, status);
+  if (code == SBAG_OK) {
+    const bench_step_config_t config = {.comm = session->comm,
+                                        .mem = session->mem,
+                                        .warmup = bench->warmup,
+                                        .steps = bench->steps,
+                                        .rounds = bench->rounds,
+                                        .take = take,
+                                        .user = &s};
+    if (comm_rank(session->comm) == 0) print_setup(session);
+    code = bench_step(&config, stdout, json, path, status);
+  }
+  walk_close(&s.walk);
+  return code;
+}
+
+static int run_step(job_t *job, const settings_t *settings, const options_t *options, sbag_status_t *status) {
+  if (job_context(job, settings, status) != SBAG_OK) return EXIT_OTHER;
+  FILE *json = NULL;
+  session_t session;
+  sbag_code_t code =
+      sbag_context_agree(job->context, bench_open_json(job, options->json, &json, status), status);
+  if (code != SBAG_OK) return EXIT_OTHER;
+  code = session_open(settings, job->context, NULL, 0, SESSION_TRAINING | SESSION_MODEL, &session, status);
+  int exit_code = code == SBAG_ERR_ARGUMENT ? EXIT_USAGE : EXIT_OTHER;
+  if (code == SBAG_OK) {
+    exit_code = EXIT_OTHER;
+    code = step(&session, json, options->json, status);
+    session_close(&session);
+  }
+  sbag_code_t closed = bench_close_json(json, options->json, code == SBAG_OK ? status : NULL);
+  if (code == SBAG_OK) code = sbag_context_agree(job->context, closed, status);
+  return code == SBAG_OK ? EXIT_DONE : exit_code;
+}
+
+static int run(const options_t *options) {
+  return job_run("bench step", options, options->arguments[0], run_step);
+}
+
+const command_t command_bench_step = {
+    .name = "bench step",
+    .arguments = "CONFIG",
+    .summary = "where the time of a training step goes, and what of the transfers is hidden",
+    .argument_count = 1,
+    .options = OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
+    .details = "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
+               "bench.rounds=5, bench.warmup=10. Trains with and without train.pipeline in turn; nothing is\n"
+               "saved.\n",
+    .run = run};
