@@ -42,6 +42,11 @@ typedef struct comm_ops {
    * Integer sums must not overflow (MPI may wrap or saturate). */
   sbag_code_t (*allreduce_begin)(comm_t *comm, void *data, int64_t count, comm_type_t type, comm_reduce_t op,
                                  comm_request_t **request, sbag_status_t *status);
+  /* The sum over all ranks of what each has for rank p goes to rank p. send: rank p's part has counts[p]
+   * elements, one part behind the other; the counts are the same on all ranks and read during the call only.
+   * recv: counts[this rank] elements. The order of the sum is the implementation's. */
+  sbag_code_t (*reduce_scatter_begin)(comm_t *comm, const void *send, const int64_t *counts, void *recv,
+                                      comm_type_t type, comm_request_t **request, sbag_status_t *status);
   sbag_code_t (*broadcast_begin)(comm_t *comm, void *data, int64_t bytes, int root, comm_request_t **request,
                                  sbag_status_t *status);
   /* Makes progress; *done says whether the request has completed (it must still be waited for). */

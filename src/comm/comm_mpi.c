@@ -38,6 +38,18 @@ static sbag_code_t op_allreduce_begin(comm_t *comm, void *data, int64_t count, c
   return give_up(comm_mpi_of(comm), &cause, status);
 }
 
+static sbag_code_t op_reduce_scatter_begin(comm_t *comm, const void *send, const int64_t *counts, void *recv,
+                                           comm_type_t type, comm_request_t **request,
+                                           sbag_status_t *status) {
+  SBAG_TRY(comm_check(comm, status));
+  sbag_status_t cause;
+  int64_t others = 0;
+  for (int p = 0; p < comm->size; p++) others += p == comm->rank ? 0 : counts[p];
+  if (comm_mpi_reduce_scatter_begin(comm_mpi_of(comm), send, counts, recv, type, request, &cause) == SBAG_OK)
+    return begun(comm, *request, others * comm_type_bytes(type));
+  return give_up(comm_mpi_of(comm), &cause, status);
+}
+
 static sbag_code_t op_broadcast_begin(comm_t *comm, void *data, int64_t bytes, int root,
                                       comm_request_t **request, sbag_status_t *status) {
   SBAG_TRY(comm_check(comm, status));
@@ -99,6 +111,7 @@ static const comm_ops_t mpi_ops = {
     .name = "mpi",
     .exchange_begin = op_exchange_begin,
     .allreduce_begin = op_allreduce_begin,
+    .reduce_scatter_begin = op_reduce_scatter_begin,
     .broadcast_begin = op_broadcast_begin,
     .test = op_test,
     .progress = op_progress,

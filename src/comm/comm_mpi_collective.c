@@ -1,4 +1,5 @@
-/* All-reduce and broadcast over MPI's non-blocking collectives, in chunks whose counts fit an int.
+/* All-reduce, reduce-scatter and broadcast over MPI's non-blocking collectives, in chunks whose counts fit an
+ * int.
  *
  * MPI wants collective calls of a communicator in one order on all ranks. When a chunk completes differs
  * from rank to rank, so chunks are posted strictly in the order of a queue: all of the first operation
@@ -31,7 +32,28 @@ static int free_slot(const comm_request_t *r) {
   return -1;
 }
 
+/* One reduction to each rank in turn: libnbc's own reduce-scatter gathers all on rank 0 first. flow_count is
+ * the rank whose part is being posted. */
+static sbag_code_t post_part(comm_mpi_t *c, comm_request_t *r, int slot, sbag_status_t *status) {
+  int64_t chunk = c->base.options.chunk_bytes / r->element_bytes;
+  while (r->flows[r->flow_count].posted == r->flows[r->flow_count].bytes) r->flow_count++;
+  comm_mpi_flow_t *flow = &r->flows[r->flow_count];
+  int64_t left = flow->bytes - flow->posted;
+  if (chunk < 1) chunk = 1;
+  int count = (int)(left < chunk ? left : chunk);
+  int64_t at = flow->posted * r->element_bytes;
+  char *to = flow->peer == c->base.rank ? r->data + at : NULL;
+  SBAG_TRY(comm_mpi_check(
+      MPI_Ireduce(flow->data + at, to, count, r->type, MPI_SUM, flow->peer, c->data, &r->requests[slot]),
+      "MPI_Ireduce", status));
+  flow->posted += count;
+  r->posted += count;
+  r->pending++;
+  return SBAG_OK;
+}
+
 static sbag_code_t post_chunk(comm_mpi_t *c, comm_request_t *r, int slot, sbag_status_t *status) {
+  if (r->kind == COMM_MPI_REDUCE_SCATTER) return post_part(c, r, slot, status);
   int64_t chunk = c->base.options.chunk_bytes / r->element_bytes, left = r->total - r->posted;
   if (chunk < 1) chunk = 1;
   int count = (int)(left < chunk ? left : chunk);
@@ -87,6 +109,29 @@ sbag_code_t comm_mpi_allreduce_begin(comm_mpi_t *c, void *data, int64_t count, c
   r->element_bytes = comm_type_bytes(type);
   r->type = mpi_type(type);
   r->op = mpi_op(op);
+  SBAG_TRY(enqueue(c, r, status));
+  *request = r;
+  return SBAG_OK;
+}
+
+sbag_code_t comm_mpi_reduce_scatter_begin(comm_mpi_t *c, const void *send, const int64_t *counts, void *recv,
+                                          comm_type_t type, comm_request_t **request, sbag_status_t *status) {
+  comm_request_t *r = NULL;
+  for (int p = 0; p < c->base.size; p++)
+    if (counts[p] < 0)
+      return status_set(status, SBAG_ERR_ARGUMENT,
+                        "reduce_scatter: count is %lld for rank %d; it must be 0 or more",
+                        (long long)counts[p], p);
+  SBAG_TRY(comm_mpi_request_take(c, &r, status));
+  r->kind = COMM_MPI_REDUCE_SCATTER;
+  r->data = recv;
+  r->element_bytes = comm_type_bytes(type);
+  r->type = mpi_type(type);
+  for (int p = 0; p < c->base.size; p++) {
+    char *part = (char *)(uintptr_t)send + r->total * r->element_bytes; /* only read */
+    r->flows[p] = (comm_mpi_flow_t){.data = part, .bytes = counts[p], .peer = p};
+    r->total += counts[p];
+  }
   SBAG_TRY(enqueue(c, r, status));
   *request = r;
   return SBAG_OK;

@@ -8,7 +8,12 @@
  * and few enough that a tiny chunk size does not flood MPI with requests. */
 enum { COMM_MPI_WINDOW = 8 };
 
-typedef enum comm_mpi_kind { COMM_MPI_EXCHANGE, COMM_MPI_ALLREDUCE, COMM_MPI_BROADCAST } comm_mpi_kind_t;
+typedef enum comm_mpi_kind {
+  COMM_MPI_EXCHANGE,
+  COMM_MPI_ALLREDUCE,
+  COMM_MPI_REDUCE_SCATTER,
+  COMM_MPI_BROADCAST
+} comm_mpi_kind_t;
 
 /* One direction of an exchange with one peer. */
 typedef struct comm_mpi_flow {
@@ -35,7 +40,8 @@ struct comm_request {
   int *finished;
   MPI_Status *statuses;
 
-  comm_mpi_flow_t *flows; /* exchange: [2 * (size - 1)]; receives first */
+  comm_mpi_flow_t
+      *flows; /* [2 * size] exchange: receives first; reduce-scatter: the ranks' parts, in elements */
   int flow_count, tag;
 
   char *data; /* collective operation, in elements of `type` */
@@ -91,6 +97,8 @@ sbag_code_t comm_mpi_exchange_begin(comm_mpi_t *c, const comm_part_t *send, cons
                                     comm_request_t **request, sbag_status_t *status);
 sbag_code_t comm_mpi_allreduce_begin(comm_mpi_t *c, void *data, int64_t count, comm_type_t type,
                                      comm_reduce_t op, comm_request_t **request, sbag_status_t *status);
+sbag_code_t comm_mpi_reduce_scatter_begin(comm_mpi_t *c, const void *send, const int64_t *counts, void *recv,
+                                          comm_type_t type, comm_request_t **request, sbag_status_t *status);
 sbag_code_t comm_mpi_broadcast_begin(comm_mpi_t *c, void *data, int64_t bytes, int root,
                                      comm_request_t **request, sbag_status_t *status);
 sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *request, const char *what, sbag_status_t *status);

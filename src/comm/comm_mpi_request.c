@@ -28,8 +28,7 @@ static sbag_code_t array_alloc(mem_t *mem, int64_t count, size_t size, void **bl
 /* Room for the fullest exchange at once: no operation needs more slots than a window each way and peer. */
 static sbag_code_t request_fill(comm_mpi_t *c, comm_request_t *r, sbag_status_t *status) {
   mem_t *mem = c->base.mem;
-  int64_t flows = 2 * ((int64_t)c->base.size - 1);
-  int64_t slots = (flows > 0 ? flows : 1) * COMM_MPI_WINDOW;
+  int64_t flows = 2 * (int64_t)c->base.size, slots = flows * COMM_MPI_WINDOW;
   void *block = NULL;
   SBAG_TRY(array_alloc(mem, slots, sizeof *r->requests, &block, status));
   r->requests = block;

@@ -40,6 +40,17 @@ static sbag_code_t self_allreduce_begin(comm_t *comm, void *data, int64_t count,
   return begun(comm, request);
 }
 
+static sbag_code_t self_reduce_scatter_begin(comm_t *comm, const void *send, const int64_t *counts,
+                                             void *recv, comm_type_t type, comm_request_t **request,
+                                             sbag_status_t *status) {
+  SBAG_TRY(comm_check(comm, status));
+  if (counts[0] < 0)
+    return status_set(status, SBAG_ERR_ARGUMENT, "reduce_scatter: count is %lld; it must be 0 or more",
+                      (long long)counts[0]);
+  if (counts[0] > 0) memcpy(recv, send, (size_t)(counts[0] * comm_type_bytes(type)));
+  return begun(comm, request);
+}
+
 static sbag_code_t self_broadcast_begin(comm_t *comm, void *data, int64_t bytes, int root,
                                         comm_request_t **request, sbag_status_t *status) {
   (void)data;
@@ -84,6 +95,7 @@ static const comm_ops_t self_ops = {
     .name = "self",
     .exchange_begin = self_exchange_begin,
     .allreduce_begin = self_allreduce_begin,
+    .reduce_scatter_begin = self_reduce_scatter_begin,
     .broadcast_begin = self_broadcast_begin,
     .test = self_test,
     .progress = self_progress,

@@ -343,8 +343,8 @@ void route_release(route_t *r) {
 sbag_step_stats_t route_stats(const route_t *r) {
   return (sbag_step_stats_t){.lookups = r->info.edge_count,
                              .dropped = r->info.dropped,
-                             .vectors_sent = r->layout_out[FORWARD].vectors,
-                             .vectors_received = r->layout_in[FORWARD].vectors,
+                             .vectors_sent = r->layout_out[FORWARD].vectors + dense_vectors(r, 1),
+                             .vectors_received = r->layout_in[FORWARD].vectors + dense_vectors(r, 0),
                              .bytes_sent = r->bytes_sent,
                              .bytes_received = r->bytes_received};
 }

@@ -50,6 +50,23 @@ static sbag_code_t prepare_rows(route_t *r, sbag_status_t *status) {
   return SBAG_OK;
 }
 
+reduce_task_t route_pool_task(const route_t *r, int peer, int f, const int64_t *term) {
+  const exchange_t *x = r->x;
+  const exchange_feature_t *feature = &x->c.features[f];
+  const int64_t *run = r->in_list[in_phase(r, FORWARD)].run_block + (int64_t)peer * x->features + f;
+  return (reduce_task_t){.op = feature->mode == SBAG_MAX ? REDUCE_MAX : REDUCE_SUM,
+                         .dim = feature->dim,
+                         .segment_begin = run[0],
+                         .segment_end = run[1],
+                         .begin = in_i64(r, FORWARD, IN_RUN_BEGIN),
+                         .term = term,
+                         .stride = feature->dim,
+                         .src = source_base(r, feature->table),
+                         .scale = r->in_weighted ? real_of(r, in_buffer(r, FORWARD, IN_WEIGHT)) : NULL,
+                         .position = x->any_max ? in_i64(r, FORWARD, IN_PLACE) : NULL,
+                         .out_stride = feature->dim};
+}
+
 /* One task a block of pools of one peer. */
 static int64_t pool_tasks(route_t *r, int peer, const int64_t *term, reduce_task_t *tasks) {
   exchange_t *x = r->x;
@@ -59,23 +76,13 @@ static int64_t pool_tasks(route_t *r, int peer, const int64_t *term, reduce_task
   for (int f = 0; f < x->features; f++) {
     const exchange_feature_t *feature = &x->c.features[f];
     int64_t block = (int64_t)peer * x->features + f;
-    const int64_t *run = in_list_at(r, FORWARD)->run_block + block;
-    if (run[0] == run[1] || r->dense[feature->table] || !route_travels(r, feature->table, FORWARD)) continue;
-    int max = feature->mode == SBAG_MAX;
-    tasks[n++] =
-        (reduce_task_t){.op = max ? REDUCE_MAX : REDUCE_SUM,
-                        .dim = feature->dim,
-                        .segment_begin = run[0],
-                        .segment_end = run[1],
-                        .begin = in_i64(r, FORWARD, IN_RUN_BEGIN),
-                        .term = term,
-                        .stride = feature->dim,
-                        .src = source_base(r, feature->table),
-                        .scale = r->in_weighted ? real_of(r, in_buffer(r, FORWARD, IN_WEIGHT)) : NULL,
-                        .position = x->any_max ? in_i64(r, FORWARD, IN_PLACE) : NULL,
-                        .out = real_at(x, out, layout->pool_at[block]),
-                        .out_stride = feature->dim,
-                        .out_position = max ? layout_places(r, peer) + layout->place_at[block] : NULL};
+    reduce_task_t task = route_pool_task(r, peer, f, term);
+    if (task.segment_begin == task.segment_end || r->dense[feature->table] ||
+        !route_travels(r, feature->table, FORWARD))
+      continue;
+    task.out = real_at(x, out, layout->pool_at[block]);
+    if (feature->mode == SBAG_MAX) task.out_position = layout_places(r, peer) + layout->place_at[block];
+    tasks[n++] = task;
   }
   return n;
 }

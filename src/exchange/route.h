@@ -360,9 +360,14 @@ int64_t *layout_places(const route_t *r, int peer);
 sbag_code_t layout_send(route_t *r, phase_t phase, sbag_status_t *status);
 sbag_code_t layout_receive(route_t *r, phase_t phase, const char *what, sbag_status_t *status);
 
+/* forward.c: pools one feature's runs of one peer from owned rows; `out` is the caller's. */
+reduce_task_t route_pool_task(const route_t *r, int peer, int feature, const int64_t *term);
+
 /* dense.c: pools of tables for which all ranks agreed on it, one vector a bag whether an owner has rows of it
  * or not: owners' parts are added up on their way (reduce-scatter), bags' gradients go to all. */
 void dense_agree(route_t *r);
+/* Vectors with other ranks, sent or received. */
+int64_t dense_vectors(const route_t *r, int sent);
 sbag_code_t dense_forward_begin(route_t *r, const int64_t *edge_term, sbag_status_t *status);
 sbag_code_t dense_forward_end(route_t *r, void *out, sbag_status_t *status);
 

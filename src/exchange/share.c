@@ -129,6 +129,34 @@ static void choose(route_t *r, int owner, int table) {
   }
 }
 
+/* ---- dense pools ---- */
+
+/* Whether each of this rank's bags touches each other owner of the table: then dense pools take no more
+ * bytes. */
+static int touches_all(const route_t *r, int table) {
+  const exchange_t *x = r->x;
+  const int64_t *run = r->list[LIST_ALL].run_block;
+  for (int o = 0; o < x->ranks; o++)
+    for (int f = 0; f < x->features; f++) {
+      int64_t i = (int64_t)o * x->features + f;
+      if (x->feature_table[f] == table && o != x->rank && run[i + 1] - run[i] < r->bag_count) return 0;
+    }
+  return 1;
+}
+
+/* A table is offered where this rank takes nothing but pools from the others, and by nature sums. */
+static void offer_dense(route_t *r) {
+  const exchange_t *x = r->x;
+  for (int t = 0; t < x->tables; t++) {
+    int pools = x->table_sums[t] && !x->c.reproducible && x->ranks > 1 && route_travels(r, t, FORWARD);
+    for (int o = 0; pools && o < x->ranks; o++)
+      pools = r->share[FORWARD][(int64_t)o * x->tables + t] == SHARE_POOLS;
+    r->offers[t] =
+        pools && (x->c.kind == SBAG_EXCHANGE_DENSE ||
+                  (x->c.kind == SBAG_EXCHANGE_AUTO && x->c.wire == WIRE_FULL && touches_all(r, t)));
+  }
+}
+
 /* ---- mixtures ---- */
 
 /* Where every bag has at most one edge at an owner, rows are at least as good as anything. */
@@ -324,6 +352,7 @@ sbag_code_t route_share(route_t *r, sbag_status_t *status) {
   }
   for (int o = 0; o < x->ranks; o++)
     for (int t = 0; t < x->tables; t++) choose(r, o, t);
+  offer_dense(r);
   r->any_rows = 0;
   for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++)
     r->any_rows |= r->share[FORWARD][b] == SHARE_ROWS || r->share[FORWARD][b] == SHARE_MIXED;
