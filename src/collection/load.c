@@ -7,6 +7,7 @@
 /* What a rank reads between two agreements: so much that waiting for each other does not count, so little
  * that a rank without rows of its own does not run into its deadline. */
 static const int64_t round_bytes = (int64_t)512 << 20;
+static const int64_t mirrored_bytes = (int64_t)16 << 20;
 
 /* The walk over this rank's own rows. */
 typedef struct walk {
@@ -103,6 +104,16 @@ static sbag_code_t take_block(void *user, int64_t first_row, int64_t rows, const
                                      rows, data, status);
 }
 
+/* What all ranks read in one go reaches every mirror: together they read no more then than one does else. */
+static sbag_code_t read_together(const walk_t *w, const collection_load_t *load, sbag_status_t *status) {
+  target_t target = {w->c, load};
+  int is_mirrored = w->c->store->tables[load->table].mirror != NULL;
+  if (is_mirrored) checkpoint_reader_set_chunk(w->reader, mirrored_bytes / comm_size(w->c->context->comm));
+  sbag_code_t code = checkpoint_read_array(w->reader, load->name, take_block, &target, status);
+  if (is_mirrored) checkpoint_reader_set_chunk(w->reader, 0);
+  return code;
+}
+
 sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
                             const collection_load_t *loads, int count, sbag_status_t *status) {
   sbag_status_t own; /* agreement needs the message even where the caller wants none */
@@ -111,9 +122,7 @@ sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *r
   sbag_code_t code = comm_agree(collection->context->comm, check_loads(&walk, &own), &own);
   if (code == SBAG_OK) code = read_own(&walk, &own);
   for (int i = 0; i < count && code == SBAG_OK; i++) {
-    target_t target = {collection, &loads[i]};
-    if (!is_direct(&walk, &loads[i]))
-      code = checkpoint_read_array(reader, loads[i].name, take_block, &target, &own);
+    if (!is_direct(&walk, &loads[i])) code = read_together(&walk, &loads[i], &own);
   }
   if (code != SBAG_OK && status != NULL) *status = own;
   return code;

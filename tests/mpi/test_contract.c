@@ -3,11 +3,16 @@
 #include "mpi_test.h"
 #include "property_case.h"
 
+#include "checkpoint/checkpoint.h"
+#include "collection/context.h"
+#include "collection/load.h"
+#include <malloc.h>
 #include <mpi.h>
 #include <shardbag/mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 Suite *contract_suite(void);
 
@@ -185,10 +190,12 @@ static void check_memory(int64_t rows, int64_t dim, int64_t samples, int64_t len
     moved = stats.bytes_sent + stats.bytes_received;
     sbag_step_release(&handle);
   }
-  /* The batch: ids, pooled vectors and their gradients. A lone rank moves to itself what it would send to
+  /* The batch: ids, pooled vectors and their gradients. What is moved counts as it is in memory, where an id
+   * has 8 bytes: keys and edges, asked for and answered. A lone rank moves to itself what it would send to
    * others. */
   int64_t distinct = rows < count ? rows : count;
-  if (world_size() == 1) moved = distinct * (8 + 2 * dim * (int64_t)sizeof(float)) + 8 * count;
+  if (world_size() == 1) moved = distinct * 2 * dim * (int64_t)sizeof(float);
+  moved += 8 * (distinct + count);
   int64_t size = world_size(), shard = 2 * ((rows + size - 1) / size) * dim * (int64_t)sizeof(float);
   int64_t batch = count * 8 + 2 * samples * dim * 4, limit = shard + 6 * (batch + moved);
   int64_t peak = sbag_context_memory(context).peak_bytes;
@@ -218,6 +225,134 @@ START_TEST(memory_follows_ids) {
     check_memory(100000, 1, 40000, 100, SBAG_SUM);
   else
     check_memory(20000000, 1, 40000, 100, _i == 1 ? SBAG_SUM : SBAG_MAX);
+}
+END_TEST
+
+/* ---- Memory while a checkpoint is loaded: the shard with its state, and 64 MiB ---- */
+
+enum { LOAD_ROWS = 600000, LOAD_DIM = 64, LOAD_ARRAYS = 2 };
+static const char *const load_names[LOAD_ARRAYS] = {"tables/table/weight", "tables/table/state/sum"};
+
+typedef struct load_plan {
+  const char *what;
+  sbag_layout_t layout;
+  int alone, replicated; /* alone: rank 0 owns it all */
+  int64_t chunk_bytes;   /* 0: as always */
+} load_plan_t;
+
+static float load_value(int array, int64_t row, int64_t column) {
+  return (float)((row * 7 + column + array) % 1021);
+}
+
+static sbag_code_t load_fill(void *user, int64_t first, int64_t rows, void *out, sbag_status_t *status) {
+  (void)status;
+  for (int64_t i = 0; i < rows * LOAD_DIM; i++)
+    ((float *)out)[i] = load_value(*(const int *)user, first + i / LOAD_DIM, i % LOAD_DIM);
+  return SBAG_OK;
+}
+
+/* 307 MB, in a folder of this job's own. */
+static void load_write(char folder[256], char path[300]) {
+  const char *scratch = getenv("TMPDIR");
+  snprintf(folder, 256, "%s/shardbag-contract-XXXXXX", scratch != NULL ? scratch : "/tmp");
+  if (world_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
+  MPI_Bcast(folder, 256, MPI_CHAR, 0, MPI_COMM_WORLD);
+  snprintf(path, 300, "%s/file.h5", folder);
+  sbag_context_h context = open_mpi(NULL);
+  checkpoint_writer_t *writer = NULL;
+  const int64_t shape[2] = {LOAD_ROWS, LOAD_DIM};
+  int numbers[LOAD_ARRAYS] = {0, 1};
+  must(checkpoint_writer_create(context_comm(context), context_mem(context), path, &writer, &failure));
+  for (int i = 0; i < LOAD_ARRAYS; i++)
+    must(checkpoint_add_array(writer, load_names[i], CHECKPOINT_F32, 2, shape, load_fill, &numbers[i],
+                              &failure));
+  must(checkpoint_commit(&writer, &failure));
+  sbag_context_destroy(&context);
+}
+
+static sbag_collection_h load_create(sbag_context_h context, const load_plan_t *plan) {
+  static const int first[] = {0};
+  sbag_collection_h collection = NULL;
+  sbag_collection_options_t options = sbag_collection_options_default();
+  sbag_table_options_t table = sbag_table_options_default("table", LOAD_ROWS, LOAD_DIM);
+  sbag_feature_options_t feature = sbag_feature_options_default("feature", 0);
+  table.init = SBAG_INIT_CONSTANT;
+  table.optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAGRAD);
+  table.layout = plan->layout;
+  table.replicated = plan->replicated;
+  table.ranks = plan->alone ? first : NULL;
+  table.rank_count = plan->alone;
+  must(sbag_collection_create(context, &options, &table, 1, &feature, 1, &collection, &failure));
+  return collection;
+}
+
+/* Some rows of everybody's, of both arrays. */
+static void load_check(sbag_collection_h collection) {
+  enum { ROWS = 50 };
+  static float values[ROWS * LOAD_DIM];
+  int64_t rows[ROWS];
+  for (int i = 0; i < ROWS; i++) rows[i] = (LOAD_ROWS - 1) / (ROWS - 1) * i;
+  for (int array = 0; array < LOAD_ARRAYS; array++) {
+    must(array == 0 ? sbag_collection_read_rows(collection, 0, rows, ROWS, values, &failure)
+                    : sbag_collection_read_state(collection, 0, 0, rows, ROWS, values, &failure));
+    for (int i = 0; i < ROWS * LOAD_DIM; i++)
+      ck_assert(values[i] == load_value(array, rows[i / LOAD_DIM], i % LOAD_DIM));
+  }
+}
+
+/* Bytes that this rank holds of the table when it is loaded. */
+static int64_t load_own(const load_plan_t *plan) {
+  int64_t row_bytes = LOAD_DIM * (int64_t)sizeof(float), shards = plan->alone ? 1 : world_size();
+  int64_t rows = plan->alone && world_rank() > 0 ? 0 : (LOAD_ROWS + shards - 1) / shards;
+  return LOAD_ARRAYS * rows * row_bytes + (plan->replicated ? LOAD_ROWS * row_bytes : 0);
+}
+
+/* *counted: the most that the library had allocated beyond the rank's own; *resident: that the process had.
+ */
+static void load_under(const load_plan_t *plan, const char *path, int64_t *counted, int64_t *resident) {
+  malloc_trim(0);
+  reset_high_water();
+  int64_t before = proc_bytes("/proc/self/status", "VmRSS");
+  sbag_context_h context = open_mpi(NULL);
+  sbag_collection_h collection = load_create(context, plan);
+  checkpoint_reader_t *reader = NULL;
+  const collection_load_t loads[LOAD_ARRAYS] = {{0, -1, load_names[0]}, {0, 0, load_names[1]}};
+  must(checkpoint_open(context_comm(context), context_mem(context), path, &reader, &failure));
+  checkpoint_reader_set_chunk(reader, plan->chunk_bytes);
+  must(collection_load(collection, reader, loads, LOAD_ARRAYS, &failure));
+  checkpoint_close(&reader);
+  *resident = proc_bytes("/proc/self/status", "VmHWM") - before - load_own(plan);
+  *counted = sbag_context_memory(context).peak_bytes - load_own(plan);
+  load_check(collection);
+  sbag_collection_destroy(&collection);
+  sbag_context_destroy(&context);
+}
+
+/* The last plan reads 256 MiB at a time, so that the others' numbers are seen to be able to be too large. */
+START_TEST(loading_holds_the_shard_and_64_mib) {
+  static const load_plan_t plans[] = {{"block", SBAG_LAYOUT_BLOCK, 0, 0, 0},
+                                      {"cyclic", SBAG_LAYOUT_CYCLIC, 0, 0, 0},
+                                      {"scramble", SBAG_LAYOUT_SCRAMBLE, 0, 0, 0},
+                                      {"rank 0 alone", SBAG_LAYOUT_BLOCK, 1, 0, 0},
+                                      {"replicated", SBAG_LAYOUT_BLOCK, 0, 1, 0},
+                                      {"large chunks", SBAG_LAYOUT_CYCLIC, 1, 0, (int64_t)256 << 20}};
+  enum { PLANS = sizeof plans / sizeof plans[0] };
+  char folder[256], path[300];
+  load_write(folder, path);
+  for (int i = 0; i < PLANS; i++) {
+    int64_t most[2] = {0};
+    load_under(&plans[i], path, &most[0], &most[1]);
+    MPI_Allreduce(MPI_IN_PLACE, most, 2, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    if (plans[i].chunk_bytes == 0)
+      ck_assert_msg(most[0] <= 64 * MIB && most[1] <= 64 * MIB,
+                    "%s: %lld bytes allocated and %lld resident beyond the shard", plans[i].what,
+                    (long long)most[0], (long long)most[1]);
+    else
+      ck_assert_msg(most[0] > 64 * MIB && most[1] > 64 * MIB, "%s: %lld and %lld bytes", plans[i].what,
+                    (long long)most[0], (long long)most[1]);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (world_rank() == 0) ck_assert(unlink(path) == 0 && rmdir(folder) == 0);
 }
 END_TEST
 
@@ -498,6 +633,7 @@ Suite *contract_suite(void) {
   tcase_add_loop_test(test_case, warm_steps_allocate_nothing, 0, 4);
   tcase_add_loop_test(test_case, memory_follows_shard_and_batch, 0, 2);
   if (!SANITIZED) tcase_add_loop_test(test_case, memory_follows_ids, 0, 3);
+  if (!SANITIZED) tcase_add_test(test_case, loading_holds_the_shard_and_64_mib);
   tcase_add_test(test_case, a_destroyed_collection_leaves_nothing);
   tcase_add_test(test_case, initial_values_do_not_depend_on_ranks);
   tcase_add_loop_test(test_case, reproducible_mode_gives_the_bits_of_one_rank, 0, 2);
