@@ -97,8 +97,9 @@ static sbag_code_t load_settings(job_t *job, const char *file, const options_t *
 
 sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *status) {
   sbag_context_options_t o = context_options(job);
-  o.exchange = (sbag_exchange_t)settings->exchange.kind;
-  o.chunk_bytes = settings->exchange.chunk_bytes;
+  o.exchange = (sbag_exchange_t)settings->exchange;
+  o.wire = (sbag_wire_t)settings->wire.vectors;
+  o.chunk_bytes = settings->wire.chunk_bytes;
   o.reproducible = settings->train.reproducible;
   return sbag_context_create_mpi(MPI_COMM_WORLD, &o, &job->context, status);
 }

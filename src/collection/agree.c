@@ -83,12 +83,25 @@ sbag_code_t collection_same(sbag_context_h context, const sbag_collection_option
                             const sbag_table_options_t *tables, int table_count,
                             const sbag_feature_options_t *features, int feature_count,
                             sbag_status_t *status) {
-  int64_t head[10] = {table_count, feature_count, (int64_t)options->dtype, (int64_t)options->bounds_check,
-                      options->weight_grad};
-  static const char *const head_name[] = {"the number of tables", "the number of features", "dtype",
-                                          "bounds_check", "weight_grad"};
+  enum { HEAD = 8 };
+  int64_t head[2 * HEAD] = {table_count,
+                            feature_count,
+                            (int64_t)options->dtype,
+                            (int64_t)options->bounds_check,
+                            options->weight_grad,
+                            context->options.reproducible,
+                            (int64_t)context->options.exchange,
+                            (int64_t)context->options.wire};
+  static const char *const head_name[HEAD] = {"the number of tables",
+                                              "the number of features",
+                                              "dtype",
+                                              "bounds_check",
+                                              "weight_grad",
+                                              "the context's reproducible",
+                                              "the context's exchange kind",
+                                              "the context's wire"};
   int64_t differs;
-  SBAG_TRY(compare(context, head, 5, &differs, status));
+  SBAG_TRY(compare(context, head, HEAD, &differs, status));
   if (differs >= 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "collection: %s is not the same on all ranks",
                       head_name[differs]);

@@ -21,9 +21,13 @@ sbag_code_t context_options_check(const sbag_context_options_t *options, sbag_co
   if (o.device != SBAG_DEVICE_CPU)
     return status_set(status, SBAG_ERR_UNSUPPORTED, "context: device %d: this build has the CPU (0) only",
                       (int)o.device);
-  if (o.exchange < SBAG_EXCHANGE_AUTO || o.exchange > SBAG_EXCHANGE_ROWS)
+  if (o.exchange < SBAG_EXCHANGE_AUTO || o.exchange > SBAG_EXCHANGE_DENSE)
     return status_set(status, SBAG_ERR_ARGUMENT,
-                      "context: exchange %d is none of auto (0), pools (1), rows (2)", (int)o.exchange);
+                      "context: exchange %d is none of auto (0), pools (1), rows (2), dense (3)",
+                      (int)o.exchange);
+  if (o.wire < SBAG_WIRE_FULL || o.wire > SBAG_WIRE_BF16)
+    return status_set(status, SBAG_ERR_ARGUMENT, "context: wire %d is none of full (0), f16 (1), bf16 (2)",
+                      (int)o.wire);
   if (o.chunk_bytes < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "context: chunk_bytes %lld is below 0",
                       (long long)o.chunk_bytes);

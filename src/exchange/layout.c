@@ -21,7 +21,8 @@ static int64_t place_vectors(const route_t *r, const int64_t *words, phase_t pha
   }
   for (int f = 0; f < x->features; f++) {
     int t = x->feature_table[f];
-    int64_t runs = route_travels(r, t, phase) && !r->dense[t] ? words_runs(r, words, phase, f) : 0;
+    int sparse = phase == BACKWARD || !r->dense[t];
+    int64_t runs = sparse && route_travels(r, t, phase) ? words_runs(r, words, phase, f) : 0;
     l->pool_at[(int64_t)peer * x->features + f] = element;
     element += runs * x->c.features[f].dim;
     *vectors += runs;

@@ -104,11 +104,11 @@ typedef struct settings_model {
   settings_optimizer_t optimizer;
 } settings_model_t;
 
-typedef struct settings_exchange {
+typedef struct settings_wire {
   const config_node_t *node;
-  int kind; /* sbag_exchange_t */
+  int vectors; /* sbag_wire_t */
   int64_t chunk_bytes;
-} settings_exchange_t;
+} settings_wire_t;
 
 typedef struct settings_schedule {
   const config_node_t *node;
@@ -153,7 +153,8 @@ typedef struct settings {
   settings_table_t table;     /* the defaults of all tables */
   config_sections_t tables;   /* settings_table_t */
   config_sections_t features; /* settings_feature_t */
-  settings_exchange_t exchange;
+  int exchange; /* sbag_exchange_t */
+  settings_wire_t wire;
   settings_schedule_t schedule;
   settings_train_t train;
   settings_bench_t bench;

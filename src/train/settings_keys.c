@@ -253,13 +253,18 @@ static const config_key_t model_keys[] = {
 static const config_section_t model_section = SECTION(settings_model_t, model_keys);
 
 static const config_word_t exchange_kinds[] = {
-    {"auto", SBAG_EXCHANGE_AUTO}, {"pools", SBAG_EXCHANGE_POOLS}, {"rows", SBAG_EXCHANGE_ROWS}, {NULL, 0}};
-static const config_key_t exchange_keys[] = {
-    KEY_CHOICE(settings_exchange_t, "kind", kind, "auto", exchange_kinds,
-               "what owners send; auto: per pair of ranks and batch, whatever takes fewer bytes"),
-    KEY_INT(settings_exchange_t, chunk_bytes, "67108864", 1, 1 << 30, NULL, "largest single message"),
-    KEYS_END};
-static const config_section_t exchange_section = SECTION(settings_exchange_t, exchange_keys);
+    {"auto", SBAG_EXCHANGE_AUTO},
+    {"pools", SBAG_EXCHANGE_POOLS},
+    {"rows", SBAG_EXCHANGE_ROWS},
+    {"dense", SBAG_EXCHANGE_DENSE},
+    {NULL, 0}};
+static const config_word_t wire_kinds[] = {
+    {"full", SBAG_WIRE_FULL}, {"f16", SBAG_WIRE_F16}, {"bf16", SBAG_WIRE_BF16}, {NULL, 0}};
+static const config_key_t wire_keys[] = {
+    KEY_CHOICE(settings_wire_t, "vectors", vectors, "full", wire_kinds,
+               "rows, pools and gradients between ranks; what 16 bits lose is logged"),
+    KEY_INT(settings_wire_t, chunk_bytes, "67108864", 1, 1 << 30, NULL, "largest single message"), KEYS_END};
+static const config_section_t wire_section = SECTION(settings_wire_t, wire_keys);
 
 static const config_word_t schedule_kinds[] = {{"constant", SCHEDULE_CONSTANT},
                                                {"step", SCHEDULE_STEP},
@@ -331,7 +336,9 @@ static const config_key_t settings_keys[] = {
                  "that names no table has one of its own name. name is required; rows: an integer or auto"),
     KEY_SECTIONS(settings_t, features, &feature_section, 0,
                  "features that differ from the defaults; the reader's others are pooled by mean"),
-    KEY_SECTION(settings_t, exchange, &exchange_section, "how vectors travel between ranks"),
+    KEY_CHOICE(settings_t, "exchange", exchange, "auto", exchange_kinds,
+               "what owners send; auto: per pair of ranks, table and batch, whatever takes the fewest bytes"),
+    KEY_SECTION(settings_t, wire, &wire_section, "how it travels between ranks"),
     KEY_SECTION(settings_t, schedule, &schedule_section, "of the learning rates"),
     KEY_SECTION(settings_t, train, &train_section, "the loop"),
     KEY_SECTION(settings_t, bench, &bench_section, "what `shardbag bench step` takes"),

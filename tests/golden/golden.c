@@ -29,7 +29,7 @@ static int find_word(const char *word, const char *const *words, int count) {
 /* Returns 0 if an argument is none of ours. */
 static int read_arguments(int argc, char **argv, arguments_t *out) {
   static const char *const layouts[] = {"block", "cyclic", "subset", "replicated", "scramble"};
-  static const char *const exchanges[] = {"auto", "pools", "rows"};
+  static const char *const exchanges[] = {"auto", "pools", "rows", "dense"};
   *out = (arguments_t){.context = sbag_context_options_default()};
   for (int i = 1; i < argc; i++) {
     int word = 0;
@@ -37,7 +37,7 @@ static int read_arguments(int argc, char **argv, arguments_t *out) {
       word = find_word(argv[++i], layouts, 5);
       out->layout = (golden_layout_t)word;
     } else if (strcmp(argv[i], "--exchange") == 0) {
-      word = find_word(argv[++i], exchanges, 3);
+      word = find_word(argv[++i], exchanges, 4);
       out->context.exchange = (sbag_exchange_t)word;
     } else if (strcmp(argv[i], "--chunk") == 0) {
       out->context.chunk_bytes = argv[++i] == NULL ? 0 : strtoll(argv[i], NULL, 10);

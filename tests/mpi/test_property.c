@@ -18,7 +18,7 @@
 
 Suite *property_suite(void);
 
-enum { EXCHANGES = 3, CHUNKS = 3, CASES_DEFAULT = 500 };
+enum { EXCHANGES = 4, CHUNKS = 3, CASES_DEFAULT = 500 };
 
 /* What a case holds while it runs. */
 typedef struct property_run {
