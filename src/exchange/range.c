@@ -2,8 +2,9 @@
  * write.
  *
  * Where the plan keeps consecutive rows together (blocks) they travel straight between the caller's memory
- * and the shard, without row numbers; otherwise as lists of rows, so many at a time that the numbers stay
- * small. */
+ * and the shard, without row numbers; where it deals them out in turn (cyclic) likewise, through one buffer
+ * at the asker's; otherwise as lists of rows. Both of these move so many at a time that buffers stay small.
+ */
 #include "exchange/route.h"
 
 enum { RANGE_LIST_ROWS = 1 << 17, RANGE_WORDS = 5 };
@@ -113,6 +114,74 @@ static sbag_code_t move_blocks(range_t *r, sbag_status_t *status) {
   return comm_exchange(x->c.comm, x->transfer_send, x->transfer_recv, "range: rows", status);
 }
 
+/* ---- plans that deal rows out in turn ---- */
+
+/* A shard's rows among [first, first + count): how many, the first of them and its local row. The local rows
+ * stand together. */
+static int64_t dealt_rows(const plan_table_t *plan, int shard, int64_t first, int64_t count, int64_t *row,
+                          int64_t *local) {
+  int64_t shards = plan->shard_count, end = first + count;
+  if (shard < 0) return 0;
+  *row = first + (shard - first % shards + shards) % shards;
+  *local = *row / shards;
+  return *row < end ? (end - *row + shards - 1) / shards : 0;
+}
+
+/* `count` rows of the caller's values, from `row` on and one shard's each, into `dealt` or back out of it. */
+static void deal(const range_t *r, int64_t row, int64_t count, int64_t step, char *dealt, int back) {
+  enum { PARTS = 64 };
+  kernel_t *k = r->x->c.kernel;
+  copy_part_t parts[PARTS];
+  int64_t bytes = r->width * r->x->real_bytes;
+  for (int64_t begin = 0; begin < count; begin += PARTS) {
+    int64_t n = smaller(PARTS, count - begin);
+    for (int64_t i = 0; i < n; i++) {
+      char *there = dealt + (begin + i) * bytes,
+           *here = r->values + (row - r->first + (begin + i) * step) * bytes;
+      parts[i] = (copy_part_t){.to = back ? here : there, .from = back ? there : here, .bytes = bytes};
+    }
+    k->ops->copy(k, NULL, parts, n);
+  }
+}
+
+/* Every rank's rows from the done-th on, at most RANGE_LIST_ROWS. */
+static sbag_code_t move_dealt_part(range_t *r, int64_t done, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  const plan_table_t *plan = &x->c.plan->tables[r->table];
+  int own = plan_shard_of_rank(plan, x->rank);
+  int64_t row_bytes = r->width * x->real_bytes, now = larger(0, smaller(r->count - done, RANGE_LIST_ROWS));
+  SBAG_TRY(kernel_buffer_reserve(k, &x->transfer[1], (size_t)(larger(now, 1) * row_bytes), "rows in transfer",
+                                 status));
+  char *dealt = x->transfer[1].data;
+  for (int p = 0; p < x->ranks; p++) {
+    const int64_t *theirs = r->asked + p * RANGE_WORDS;
+    int64_t their_count = larger(0, smaller(theirs[ASKED_COUNT] - done, RANGE_LIST_ROWS)), row = 0, local = 0;
+    int64_t count = dealt_rows(plan, own, theirs[ASKED_FIRST] + done, their_count, &row, &local);
+    if (count > 0) SBAG_TRY(prepare_rows(r, local, count, status));
+    comm_part_t owner = {count > 0 ? r->base + local * row_bytes : NULL, count * row_bytes};
+    count = dealt_rows(plan, plan_shard_of_rank(plan, p), r->first + done, now, &row, &local);
+    if (r->write) deal(r, row, count, plan->shard_count, dealt, 0);
+    comm_part_t asker = {dealt, count * row_bytes};
+    dealt += count * row_bytes;
+    x->transfer_send[p] = r->write ? asker : owner;
+    x->transfer_recv[p] = r->write ? owner : asker;
+  }
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  SBAG_TRY(comm_exchange(x->c.comm, x->transfer_send, x->transfer_recv, "range: rows", status));
+  for (int p = 0; p < x->ranks && !r->write; p++) {
+    int64_t row = 0, local = 0, count = x->transfer_recv[p].bytes / row_bytes;
+    (void)dealt_rows(plan, plan_shard_of_rank(plan, p), r->first + done, now, &row, &local);
+    deal(r, row, count, plan->shard_count, x->transfer_recv[p].data, 1);
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t move_dealt(range_t *r, int64_t longest, sbag_status_t *status) {
+  for (int64_t done = 0; done < longest; done += RANGE_LIST_ROWS) SBAG_TRY(move_dealt_part(r, done, status));
+  return SBAG_OK;
+}
+
 /* ---- other plans ---- */
 
 static sbag_code_t move_lists(range_t *r, int64_t longest, sbag_status_t *status) {
@@ -142,8 +211,10 @@ static sbag_code_t move(range_t *r, sbag_status_t *status) {
   int64_t longest = 0;
   for (int p = 0; p < x->ranks; p++) longest = larger(longest, r->asked[p * RANGE_WORDS + ASKED_COUNT]);
   if (longest == 0) return SBAG_OK;
-  if (x->c.plan->tables[r->table].layout != SBAG_LAYOUT_BLOCK) return move_lists(r, longest, status);
-  SBAG_TRY(exchange_give_up(x, move_blocks(r, status), status));
+  sbag_layout_t layout = x->c.plan->tables[r->table].layout;
+  if (layout == SBAG_LAYOUT_SCRAMBLE) return move_lists(r, longest, status);
+  SBAG_TRY(exchange_give_up(
+      x, layout == SBAG_LAYOUT_CYCLIC ? move_dealt(r, longest, status) : move_blocks(r, status), status));
   return r->write ? exchange_refresh_mirrors(x, status) : SBAG_OK;
 }
 

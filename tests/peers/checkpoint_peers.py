@@ -1,11 +1,12 @@
 """torch's checkpoints beside shardbag's, on the same bytes in the same rounds.
 
-One table of float32 and one state of its size (Adagrad's), cut by rows over RANKS processes. Cases, in turn in every
-round: shardbag save, torch.save, DCP (torch.distributed.checkpoint) save, then cold: shardbag load, torch.load, DCP
-load, and shardbag and DCP onto another number of ranks. All writing ends with fsync, all reading starts with a file
-whose pages were given up by posix_fadvise(DONTNEED). torch.save and torch.load are one file of its own a process, as
-many bytes as the process has rows for. Printed are GB/s (median, least, greatest) and the ratio shardbag / peer, taken
-round by round.
+One table of float32 and one state of its size (Adagrad's), cut by rows over RANKS processes. Cases: shardbag save,
+plain pwrite of as many bytes, torch.save, DCP (torch.distributed.checkpoint) save; the same four for loading; and
+shardbag and DCP onto another number of ranks. Their order turns round in every second round. All writing ends with
+fsync. Before each measurement, when its data lie ready in memory, the disk is synced and rests; a read then starts with
+a file whose pages were given up by posix_fadvise(DONTNEED). torch.save and torch.load are one file of its own a
+process, as many bytes as the process has rows for. Printed are GB/s (median, least, greatest) and the ratio
+shardbag / peer, taken round by round.
 
 Called by checkpoint.sh; started again by itself, as `checkpoint_peers.py worker ...`, once a measurement of a peer.
 """
@@ -40,7 +41,24 @@ def sync(path):
 # ---- one measurement of a peer, in `ranks` processes ------------------------------------------------------------------
 
 
-def worker(case, rank, ranks, port, rows, dim, folder):
+BLOCK = 16 << 20
+
+
+def raw(case, path, first, end):
+    """Moves the bytes [first, end) of a file through one buffer."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    block = memoryview(bytearray(b"\x5a" * BLOCK))
+    for at in range(first, end, BLOCK):
+        part = block[: min(BLOCK, end - at)]
+        moved = os.pwrite(file, part, at) if case == "raw_save" else os.preadv(file, [part], at)
+        if moved != len(part):
+            sys.exit(f"{path}: {moved} of {len(part)} bytes at {at}")
+    if case == "raw_save":
+        os.fsync(file)
+    os.close(file)
+
+
+def worker(case, rank, ranks, port, rows, dim, rest, folder):
     import torch
     import torch.distributed as dist
     import torch.distributed.checkpoint as dcp
@@ -50,9 +68,9 @@ def worker(case, rank, ranks, port, rows, dim, folder):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(ranks))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=ranks)
-    mine = rows // ranks + (rank < rows % ranks)
     whole = [(rows // ranks + (r < rows % ranks)) for r in range(ranks)]
-    first = sum(whole[:rank])
+    mine, first = whole[rank], sum(whole[:rank])
+    row_bytes = 2 * 4 * dim
 
     def local(fill):
         """[mine][dim]: values of their place, or zeros."""
@@ -61,7 +79,9 @@ def worker(case, rank, ranks, port, rows, dim, folder):
         part = torch.arange(first, first + mine, dtype=torch.float32).remainder_(8191).unsqueeze(1)
         return part + torch.arange(dim, dtype=torch.float32) / 128
 
-    state = {"weight": local(case.endswith("save")), "sum": local(case.endswith("save"))}
+    state = {}
+    if not case.startswith("raw"):
+        state = {"weight": local(case.endswith("save")), "sum": local(case.endswith("save"))}
     if case.startswith("dcp"):
         mesh = init_device_mesh("cpu", (ranks,))
         state = {
@@ -71,8 +91,15 @@ def worker(case, rank, ranks, port, rows, dim, folder):
             for name, value in state.items()
         }
     dist.barrier()
+    os.sync()
+    time.sleep(rest)
+    if case.endswith("load"):
+        drop(folder)
+    dist.barrier()
     start = time.monotonic()
-    if case == "torch_save":
+    if case.startswith("raw"):
+        raw(case, f"{folder}/raw", first * row_bytes, (first + mine) * row_bytes)
+    elif case == "torch_save":
         path = f"{folder}/{rank}.pt"
         torch.save(state, path)
         sync(path)
@@ -100,7 +127,7 @@ def peer(case, ranks, args, folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, __file__, "worker", case]
-    rest = [str(ranks), str(port), str(args.rows), str(args.dim), str(folder)]
+    rest = [str(ranks), str(port), str(args.rows), str(args.dim), str(args.rest), str(folder)]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     started = [
         subprocess.Popen(words + [str(rank)] + rest, stdout=subprocess.PIPE, text=True, env=environment)
@@ -119,49 +146,53 @@ def peer(case, ranks, args, folder):
 
 
 def shardbag(part, ranks, args, folder):
+    """Seconds; the bench settles the disk and drops the file's pages itself."""
     lines = Path(folder) / "bench.json"
     lines.unlink(missing_ok=True)
-    settings = {"rows": args.rows, "dim": args.dim, "optimizer": "adagrad", "folder": folder, "rounds": 1, "part": part}
+    settings = {"rows": args.rows, "dim": args.dim, "optimizer": "adagrad", "folder": folder}
+    settings |= {"rounds": 1, "part": part, "rest": args.rest}
     words = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), args.program, "bench", "checkpoint"]
     for key, value in settings.items():
         words += ["--set", f"{key}={value}"]
     subprocess.run(words + ["--json", str(lines)], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    found = json.loads(lines.read_text().splitlines()[-1])
-    return found["seconds"][0], found["raw_seconds"][0]
+    return json.loads(lines.read_text().splitlines()[-1])["seconds"][0]
 
 
 # ---- rounds -----------------------------------------------------------------------------------------------------------
 
 
-def one_round(args, times):
-    ours, torchs, dcps = (Path(args.folder) / name for name in ("shardbag", "torch", "dcp"))
+def cases(args):
+    """Three groups of (name, function): what is saved is loaded later in the round, on two numbers of ranks."""
+    ours, raws, torchs, dcps = (Path(args.folder) / name for name in ("shardbag", "raw", "torch", "dcp"))
+    few, other = args.ranks, args.other_ranks
+    save = [
+        ("shardbag save", lambda: shardbag("save", few, args, ours)),
+        ("raw write", lambda: peer("raw_save", few, args, raws)),
+        ("torch.save + fsync", lambda: peer("torch_save", few, args, torchs)),
+        ("DCP save", lambda: peer("dcp_save", few, args, dcps)),
+    ]
+    load = [
+        ("shardbag load", lambda: shardbag("load", few, args, ours)),
+        ("raw read", lambda: peer("raw_load", few, args, raws)),
+        ("torch.load", lambda: peer("torch_load", few, args, torchs)),
+        ("DCP load", lambda: peer("dcp_load", few, args, dcps)),
+    ]
+    elsewhere = [
+        ("shardbag load, other ranks", lambda: shardbag("load", other, args, ours)),
+        ("DCP load, other ranks", lambda: peer("dcp_load", other, args, dcps)),
+    ]
+    return (ours, raws, torchs, dcps), (save, load, elsewhere)
 
-    def add(name, seconds):
-        times.setdefault(name, []).append(seconds)
 
-    def fresh(folder):
+def one_round(number, args, times):
+    folders, groups = cases(args)
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-
-    for folder in (ours, torchs, dcps):
-        fresh(folder)
-    seconds, raw = shardbag("save", args.ranks, args, ours)
-    add("shardbag save", seconds)
-    add("raw write", raw)
-    add("torch.save + fsync", peer("torch_save", args.ranks, args, torchs))
-    add("DCP save", peer("dcp_save", args.ranks, args, dcps))
-    seconds, raw = shardbag("load", args.ranks, args, ours)
-    add("shardbag load", seconds)
-    add("raw read", raw)
-    drop(torchs)
-    add("torch.load", peer("torch_load", args.ranks, args, torchs))
-    drop(dcps)
-    add("DCP load", peer("dcp_load", args.ranks, args, dcps))
-    seconds, _ = shardbag("load", args.other_ranks, args, ours)
-    add("shardbag load, other ranks", seconds)
-    drop(dcps)
-    add("DCP load, other ranks", peer("dcp_load", args.other_ranks, args, dcps))
-    for folder in (ours, torchs, dcps):
+    for group in groups:
+        for name, measure in group if number % 2 == 0 else reversed(group):
+            times[name].append(measure())
+    for folder in folders:
         shutil.rmtree(folder)
 
 
@@ -181,7 +212,8 @@ def report(args, times):
 
     gigabytes = args.rows * args.dim * 8 / 1e9
     print(f"# {gigabytes:.2f} GB (weight and one state), {args.ranks} processes, then {args.other_ranks};", end=" ")
-    print(f"{args.rounds} rounds; torch {torch.__version__}, 1 thread a process; shardbag with checksums")
+    print(f"{args.rounds} rounds, every second one backwards")
+    print(f"# {args.rest:g} s of rest before each measurement; torch {torch.__version__}, 1 thread a process; shardbag with checksums")
     print("#                               GB/s                   shardbag / this")
     print("# case                        median    min    max    median    min    max")
     for name, seconds in times.items():
@@ -195,8 +227,8 @@ def report(args, times):
 
 def main():
     if sys.argv[1:2] == ["worker"]:
-        case, rank, ranks, port, rows, dim, folder = sys.argv[2:]
-        worker(case, int(rank), int(ranks), int(port), int(rows), int(dim), folder)
+        case, rank, ranks, port, rows, dim, rest, folder = sys.argv[2:]
+        worker(case, int(rank), int(ranks), int(port), int(rows), int(dim), float(rest), folder)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", required=True, help="the shardbag to measure")
@@ -205,15 +237,16 @@ def main():
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--other-ranks", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6, help="of all cases; even, so that each comes first as often")
+    parser.add_argument("--rest", type=float, default=5, help="seconds of rest for the disk before each measurement")
     args = parser.parse_args()
-    needed = args.rows * args.dim * 8 * 4 + (1 << 28)  # three checkpoints and one raw file
+    needed = args.rows * args.dim * 8 * 5 + (1 << 28)  # three checkpoints and two raw files
     Path(args.folder).mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(args.folder).free < needed:
         sys.exit(f"checkpoint_peers.py: {args.folder} has no {needed / 1e9:.1f} GB free; take fewer --rows")
-    times = {}
+    times = {name: [] for group in cases(args)[1] for name, _ in group}
     for number in range(args.rounds):
-        one_round(args, times)
+        one_round(number, args, times)
         took = ", ".join(f"{name} {seconds[-1]:.2f}" for name, seconds in times.items())
         print(f"# round {number + 1} of {args.rounds}, seconds: {took}", file=sys.stderr, flush=True)
     report(args, times)

@@ -48,6 +48,20 @@ START_TEST(test_pieces) {
 }
 END_TEST
 
+/* Every place is taken once; only small arrays begin on another rank each. */
+START_TEST(test_turns) {
+  for (int size = 1; size <= 9; size++)
+    for (int64_t rows = 0; rows < 40; rows++)
+      for (int64_t index = 0; index < 3; index++) {
+        checkpoint_array_t array = {CHECKPOINT_F32, 1, {rows, 1}};
+        int taken = 0, turned = size > 1 && (rows + 3) / 4 < size && index % size != 0;
+        for (int rank = 0; rank < size; rank++) taken |= 1 << layout_turn(&array, 4, index, rank, size);
+        ck_assert_int_eq(taken, (1 << size) - 1);
+        ck_assert_int_eq(layout_turn(&array, 4, index, 0, size) != 0, turned);
+      }
+}
+END_TEST
+
 START_TEST(test_beyond_32_bits) {
   checkpoint_array_t array = {CHECKPOINT_F32, 2, {((int64_t)1 << 40) + 5, 16}};
   int64_t piece_rows = layout_piece_rows(&array, LAYOUT_PIECE_BYTES);
@@ -67,6 +81,7 @@ Suite *layout_suite(void) {
   TCase *tcase = tcase_create("layout");
   tcase_add_test(tcase, test_every_row_once);
   tcase_add_test(tcase, test_pieces);
+  tcase_add_test(tcase, test_turns);
   tcase_add_test(tcase, test_beyond_32_bits);
   suite_add_tcase(suite, tcase);
   return suite;
