@@ -121,6 +121,12 @@ typedef struct {
   int64_t lookups, dropped;               /* non-padding indices of this rank; out-of-range ones left out */
   int64_t vectors_sent, vectors_received; /* forward, other ranks only */
   int64_t bytes_sent, bytes_received;     /* all phases so far, other ranks only */
+  int64_t id_bytes_sent;                  /* of them counts and ids */
+  int64_t row_parts, pool_parts, mixed_parts; /* (other rank, table) pairs with something to look up, by how
+                                                 the forward's vectors travel */
+  int64_t dense_tables;
+  double wire_error;  /* root mean square of what 16 bits on the wire took from the vectors that this rank
+                         sent,  over theirs; infinite where a value was beyond f16's 65504. 0 on a full wire */
   int64_t owned_rows; /* distinct rows of trainable tables, owned by this rank, that the batch of all ranks
                          looks up */
 } sbag_step_stats_t;

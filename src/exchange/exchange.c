@@ -1,6 +1,7 @@
 /* Creating exchanges and routes: their fixed storage, and the order of a route's opening. */
 #include "exchange/route.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct arena {
@@ -340,11 +341,27 @@ void route_release(route_t *r) {
   r->stage = STAGE_IDLE;
 }
 
+static void count_parts(const route_t *r, sbag_step_stats_t *stats) {
+  const exchange_t *x = r->x;
+  for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++) {
+    int t = (int)(b % x->tables);
+    if (b / x->tables == x->rank || r->key_block[b] == r->key_block[b + 1] || r->dense[t]) continue;
+    stats->row_parts += r->share[FORWARD][b] == SHARE_ROWS;
+    stats->pool_parts += r->share[FORWARD][b] == SHARE_POOLS;
+    stats->mixed_parts += r->share[FORWARD][b] == SHARE_MIXED;
+  }
+  for (int t = 0; t < x->tables; t++) stats->dense_tables += r->dense[t];
+}
+
 sbag_step_stats_t route_stats(const route_t *r) {
-  return (sbag_step_stats_t){.lookups = r->info.edge_count,
+  sbag_step_stats_t stats = {.lookups = r->info.edge_count,
                              .dropped = r->info.dropped,
                              .vectors_sent = r->layout_out[FORWARD].vectors + dense_vectors(r, 1),
                              .vectors_received = r->layout_in[FORWARD].vectors + dense_vectors(r, 0),
                              .bytes_sent = r->bytes_sent,
-                             .bytes_received = r->bytes_received};
+                             .bytes_received = r->bytes_received,
+                             .id_bytes_sent = r->ids_sent};
+  if (r->error.squares > 0) stats.wire_error = sqrt(r->error.lost / r->error.squares);
+  count_parts(r, &stats);
+  return stats;
 }

@@ -227,6 +227,8 @@ END_TEST
 
 /* ---- bytes ---- */
 
+enum { WAYS = SBAG_EXCHANGE_DENSE + 1 };
+
 typedef struct moved {
   int64_t bytes, vectors;
 } moved_t;
@@ -252,13 +254,14 @@ static moved_t step_moves(rig_t *rig, uint64_t number, int64_t samples, int flag
 }
 
 /* In float64 no message is padded, so that the choice by predicted bytes must hold for those that moved. */
-START_TEST(auto_moves_no_more_than_pools_or_rows) {
+START_TEST(auto_moves_no_more_than_any_other_way) {
   static const int flags[] = {0, SBAG_FORWARD_NO_BACKWARD, SBAG_FORWARD_WEIGHT_GRADS};
   static const int64_t dims[][2] = {{4, 3}, {1, 1}, {40, 2}, {2, 40}};
-  static const sbag_exchange_t kinds[] = {SBAG_EXCHANGE_AUTO, SBAG_EXCHANGE_POOLS, SBAG_EXCHANGE_ROWS};
-  rig_t rig[3];
-  int64_t total[3] = {0, 0, 0};
-  for (int k = 0; k < 3; k++) {
+  static const sbag_exchange_t kinds[] = {SBAG_EXCHANGE_AUTO, SBAG_EXCHANGE_POOLS, SBAG_EXCHANGE_ROWS,
+                                          SBAG_EXCHANGE_DENSE};
+  rig_t rig[WAYS];
+  int64_t total[WAYS] = {0};
+  for (int k = 0; k < WAYS; k++) {
     rig_options_t options = rig_options_default();
     options.context.exchange = kinds[k];
     options.without_max = _i % 2;
@@ -268,19 +271,19 @@ START_TEST(auto_moves_no_more_than_pools_or_rows) {
     rig_open(&rig[k], &options);
   }
   for (uint64_t number = 0; number < 24; number++) {
-    moved_t moved[3];
+    moved_t moved[WAYS];
     int kind = (int)(number % 3), weighted = kind == 2 || number % 2;
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < WAYS; k++)
       moved[k] = step_moves(&rig[k], number, number % 4 < 2 ? 3 : 40, flags[kind], weighted);
-    for (int k = 0; k < 3; k++) total[k] += moved[k].bytes;
-    for (int k = 1; k < 3; k++)
+    for (int k = 0; k < WAYS; k++) total[k] += moved[k].bytes;
+    for (int k = 1; k < WAYS; k++)
       ck_assert_msg(moved[0].bytes <= moved[k].bytes,
                     "batch %d, flags %d: %lld bytes by auto, %lld by kind %d", (int)number, flags[kind],
                     (long long)moved[0].bytes, (long long)moved[k].bytes, k);
   }
   /* The kinds are not all one: a choice was there to make. */
   if (rig[0].size > 1) ck_assert(total[1] != total[2]);
-  for (int k = 0; k < 3; k++) rig_close(&rig[k]);
+  for (int k = 0; k < WAYS; k++) rig_close(&rig[k]);
 }
 END_TEST
 
@@ -307,6 +310,7 @@ static char *run_to_end(rig_t *rig, int64_t *bytes) {
   return all;
 }
 
+/* Not dense pools: MPI adds up in an order that goes by the size of a message. */
 START_TEST(chunks_of_any_size_give_the_same_bits) {
   static const int64_t chunks[] = {0, 1, 100};
   char *first = NULL;
@@ -335,10 +339,113 @@ START_TEST(chunks_of_any_size_give_the_same_bits) {
 }
 END_TEST
 
+/* ---- ways and wires ---- */
+
+/* Weights after some steps in each way, and which ways were taken. */
+static double *train_in(sbag_exchange_t kind, sbag_wire_t wire, sbag_dtype_t dtype, int64_t samples,
+                        int64_t *count, sbag_step_stats_t *stats) {
+  rig_options_t options = rig_options_default();
+  rig_t rig;
+  rig_batch_t batch;
+  options.context.exchange = kind;
+  options.context.wire = wire;
+  options.dtype = dtype;
+  options.layout = SBAG_LAYOUT_CYCLIC;
+  options.dims[0] = 24;
+  options.dims[1] = 33;
+  rig_open(&rig, &options);
+  *stats = (sbag_step_stats_t){0};
+  for (uint64_t step = 0; step < 4; step++) {
+    rig_draw(&rig, &batch, step, samples, 1);
+    sbag_step_stats_t s = rig_train(&rig, &batch, 1);
+    stats->row_parts += s.row_parts;
+    stats->pool_parts += s.pool_parts;
+    stats->mixed_parts += s.mixed_parts;
+    stats->dense_tables += s.dense_tables;
+    stats->id_bytes_sent += s.id_bytes_sent;
+    stats->bytes_sent += s.bytes_sent;
+    if (s.wire_error > stats->wire_error) stats->wire_error = s.wire_error;
+  }
+  *count = 0;
+  for (int t = 0; t < RIG_TABLES; t++) *count += options.rows[t] * options.dims[t];
+  double *all = malloc((size_t)*count * sizeof *all), *to = all;
+  ck_assert_ptr_nonnull(all);
+  for (int t = 0; t < RIG_TABLES; t++) {
+    int64_t n = options.rows[t] * options.dims[t];
+    memcpy(to, rig_read(&rig, t, -1), (size_t)n * sizeof *to);
+    to += n;
+  }
+  rig_close(&rig);
+  return all;
+}
+
+/* The largest difference over the largest value. */
+static double distance(const double *a, const double *b, int64_t count) {
+  double most = 0, size = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (fabs(a[i] - b[i]) > most) most = fabs(a[i] - b[i]);
+    if (fabs(b[i]) > size) size = fabs(b[i]);
+  }
+  return most / size;
+}
+
+START_TEST(every_way_gives_the_same_and_repeats_itself) {
+  int64_t count;
+  sbag_step_stats_t stats, again;
+  double *wanted = train_in(SBAG_EXCHANGE_ROWS, SBAG_WIRE_FULL, SBAG_F64, 50, &count, &stats);
+  ck_assert(stats.pool_parts == 0 && stats.mixed_parts == 0 && stats.dense_tables == 0);
+  for (int kind = 0; kind < WAYS; kind++) {
+    double *first = train_in((sbag_exchange_t)kind, SBAG_WIRE_FULL, SBAG_F64, 50, &count, &stats);
+    double *second = train_in((sbag_exchange_t)kind, SBAG_WIRE_FULL, SBAG_F64, 50, &count, &again);
+    ck_assert_mem_eq(first, second, (size_t)count * sizeof *first);
+    ck_assert(distance(first, wanted, count) < 1e-13);
+    ck_assert_int_eq(stats.bytes_sent, again.bytes_sent);
+    ck_assert(stats.id_bytes_sent <= stats.bytes_sent);
+    int64_t size;
+    MPI_Allreduce(&stats.mixed_parts, &size, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+    int ranks;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    /* Some parts are mixtures where there is a choice; table 1, which no feature takes the maximum of, is
+     * dense. */
+    if (kind == SBAG_EXCHANGE_AUTO && ranks > 2) ck_assert_int_gt(size, 0);
+    if (kind != SBAG_EXCHANGE_AUTO) ck_assert_int_eq(stats.mixed_parts, 0);
+    if (kind == SBAG_EXCHANGE_DENSE && ranks > 1) ck_assert_int_eq(stats.dense_tables, 4);
+    free(first);
+    free(second);
+  }
+  free(wanted);
+}
+END_TEST
+
+/* 16 bits on the wire: f16 keeps 11 of a value's leading bits, bf16 8. A lone rank sends nothing. */
+START_TEST(narrow_wires_lose_what_they_say) {
+  static const double kept[] = {0, 1.0 / 2048, 1.0 / 256};
+  int64_t count;
+  int ranks;
+  sbag_step_stats_t full, narrow;
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  sbag_exchange_t kind = (sbag_exchange_t)(_i / 2);
+  sbag_wire_t wire = _i % 2 == 0 ? SBAG_WIRE_F16 : SBAG_WIRE_BF16;
+  double *wanted = train_in(kind, SBAG_WIRE_FULL, SBAG_F32, 50, &count, &full);
+  double *got = train_in(kind, wire, SBAG_F32, 50, &count, &narrow);
+  double lost = distance(got, wanted, count);
+  ck_assert_msg(lost <= 30 * kept[wire], "lost %g", lost);
+  ck_assert(full.wire_error <= 0);
+  if (ranks == 1) ck_assert(lost <= 0 && narrow.wire_error <= 0);
+  if (ranks > 1) {
+    ck_assert(narrow.wire_error <= kept[wire]);
+    if (wire == SBAG_WIRE_BF16) ck_assert(narrow.wire_error > 0 && lost > 0);
+    if (kind != SBAG_EXCHANGE_DENSE) ck_assert(10 * narrow.bytes_sent < 7 * full.bytes_sent);
+  }
+  free(wanted);
+  free(got);
+}
+END_TEST
+
 /* One column beside a thousand, in all kinds of exchange and both types. */
 START_TEST(wide_and_narrow_tables) {
   static const int64_t dims[][2] = {{1000, 1}, {1, 1000}, {1, 1}, {1001, 999}};
-  for (int kind = 0; kind < 3; kind++) {
+  for (int kind = 0; kind < WAYS; kind++) {
     rig_options_t options = rig_options_default();
     rig_t rig;
     rig_batch_t batch;
@@ -364,8 +471,10 @@ Suite *exchange_suite(void) {
   tcase_add_loop_test(test_case, rows_and_states_of_any_rank, 0, 5);
   tcase_add_loop_test(test_case, ranges_are_the_rows_they_name, 0, 6);
   tcase_add_loop_test(test_case, mirrors_are_what_the_owners_hold, 0, SBAG_OPT_COUNT + 1);
-  tcase_add_loop_test(test_case, auto_moves_no_more_than_pools_or_rows, 0, 8);
+  tcase_add_loop_test(test_case, auto_moves_no_more_than_any_other_way, 0, 8);
   tcase_add_loop_test(test_case, chunks_of_any_size_give_the_same_bits, 0, 4);
+  tcase_add_test(test_case, every_way_gives_the_same_and_repeats_itself);
+  tcase_add_loop_test(test_case, narrow_wires_lose_what_they_say, 0, 2 * WAYS);
   tcase_add_loop_test(test_case, wide_and_narrow_tables, 0, 4);
   suite_add_tcase(suite, test_case);
   return suite;
