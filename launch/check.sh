@@ -133,6 +133,9 @@ check_scripts() {
     step "app $(basename "$script" .sh)" 300 "$script" "$root/build"
   done
   step "faults" 300 "$root/tests/fault/test_fault.sh" "$root/build" "$([ $full = 0 ] && echo 20 || echo 200)"
+  step "soak, random runs" "$([ $full = 0 ] && echo 300 || echo 3600)" \
+    "$root/tests/soak/run.sh" "$root/build" "$([ $full = 0 ] && echo 30 || echo 1000)"
+  step "transports" 600 "$root/tests/net/run.sh" "$root/build"
   step "fuzz the checkpoint's gate" 900 "$root/tests/fault/fuzz.sh" "$([ $full = 0 ] && echo 20 || echo 600)"
   if ! /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
     skipped "tests/python: /usr/bin/python3 has no h5py"
@@ -146,6 +149,7 @@ check_scripts() {
 check_full() {
   local seed count
   step "app test_resume, 200 kills" 1800 "$root/tests/app/test_resume.sh" --full "$root/build"
+  step "soak build-asan" 3600 "$root/tests/soak/run.sh" "$root/build-asan" 100
   build_step tsan build-tsan && TSAN_OPTIONS=ignore_noninstrumented_modules=1 \
     SHARDBAG_PROPERTY_CASES=25 suites build-tsan "1 2"
   build_step debug build-debug && suites build-debug "2 4"
@@ -162,7 +166,7 @@ check_full() {
 }
 
 cd "$root" || exit 1
-install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev python3 python3-numpy python3-h5py
+install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev python3 python3-numpy python3-h5py iproute2
 mkdir -p "$logs"
 check_release
 check_clang

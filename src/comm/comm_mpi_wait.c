@@ -7,7 +7,8 @@
 
 enum {
   QUIET_ROUNDS_TO_YIELD = 8,
-  QUIET_ROUNDS_TO_LISTEN = 16 /* a probe costs about as much as a round */
+  QUIET_ROUNDS_TO_LISTEN = 16,    /* a probe costs about as much as a round */
+  QUIET_ROUNDS_TO_HEED = 16 * 64, /* from then on in every round: on a full machine a yield may take long */
 };
 
 double comm_mpi_now_s(void) {
@@ -48,11 +49,11 @@ static sbag_code_t wait_done(comm_mpi_t *c, comm_request_t *r, const char *what,
   while (!r->done) {
     int moved = 0;
     SBAG_TRY(progress_all(c, &moved, status));
-    quiet = moved ? 0 : quiet + 1;
+    quiet = moved ? 0 : quiet + (quiet < QUIET_ROUNDS_TO_HEED);
     if (quiet == 0) asked = 0;
     if (quiet == 1) quiet_since = comm_mpi_now_s();
     if (quiet > QUIET_ROUNDS_TO_YIELD) sched_yield();
-    if (quiet == 0 || quiet % QUIET_ROUNDS_TO_LISTEN != 0) continue;
+    if (quiet == 0 || (quiet < QUIET_ROUNDS_TO_HEED && quiet % QUIET_ROUNDS_TO_LISTEN != 0)) continue;
     SBAG_TRY(watch(c, r, what, comm_mpi_now_s() - quiet_since, &asked, status));
   }
   return SBAG_OK;

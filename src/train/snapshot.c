@@ -109,12 +109,12 @@ static sbag_code_t add_tables(saving_t *saving, sbag_status_t *status) {
 static sbag_code_t add_dense_array(saving_t *saving, const model_array_t *array, sbag_status_t *status) {
   char name[SNAPSHOT_NAME_BYTES];
   const char *last = strrchr(array->name, '/') + 1;
-  int kind = saving->session->assembly.model.dense_optimizer.kind;
+  sbag_optimizer_t kind = saving->session->assembly.model.dense_optimizer.kind;
   snprintf(name, sizeof name, "dense/%s", array->name);
   SBAG_TRY(checkpoint_add_array(saving->writer, name, CHECKPOINT_F32, array->rank, array->shape, fill_dense,
                                 (void *)(uintptr_t)array, status)); /* only read */
   if (strncmp(array->name, "state/", strlen("state/")) == 0)
-    return snapshot_describe_state(saving->writer, name, last, sbag_optimizer_name((sbag_optimizer_t)kind),
+    return snapshot_describe_state(saving->writer, name, last, sbag_optimizer_name(kind),
                                    "one value a weight", status);
   return snapshot_describe(
       saving->writer, name,

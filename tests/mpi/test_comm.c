@@ -492,7 +492,7 @@ END_TEST
 /* Rank 0 takes no part until the others have given it up; then it hears that they did. */
 static void check_deadline(sbag_code_t (*operation)(const fixture_t *, const char *, sbag_status_t *),
                            const char *reason) {
-  fixture_t f = fixture_open(0, 0.2);
+  fixture_t f = fixture_open(0, 0.5);
   sbag_status_t status;
   status_clear(&status);
   if (f.size == 1) { /* nobody to wait for: the deadline must not strike */
@@ -500,13 +500,13 @@ static void check_deadline(sbag_code_t (*operation)(const fixture_t *, const cha
     fixture_close(&f);
     return;
   }
-  if (f.rank == 0) usleep(1000000);
+  if (f.rank == 0) usleep(1500000);
   ck_assert_int_eq(f.rank == 0 ? comm_barrier(f.comm, "late", &status)
                                : operation(&f, "forward: ids", &status),
                    SBAG_ERR_TIMEOUT);
   ck_assert_int_gt(status.rank, 0);
   char want[128];
-  snprintf(want, sizeof want, "rank %d: forward: ids: %s within 0.2 s", status.rank, reason);
+  snprintf(want, sizeof want, "rank %d: forward: ids: %s within 0.5 s", status.rank, reason);
   check_broken(&f, &status, SBAG_ERR_TIMEOUT, status.rank, want);
   fixture_close_broken(&f);
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 Suite *contract_suite(void);
@@ -251,13 +252,23 @@ static sbag_code_t load_fill(void *user, int64_t first, int64_t rows, void *out,
   return SBAG_OK;
 }
 
-/* 307 MB, in a folder of this job's own. */
-static void load_write(char folder[256], char path[300]) {
+/* A folder of this job's own, and a file in it that is still to be made. */
+static void make_folder(char folder[256], char path[300]) {
   const char *scratch = getenv("TMPDIR");
   snprintf(folder, 256, "%s/shardbag-contract-XXXXXX", scratch != NULL ? scratch : "/tmp");
   if (world_rank() == 0) ck_assert_ptr_nonnull(mkdtemp(folder));
   MPI_Bcast(folder, 256, MPI_CHAR, 0, MPI_COMM_WORLD);
   snprintf(path, 300, "%s/file.h5", folder);
+}
+
+/* An empty path: no file was made. */
+static void remove_folder(const char *folder, const char *path) {
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (world_rank() == 0) ck_assert((path[0] == '\0' || unlink(path) == 0) && rmdir(folder) == 0);
+}
+
+/* 307 MB. */
+static void load_write(const char *path) {
   sbag_context_h context = open_mpi(NULL);
   checkpoint_writer_t *writer = NULL;
   const int64_t shape[2] = {LOAD_ROWS, LOAD_DIM};
@@ -338,7 +349,8 @@ START_TEST(loading_holds_the_shard_and_64_mib) {
                                       {"large chunks", SBAG_LAYOUT_CYCLIC, 1, 0, (int64_t)256 << 20}};
   enum { PLANS = sizeof plans / sizeof plans[0] };
   char folder[256], path[300];
-  load_write(folder, path);
+  make_folder(folder, path);
+  load_write(path);
   for (int i = 0; i < PLANS; i++) {
     int64_t most[2] = {0};
     load_under(&plans[i], path, &most[0], &most[1]);
@@ -351,8 +363,7 @@ START_TEST(loading_holds_the_shard_and_64_mib) {
       ck_assert_msg(most[0] > 64 * MIB && most[1] > 64 * MIB, "%s: %lld and %lld bytes", plans[i].what,
                     (long long)most[0], (long long)most[1]);
   }
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (world_rank() == 0) ck_assert(unlink(path) == 0 && rmdir(folder) == 0);
+  remove_folder(folder, path);
 }
 END_TEST
 
@@ -467,6 +478,81 @@ START_TEST(an_exchange_of_more_than_2_31_bytes) {
   sbag_collection_destroy(&collection);
   sbag_context_destroy(&context);
   arena_free(&arena);
+}
+END_TEST
+
+/* 4.7 GB in one array of more than 2^32 elements, and a small one behind it. Each rank writes 2.3 GB in one
+ * call; rank 0 reads all in one, of more than 4 GiB. */
+enum { HUGE_ROWS = 1150000, HUGE_COLUMNS = 4096 };
+
+/* The row's number in its first bytes, and a byte that follows from it in the others. */
+static void huge_row(int64_t row, unsigned char *out) {
+  memset(out, (int)(row % 251), HUGE_COLUMNS);
+  memcpy(out, &row, sizeof row);
+}
+
+static sbag_code_t huge_fill(void *user, int64_t first, int64_t rows, void *out, sbag_status_t *status) {
+  (void)user;
+  (void)status;
+  for (int64_t i = 0; i < rows; i++) huge_row(first + i, (unsigned char *)out + i * HUGE_COLUMNS);
+  return SBAG_OK;
+}
+
+static void huge_write(sbag_context_h context, const char *path) {
+  static const int64_t shape[2] = {HUGE_ROWS, HUGE_COLUMNS};
+  checkpoint_writer_t *writer = NULL;
+  must(checkpoint_writer_create(context_comm(context), context_mem(context), path, &writer, &failure));
+  checkpoint_writer_set_chunk(writer, (int64_t)5 << 30);
+  must(checkpoint_add_array(writer, "a", CHECKPOINT_U8, 2, shape, huge_fill, NULL, &failure));
+  must(checkpoint_add_blob(writer, "behind", "it", 2, &failure));
+  must(checkpoint_commit(&writer, &failure));
+}
+
+static void huge_read(sbag_context_h context, const char *path) {
+  checkpoint_reader_t *reader = NULL;
+  unsigned char row[HUGE_COLUMNS];
+  void *blob = NULL;
+  int64_t bytes = 0;
+  must(checkpoint_open(context_comm(context), context_mem(context), path, &reader, &failure));
+  must(checkpoint_read_blob(reader, "behind", &blob, &bytes, &failure));
+  ck_assert(bytes == 2 && memcmp(blob, "it", 2) == 0);
+  mem_free(context_mem(context), blob);
+  if (world_rank() == 0) {
+    unsigned char *all = malloc((size_t)HUGE_ROWS * HUGE_COLUMNS);
+    ck_assert_ptr_nonnull(all);
+    must(checkpoint_read_rows(reader, "a", 0, HUGE_ROWS, all, &failure));
+    for (int64_t i = 0; i < HUGE_ROWS; i++) {
+      huge_row(i, row);
+      ck_assert(memcmp(all + i * HUGE_COLUMNS, row, sizeof row) == 0);
+    }
+    free(all);
+  }
+  checkpoint_close(&reader);
+}
+
+/* Whether the folder's disk takes so many bytes. */
+static int has_room(const char *folder, int64_t bytes) {
+  struct statvfs about;
+  int yes = statvfs(folder, &about) == 0 && (double)about.f_bavail * (double)about.f_frsize > (double)bytes;
+  MPI_Allreduce(MPI_IN_PLACE, &yes, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+  if (!yes && world_rank() == 0)
+    fprintf(stderr, "skipped: a checkpoint of 4.7 GB: there is no room for it in %s\n", folder);
+  return yes;
+}
+
+START_TEST(a_checkpoint_of_more_than_4_gib) {
+  if (!is_big_enough("a checkpoint of 4.7 GB", (int64_t)12 << 30)) return;
+  char folder[256], path[300];
+  make_folder(folder, path);
+  if (has_room(folder, (int64_t)6 << 30)) {
+    sbag_context_h context = open_mpi(NULL);
+    huge_write(context, path);
+    huge_read(context, path);
+    sbag_context_destroy(&context);
+  } else {
+    path[0] = '\0';
+  }
+  remove_folder(folder, path);
 }
 END_TEST
 
@@ -639,6 +725,7 @@ Suite *contract_suite(void) {
   tcase_add_loop_test(test_case, reproducible_mode_gives_the_bits_of_one_rank, 0, 2);
   tcase_add_test(test_case, a_table_of_more_than_2_31_rows);
   tcase_add_test(test_case, an_exchange_of_more_than_2_31_bytes);
+  tcase_add_test(test_case, a_checkpoint_of_more_than_4_gib);
   suite_add_tcase(suite, test_case);
   return suite;
 }
