@@ -31,6 +31,11 @@ static void cpu_copy(kernel_t *k, kernel_stream_t *stream, const copy_part_t *pa
     if (parts[i].bytes > 0) memcpy(parts[i].to, parts[i].from, (size_t)parts[i].bytes);
 }
 
+static void cpu_clear(kernel_t *k, kernel_stream_t *stream, void *to, int64_t bytes) {
+  (void)k, (void)stream;
+  if (bytes > 0) memset(to, 0, (size_t)bytes);
+}
+
 static void cpu_destroy(kernel_t *k) {
   mem_free(k->mem, k);
 }
@@ -56,6 +61,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *stat
                              .release = cpu_release,
                              .stream_sync = cpu_stream_sync,
                              .copy = cpu_copy,
+                             .clear = cpu_clear,
                              .edges_build = cpu_edges_build,
                              .winner_rows = cpu_winner_rows,
                              .update = cpu_update,

@@ -92,12 +92,6 @@ static void cpu_lower_bounds(kernel_t *k, kernel_stream_t *stream, const int64_t
   for (int64_t i = 0; i < bounds; i++) place[i] = lower_bound(sorted, count, bound[i]);
 }
 
-static void cpu_interval(kernel_t *k, kernel_stream_t *stream, const int64_t *value, int64_t count,
-                         const int64_t *bound, int intervals, int64_t *which) {
-  (void)k, (void)stream;
-  for (int64_t i = 0; i < count; i++) which[i] = lower_bound(bound + 1, intervals, value[i] + 1);
-}
-
 static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
                      const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
                      int64_t *group_run) {
@@ -114,23 +108,6 @@ static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, 
   }
   group_run[groups] = runs;
   run_begin[runs] = group_begin[groups];
-}
-
-static void cpu_scan(kernel_t *k, kernel_stream_t *stream, const int64_t *length, int64_t count,
-                     int64_t *begin) {
-  (void)k, (void)stream;
-  int64_t sum = 0;
-  for (int64_t i = 0; i < count; i++) {
-    begin[i] = sum;
-    sum += length[i];
-  }
-  begin[count] = sum;
-}
-
-static void cpu_lengths(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count,
-                        int64_t *length) {
-  (void)k, (void)stream;
-  for (int64_t i = 0; i < count; i++) length[i] = begin[i + 1] - begin[i];
 }
 
 static void cpu_gather_i64(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *index,
@@ -160,12 +137,6 @@ static void cpu_edge_positions(kernel_t *k, kernel_stream_t *stream, const int64
                                int64_t *position) {
   (void)k, (void)stream;
   for (int64_t i = 0; i < count; i++) position[i] = order[i] - slot_begin[slot[order[i]]];
-}
-
-static void cpu_gather_vectors_i64(kernel_t *k, kernel_stream_t *stream, const int64_t *from,
-                                   const int64_t *at, int64_t count, int64_t dim, int64_t *to) {
-  (void)k, (void)stream;
-  for (int64_t i = 0; i < count; i++) memcpy(to + i * dim, from + at[i], (size_t)dim * sizeof *to);
 }
 
 static void cpu_nonempty(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count,
@@ -234,15 +205,11 @@ void cpu_integer_ops(kernel_ops_t *ops) {
   ops->unique = cpu_unique;
   ops->bucket = cpu_bucket;
   ops->lower_bounds = cpu_lower_bounds;
-  ops->interval = cpu_interval;
   ops->runs = cpu_runs;
-  ops->scan = cpu_scan;
-  ops->lengths = cpu_lengths;
   ops->gather_i64 = cpu_gather_i64;
   ops->fill_i64 = cpu_fill_i64;
   ops->expand = cpu_expand;
   ops->edge_positions = cpu_edge_positions;
-  ops->gather_vectors_i64 = cpu_gather_vectors_i64;
   ops->nonempty = cpu_nonempty;
   ops->select_i64 = cpu_select_i64;
   ops->invert = cpu_invert;

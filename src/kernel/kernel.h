@@ -259,8 +259,13 @@ struct kernel_ops {
                        sbag_status_t *status);
   void (*release)(kernel_t *k, kernel_memory_t kind, void *block);
   sbag_code_t (*stream_sync)(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status);
-  /* Many copies as one op: pack and unpack. Parts do not overlap. `parts` (host) is read during the call. */
+  /* Many copies as one op. Parts do not overlap. `parts` (host) is read during the call. Either side may be
+   * host memory too: what is read there may change on return, what is written there is valid after
+   * stream_sync. */
   void (*copy)(kernel_t *k, kernel_stream_t *stream, const copy_part_t *parts, int64_t count);
+
+  /* Every byte 0. */
+  void (*clear)(kernel_t *k, kernel_stream_t *stream, void *to, int64_t bytes);
 
   /* --- integers --- */
   void (*edges_build)(kernel_t *k, kernel_stream_t *stream, const edges_request_t *request,
@@ -274,19 +279,12 @@ struct kernel_ops {
   /* place[i] (host) = number of values in the ascending sorted[count] below bound[i] (host). */
   void (*lower_bounds)(kernel_t *k, kernel_stream_t *stream, const int64_t *sorted, int64_t count,
                        const int64_t *bound, int64_t bounds, int64_t *place);
-  /* which[i] = j with bound[j] <= value[i] < bound[j + 1]; bound [intervals + 1] ascending (host). */
-  void (*interval)(kernel_t *k, kernel_stream_t *stream, const int64_t *value, int64_t count,
-                   const int64_t *bound, int intervals, int64_t *which);
   /* Runs of equal slot[order[i]] within each group; groups are ranges of i: group_begin [groups + 1] (host).
    * run_begin: [runs + 1] positions i; run_slot: [runs]; group_run: [groups + 1] (host) first run of each
    * group. */
   void (*runs)(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
                const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
                int64_t *group_run);
-  /* begin[0] = 0, begin[i + 1] = begin[i] + length[i]. */
-  void (*scan)(kernel_t *k, kernel_stream_t *stream, const int64_t *length, int64_t count, int64_t *begin);
-  /* length[i] = begin[i + 1] - begin[i]. */
-  void (*lengths)(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, int64_t count, int64_t *length);
   /* to[i] = from[index[i]] + add; index NULL: from[i] + add. */
   void (*gather_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *index,
                      int64_t count, int64_t add, int64_t *to);
@@ -299,9 +297,6 @@ struct kernel_ops {
   /* position[i] = order[i] - slot_begin[slot[order[i]]]: where an edge stands in its bag. */
   void (*edge_positions)(kernel_t *k, kernel_stream_t *stream, const int64_t *order, const int64_t *slot,
                          const int64_t *slot_begin, int64_t count, int64_t *position);
-  /* to[i][0..dim) = from[at[i]..at[i] + dim). */
-  void (*gather_vectors_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *at,
-                             int64_t count, int64_t dim, int64_t *to);
   /* The values of the winning entries: to[b][c] = the feature's index at the entry of edge slot_begin[b] +
    * position[b * stride + c], or 0 where the position is -1. slot_begin: of the feature's slots. */
   void (*winner_rows)(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *bags, int64_t first_entry,

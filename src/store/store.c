@@ -34,7 +34,7 @@ static sbag_code_t alloc_states(store_t *store, store_table_t *table, sbag_statu
   size_t bytes = mem_array_bytes(table->local_rows, sizeof(int32_t));
   SBAG_TRY(alloc(store, bytes, table, "last steps", &p, status));
   table->last_step = p;
-  memset(p, 0, bytes);
+  k->ops->clear(k, NULL, p, (int64_t)bytes);
   SBAG_TRY(alloc(store, OPTIMIZER_LR_LOG * sizeof(double), table, "learning rates", &p, status));
   table->lr_log = p;
   return SBAG_OK;
@@ -207,7 +207,8 @@ static sbag_code_t restart_log(store_t *store, int table, sbag_status_t *status)
   store_table_t *t = &store->tables[table];
   if (t->last_step != NULL) {
     SBAG_TRY(store_catch_up(store, table, NULL, 0, status));
-    memset(t->last_step, 0, (size_t)t->local_rows * sizeof *t->last_step);
+    store->kernel->ops->clear(store->kernel, NULL, t->last_step,
+                              t->local_rows * (int64_t)sizeof *t->last_step);
   }
   t->epoch_step = t->step;
   return SBAG_OK;
@@ -232,7 +233,8 @@ sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale
   SBAG_TRY(store_will_write(store, table, rows, count, status));
   if (t->last_step != NULL) {
     SBAG_TRY(roll_log(store, table, status));
-    t->lr_log[t->step - t->epoch_step] = lr;
+    copy_part_t part = {t->lr_log + (t->step - t->epoch_step), &lr, sizeof lr};
+    store->kernel->ops->copy(store->kernel, NULL, &part, 1);
   }
   t->step++;
   optimizer_update_t update = {.at = store_optimizer_rows(store, table),

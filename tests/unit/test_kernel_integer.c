@@ -317,7 +317,7 @@ START_TEST(bucket_is_a_stable_sort) {
 }
 END_TEST
 
-START_TEST(lower_bounds_and_intervals_count_what_is_below) {
+START_TEST(lower_bounds_count_what_is_below) {
   for (uint64_t number = 0; number < ROUNDS; number++) {
     enum { BOUNDS = 12 };
     kernel_case_t c;
@@ -331,17 +331,6 @@ START_TEST(lower_bounds_and_intervals_count_what_is_below) {
     c.ops->lower_bounds(c.kernel, NULL, kernel_put_ints(&c, sorted, count), count, bound, BOUNDS, place);
     ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
     check_ints("place", place, below, BOUNDS);
-
-    int64_t values = sorted[count], *value = arena_ints(&c.arena, values);
-    int64_t *wanted = arena_ints(&c.arena, values);
-    for (int64_t i = 0; i < values; i++) {
-      value[i] = draw_below(&draw, values);
-      for (int64_t j = 0; j < count; j++)
-        if (sorted[j] <= value[i] && value[i] < sorted[j + 1]) wanted[i] = j;
-    }
-    int64_t *which = kernel_new_ints(&c, values);
-    c.ops->interval(c.kernel, NULL, kernel_put_ints(&c, value, values), values, sorted, (int)count, which);
-    check_ints("which", kernel_get_ints(&c, which, values), wanted, values);
     kernel_case_close(&c);
   }
 }
@@ -381,24 +370,19 @@ START_TEST(runs_are_neighbours_of_one_slot_in_one_group) {
 }
 END_TEST
 
-START_TEST(scan_lengths_and_nonempty_of_segments) {
+START_TEST(nonempty_segments) {
   for (uint64_t number = 0; number < ROUNDS; number++) {
     kernel_case_t c;
     kernel_case_open(&c, _i);
     draw_t draw = draw_start(6, number);
     int64_t count = draw_between(&draw, 0, 40), base = draw_between(&draw, 0, 9), full = 0, got = -1;
-    int64_t *begin = kernel_draw_segments(&c, &draw, count, 2), *length = arena_ints(&c.arena, count);
+    int64_t *begin = kernel_draw_segments(&c, &draw, count, 2);
     int64_t *shifted = arena_ints(&c.arena, count + 1), *wanted = arena_ints(&c.arena, count);
-    for (int64_t i = 0; i < count; i++) length[i] = begin[i + 1] - begin[i];
     for (int64_t i = 0; i < count; i++)
-      if (length[i] > 0) wanted[full++] = i;
+      if (begin[i] < begin[i + 1]) wanted[full++] = i;
     for (int64_t i = 0; i <= count; i++) shifted[i] = begin[i] + base;
-    int64_t *to = kernel_new_ints(&c, count + 1), *which = kernel_new_ints(&c, count);
-    c.ops->scan(c.kernel, NULL, kernel_put_ints(&c, length, count), count, to);
-    check_ints("begin", kernel_get_ints(&c, to, count + 1), begin, count + 1);
+    int64_t *which = kernel_new_ints(&c, count);
     int64_t *device = kernel_put_ints(&c, shifted, count + 1);
-    c.ops->lengths(c.kernel, NULL, device, count, to);
-    check_ints("length", kernel_get_ints(&c, to, count), length, count);
     c.ops->nonempty(c.kernel, NULL, device, count, which, &got);
     ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
     ck_assert_int_eq(got, full);
@@ -534,26 +518,6 @@ START_TEST(positions_of_edges_in_their_bags) {
 }
 END_TEST
 
-START_TEST(vectors_of_integers_by_offset) {
-  enum { SOURCE = 300, COUNT = 20 };
-  static const int64_t dims[] = {1, 7, 100};
-  for (int d = 0; d < 3; d++) {
-    kernel_case_t c;
-    kernel_case_open(&c, _i);
-    draw_t draw = draw_start(9, (uint64_t)d);
-    int64_t from[SOURCE], at[COUNT], *wanted = arena_ints(&c.arena, COUNT * dims[d]);
-    for (int i = 0; i < SOURCE; i++) from[i] = (int64_t)(draw_next(&draw) >> 1);
-    for (int i = 0; i < COUNT; i++) at[i] = draw_between(&draw, 0, SOURCE - dims[d]);
-    for (int i = 0; i < COUNT; i++) memcpy(wanted + i * dims[d], from + at[i], (size_t)dims[d] * 8);
-    int64_t *to = kernel_new_ints(&c, COUNT * dims[d]);
-    c.ops->gather_vectors_i64(c.kernel, NULL, kernel_put_ints(&c, from, SOURCE),
-                              kernel_put_ints(&c, at, COUNT), COUNT, dims[d], to);
-    check_ints("vector", kernel_get_ints(&c, to, COUNT * dims[d]), wanted, COUNT * dims[d]);
-    kernel_case_close(&c);
-  }
-}
-END_TEST
-
 START_TEST(global_rows_undo_locate) {
   enum { ROWS = 50 };
   for (int layout = 0; layout < 3; layout++) {
@@ -592,14 +556,13 @@ Suite *kernel_integer_suite(void) {
   tcase_add_loop_test(test_case, winner_rows_are_index_values, 0, kernels);
   tcase_add_loop_test(test_case, unique_sorts_and_groups, 0, kernels);
   tcase_add_loop_test(test_case, bucket_is_a_stable_sort, 0, kernels);
-  tcase_add_loop_test(test_case, lower_bounds_and_intervals_count_what_is_below, 0, kernels);
+  tcase_add_loop_test(test_case, lower_bounds_count_what_is_below, 0, kernels);
   tcase_add_loop_test(test_case, runs_are_neighbours_of_one_slot_in_one_group, 0, kernels);
-  tcase_add_loop_test(test_case, scan_lengths_and_nonempty_of_segments, 0, kernels);
+  tcase_add_loop_test(test_case, nonempty_segments, 0, kernels);
   tcase_add_loop_test(test_case, gather_fill_and_expand, 0, kernels);
   tcase_add_loop_test(test_case, select_invert_and_fill_blocks, 0, kernels);
   tcase_add_loop_test(test_case, groups_of_edges_by_owner_and_feature, 0, kernels);
   tcase_add_loop_test(test_case, positions_of_edges_in_their_bags, 0, kernels);
-  tcase_add_loop_test(test_case, vectors_of_integers_by_offset, 0, kernels);
   tcase_add_loop_test(test_case, global_rows_undo_locate, 0, kernels);
   suite_add_tcase(suite, test_case);
   return suite;
