@@ -9,6 +9,6 @@
 sbag_code_t bench_open_json(const job_t *job, const char *path, FILE **json, sbag_status_t *status);
 sbag_code_t bench_close_json(FILE *json, const char *path, sbag_status_t *status);
 
-extern const command_t command_bench_step;
+extern const command_t command_bench_step, command_bench_exchange;
 
 #endif

@@ -65,7 +65,8 @@ static const command_t command_checkpoint = {
                "--set folder=/scratch. Needs as much memory and disk as twice the table with its states.\n",
     .run = run};
 
-static const command_t *const parts[] = {&command_checkpoint, &command_bench_step, NULL};
+static const command_t *const parts[] = {&command_checkpoint, &command_bench_exchange, &command_bench_step,
+                                         NULL};
 
 const command_t command_bench = {.name = "bench",
                                  .arguments = "PART ...",

@@ -29,8 +29,9 @@ static sbag_code_t take(void *user, int ahead, sbag_status_t *status) {
   stepping_t *s = user;
   double loss = 0;
   SBAG_TRY(find_batch(s, status));
-  SBAG_TRY(walk_compute(&s->walk, ++s->step, status));
-  if (ahead) SBAG_TRY(walk_ahead(&s->walk, s->step + 1, status));
+  s->step++;
+  if (ahead) SBAG_TRY(walk_ahead(&s->walk, s->step, status));
+  SBAG_TRY(walk_compute(&s->walk, s->step, status));
   return walk_finish(&s->walk, 1.0, &loss, status);
 }
 

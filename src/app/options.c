@@ -27,7 +27,9 @@ static const option_entry_t entries[] = {
      "auto, bar, plain or none (auto: a bar on a terminal, not under mpirun)"},
     {OPTION_TIMEOUT, "timeout", "SECONDS",
      "give up on a rank that is silent for so long; 0 waits for ever (60)"},
-    {OPTION_RANKS, "ranks", "N", "plan for N ranks instead of those launched"},
+    {OPTION_RANKS, "ranks", "N", "as if for N ranks instead of those launched"},
+    {OPTION_COUNT_ONLY, "count-only", NULL, "count what --ranks N would send, in one process"},
+    {OPTION_COVER, "cover", NULL, "also find the exact minimum of vectors (slow)"},
     {OPTION_TABLE, "table", "NAME", "a table, or an array by its whole name, instead of all"},
     {OPTION_ROWS, "rows", "A:B", "its rows from A up to and without B"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
@@ -111,6 +113,12 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     break;
   case OPTION_RESUME:
     options->resume = 1;
+    break;
+  case OPTION_COUNT_ONLY:
+    options->count_only = 1;
+    break;
+  case OPTION_COVER:
+    options->cover = 1;
     break;
   case OPTION_SET:
     if (options->set_count == OPTIONS_SETS_MAX) return refuse(command, status, "too many --set, at", value);

@@ -18,7 +18,9 @@ typedef enum option_bit {
   OPTION_RANKS = 32,
   OPTION_TABLE = 64,
   OPTION_ROWS = 128,
-  OPTION_RESUME = 256
+  OPTION_RESUME = 256,
+  OPTION_COUNT_ONLY = 512,
+  OPTION_COVER = 1024
 } option_bit_t;
 
 typedef struct options {
@@ -28,10 +30,10 @@ typedef struct options {
   const char *json; /* NULL: none */
   double timeout_s; /* negative: the library's default */
   journal_progress_t progress;
-  int64_t ranks;     /* plan: 0 = those launched */
+  int64_t ranks;     /* 0 = those launched */
   const char *table; /* ckpt: NULL = all */
   int64_t rows[2];   /* ckpt: first and end; {-1, -1} = all */
-  int help, help_config, resume;
+  int help, help_config, resume, count_only, cover;
 } options_t;
 
 typedef struct command {

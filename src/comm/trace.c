@@ -34,8 +34,10 @@ static void charge_phase(comm_trace_t *trace, double now_s) {
   double busy_s = busy_at(trace, now_s);
   if (trace->phase != NULL) {
     comm_trace_row_t *row = find_row(trace, trace->phase, 0);
+    int polling = trace->phase == comm_trace_progress;
     row->seconds += now_s - trace->mark_s;
-    row->hidden_s += busy_s - trace->busy_mark_s;
+    if (!polling) row->hidden_s += busy_s - trace->busy_mark_s;
+    if (polling) trace->polled_s += now_s - trace->mark_s;
   }
   trace->mark_s = now_s;
   trace->busy_mark_s = busy_s;
@@ -48,8 +50,11 @@ const char *comm_trace_phase(comm_trace_t *trace, const char *phase) {
   return before;
 }
 
-static double waited_at(const comm_trace_t *trace, double now_s) {
-  return trace->waited_s + (trace->waiting_since_s > 0.0 ? now_s - trace->waiting_since_s : 0.0);
+/* Time in waits and in looks at what is under way: nothing is hidden behind that. */
+static double idle_at(const comm_trace_t *trace, double now_s) {
+  double idle_s = trace->waited_s + trace->polled_s;
+  if (trace->waiting_since_s > 0.0) return idle_s + now_s - trace->waiting_since_s;
+  return trace->phase == comm_trace_progress ? idle_s + now_s - trace->mark_s : idle_s;
 }
 
 double comm_trace_waited(const comm_trace_t *trace) {
@@ -59,15 +64,14 @@ double comm_trace_waited(const comm_trace_t *trace) {
 void comm_trace_begin(comm_trace_t *trace, comm_trace_span_t *span, int64_t bytes) {
   double now_s = comm_trace_now();
   if (trace->under_way++ == 0) trace->busy_since_s = now_s;
-  *span =
-      (comm_trace_span_t){.open = 1, .bytes = bytes, .begun_s = now_s, .waited_s = waited_at(trace, now_s)};
+  *span = (comm_trace_span_t){.open = 1, .bytes = bytes, .begun_s = now_s, .idle_s = idle_at(trace, now_s)};
 }
 
 void comm_trace_done(comm_trace_t *trace, comm_trace_span_t *span) {
   if (!span->open) return;
   double now_s = comm_trace_now();
   span->open = 0;
-  span->hidden_s = (now_s - span->begun_s) - (waited_at(trace, now_s) - span->waited_s);
+  span->hidden_s = (now_s - span->begun_s) - (idle_at(trace, now_s) - span->idle_s);
   if (--trace->under_way == 0) trace->busy_s += now_s - trace->busy_since_s;
 }
 

@@ -8,8 +8,8 @@
  * Rows are of two kinds. A phase has the seconds spent in it, waits left out, and of these the ones with
  * something under way (hidden). A transfer has the seconds spent in waits for it, and those that it was under
  * way while the rank did something else (hidden). Phases' and transfers' seconds together are all of the
- * time from the first mark on. That a request has ended is noticed by the next call that makes progress, so
- * `hidden` is at most that much too long. */
+ * time from the first mark on. The time of comm_progress itself hides nothing. That a request has ended is
+ * noticed by the next call that makes progress, so `hidden` is at most that much too long. */
 #ifndef COMM_TRACE_H
 #define COMM_TRACE_H
 
@@ -34,6 +34,7 @@ typedef struct comm_trace {
   double busy_s;          /* with something under way, before that */
   double busy_mark_s;     /* all of it at mark_s */
   double waited_s;        /* all waits that have ended */
+  double polled_s;        /* in comm_progress */
   double waiting_since_s; /* 0: not waiting */
 } comm_trace_t;
 
@@ -41,8 +42,8 @@ typedef struct comm_trace {
 typedef struct comm_trace_span {
   int open;
   int64_t bytes;
-  double begun_s, waited_s; /* waits before it began */
-  double hidden_s;          /* set when it is done */
+  double begun_s, idle_s; /* idle_s: waits and looks before it began */
+  double hidden_s;        /* set when it is done */
 } comm_trace_span_t;
 
 /* The phase of comm_progress: polling, and what copying it does. */

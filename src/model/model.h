@@ -67,21 +67,27 @@ sbag_collection_h model_collection(const model_t *model);
 sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
                              double *loss, sbag_status_t *status);
 
-/* The same in three parts, for a pipeline: begin(1), then for every n compute(n), begin(n + 1), finish(n).
+/* The same in three parts, for a pipeline: begin(1), then for every n begin(n + 1), compute(n), finish(n).
  *
- * begin sends the ids; the batch's memory and its list of features must stay until the step is finished.
- * compute takes the vectors in and goes forward and backward; finish brings the gradients home and updates.
- * What comes out is the same to the bit as with one step after the other, because no row is read for batch
- * n + 1 before batch n has updated it; its rows are on their way when finish(n) returns.
+ * begin routes the ids of its batch; they travel while the older step is computed. compute takes the vectors
+ * in and goes forward and backward; finish merges the gradients at their owners and updates. The next batch
+ * may also be begun between the two, or after them. What comes out is the same to the bit as with one step
+ * after the other, because no row is read for batch n + 1 before batch n has updated it; its rows are on
+ * their way when finish(n) returns. The batch's memory and its list of features must stay until its step is
+ * finished.
  *
- * The older of the two steps is computed and finished first. One that fails in compute or finish is gone, and
- * the one begun behind it stands. A step that is begun changes no value, but it brings the rows that it looks
- * up up to date (max_norm): to save or to compare the tables, let no step be under way. */
+ * The older of the two steps is computed and finished first. What all ranks refuse in a batch is returned by
+ * its own compute. A step that fails in compute or finish is gone, and the one begun behind it stands.
+ *
+ * cancel takes the last begin back, before the older step is finished: nothing has changed then. Once
+ * finish(n) has returned, step n + 1 has brought the rows that it looks up up to date (max_norm): to save or
+ * to compare the tables, let no step be under way. */
 enum { MODEL_STEPS_MAX = 2 };
 sbag_code_t model_train_begin(model_t *model, const model_batch_t *batch, int64_t step,
                               sbag_status_t *status);
 sbag_code_t model_train_compute(model_t *model, sbag_status_t *status);
 sbag_code_t model_train_finish(model_t *model, double lr_factor, double *loss, sbag_status_t *status);
+void model_train_cancel(model_t *model);
 
 /* logits: [samples]. Tables are not written. Between compute and finish it is refused. */
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status);

@@ -9,10 +9,12 @@
 
 /* A training step under way. */
 typedef struct model_slot {
-  sbag_step_h step; /* NULL: free */
+  int taken;
+  sbag_step_h step; /* NULL also where the batch was refused */
   model_batch_t batch;
   int64_t number;
-  int computed;
+  int open, computed;    /* open: its owners know what they are asked for */
+  sbag_status_t refused; /* why all ranks refuse the batch */
 } model_slot_t;
 
 struct model {

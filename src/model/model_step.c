@@ -2,8 +2,13 @@
  * finish().
  *
  * With one thread, nothing moves between ranks unless somebody looks: so between() is called before every
- * layer. Gradients of one batch, their sums over the ranks and the ids of the next batch are under way
- * together where the caller begins the next step between compute and finish. */
+ * layer. Where the next step was begun, each message has work to travel behind:
+ *
+ *   vectors of this batch          the next one's routing (begin), bottom MLP
+ *   counts of the next one's ids   bottom MLP
+ *   ids                            top MLP, loss, their backward
+ *   gradients of this batch        bottom MLP's backward, owners' part of the next one's routing
+ *   sums of dense gradients        all that is behind the layer that they are of */
 #include "model/model_impl.h"
 
 #include "model/dense_optimizer.h"
@@ -76,7 +81,7 @@ static sbag_code_t bucket_ready(void *user, int64_t end, sbag_status_t *status) 
   return reduce_ready(user, end, status);
 }
 
-/* Loss and dense backward of the whole batch; the reductions begin as its parts are done. */
+/* Loss and dense backward of the whole batch; gradients and reductions begin as their parts are done. */
 static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
                                        const float *logits, sbag_status_t *status) {
   between(m->comm, "loss");
@@ -84,6 +89,7 @@ static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, c
                                 m->dlrm->flow[0]);
   SBAG_TRY(reduce_loss(&m->reduce, loss, status));
   SBAG_TRY(dlrm_backward_pooled(m->dlrm, pass, 0, pass->rows, bucket_ready, &m->reduce, status));
+  SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, m->dlrm->pooled_grad, status));
   return dlrm_backward_bottom(m->dlrm, pass, 0, pass->rows, dense_values(m, batch), bucket_ready, &m->reduce,
                               status);
 }
@@ -99,6 +105,7 @@ static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, co
     SBAG_TRY(dlrm_backward(m->dlrm, pass, first, rows, dense_values(m, batch), NULL, NULL, status));
     reduce_slice(&m->reduce, first / MODEL_SLICE, loss);
   }
+  SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, m->dlrm->pooled_grad, status));
   return reduce_slices_done(&m->reduce, status);
 }
 
@@ -148,15 +155,20 @@ static void add_traffic(model_t *m, sbag_step_h step) {
   m->traffic.owned_rows += stats.owned_rows;
 }
 
+static void drop(model_slot_t *slot) {
+  sbag_step_release(&slot->step);
+  *slot = (model_slot_t){.taken = 0};
+}
+
 /* The older step has ended, one way or the other. */
 static void drop_first(model_t *m) {
-  sbag_step_release(&m->slots[0].step);
+  drop(&m->slots[0]);
   m->slots[0] = m->slots[1];
-  m->slots[1] = (model_slot_t){.step = NULL};
+  m->slots[1] = (model_slot_t){.taken = 0};
 }
 
 static sbag_code_t check_order(const model_t *m, int computed, const char *call, sbag_status_t *status) {
-  if (m->slots[0].step != NULL && m->slots[0].computed == computed) return SBAG_OK;
+  if (m->slots[0].taken && m->slots[0].computed == computed) return SBAG_OK;
   return status_set(status, SBAG_ERR_STATE,
                     "model: %s: steps are begun, computed and finished in this order, the older one first",
                     call);
@@ -167,16 +179,39 @@ static sbag_code_t begin(model_t *m, const model_batch_t *batch, int64_t step, s
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "model: a training step on %lld samples; the global batch needs one at least",
                       (long long)batch->global_samples);
-  model_slot_t *slot = &m->slots[m->slots[0].step != NULL];
-  if (slot->step != NULL)
+  model_slot_t *slot = &m->slots[m->slots[0].taken];
+  if (slot->taken)
     return status_set(status, SBAG_ERR_STATE, "model: %d steps are under way already; finish one first",
                       (int)MODEL_STEPS_MAX);
   SBAG_TRY(take_batch(m, batch, 1, status));
-  SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features, 0, &slot->step, status));
-  slot->batch = *batch;
-  slot->number = step;
-  slot->computed = 0;
+  *slot = (model_slot_t){.batch = *batch, .number = step};
+  SBAG_TRY(sbag_collection_prefetch(m->collection, batch->features, 0, &slot->step, status));
+  slot->taken = 1;
   return SBAG_OK;
+}
+
+/* Brings the next batch's ids on their way, or home. What all ranks refuse in it is the next step's error,
+ * not this one's; a comm that broke is told by whoever uses it next. */
+static void push_next(model_t *m, sbag_code_t (*push)(sbag_step_h step, sbag_status_t *status)) {
+  model_slot_t *next = &m->slots[1];
+  if (!next->taken || next->open || next->step == NULL) return;
+  status_clear(&next->refused);
+  if (push(next->step, &next->refused) == SBAG_OK)
+    next->open = push == sbag_step_forward_begin;
+  else
+    sbag_step_release(&next->step);
+}
+
+/* The first step of a run, or one whose begin nothing has followed. */
+static sbag_code_t open_first(model_t *m, sbag_status_t *status) {
+  model_slot_t *slot = &m->slots[0];
+  if (slot->step == NULL) {
+    if (status != NULL) *status = slot->refused;
+    return slot->refused.code;
+  }
+  if (slot->open) return SBAG_OK;
+  slot->open = 1;
+  return sbag_step_forward_begin(slot->step, status);
 }
 
 static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status) {
@@ -190,14 +225,17 @@ static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status
   const reduce_deal_t deal = {.samples = batch->samples,
                               .first_sample = batch->first_sample,
                               .global_samples = batch->global_samples};
+  SBAG_TRY(open_first(m, status));
   SBAG_TRY(make_room(m, batch, 1, status));
   SBAG_TRY(reduce_begin(&m->reduce, &deal, status));
   dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, batch)); /* while vectors are on their way */
   SBAG_TRY(sbag_step_forward_end(slot->step, m->dlrm->pooled, status));
+  push_next(m, sbag_step_advance);
   const float *logits = dlrm_top_forward(m->dlrm, &pass);
   SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, &pass, logits, status)
                            : backward_in_buckets(m, batch, &pass, logits, status));
   between(m->comm, "step"); /* what it began moves once more */
+  push_next(m, sbag_step_forward_begin);
   slot->computed = 1;
   return SBAG_OK;
 }
@@ -205,8 +243,8 @@ static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status
 static sbag_code_t finish(model_t *m, const model_slot_t *slot, double lr_factor, double *loss,
                           sbag_status_t *status) {
   double loss_sum = 0.0, clip = 1.0;
-  SBAG_TRY(
-      sbag_step_backward(slot->step, m->dlrm->pooled_grad, NULL, status)); /* while gradients are summed */
+  push_next(m, sbag_step_forward_begin); /* if it was begun only now */
+  SBAG_TRY(sbag_step_backward_end(slot->step, NULL, status));
   SBAG_TRY(reduce_end(&m->reduce, &loss_sum, status));
   if (!isfinite(loss_sum))
     return status_set(status, SBAG_ERR_ARGUMENT,
@@ -259,9 +297,13 @@ sbag_code_t model_train_finish(model_t *model, double lr_factor, double *loss, s
   return code;
 }
 
+void model_train_cancel(model_t *model) {
+  drop(&model->slots[model->slots[1].taken]);
+}
+
 sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
                              double *loss, sbag_status_t *status) {
-  if (model->slots[0].step != NULL)
+  if (model->slots[0].taken)
     return status_set(status, SBAG_ERR_STATE, "model: a step is under way already; finish it first");
   SBAG_TRY(model_train_begin(model, batch, step, status));
   SBAG_TRY(model_train_compute(model, status));

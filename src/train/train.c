@@ -63,9 +63,13 @@ static int save_due_by_clock(const loop_t *loop) {
   return comm_rank(loop->session->comm) == 0 && every_s > 0 && now_s() - loop->saved_s >= every_s;
 }
 
-static int save_due(const loop_t *loop) {
+static int save_due_by_step(const loop_t *loop) {
   int64_t every = loop->checkpoint->every_steps;
-  return loop->wishes[WISH_SAVE] || (every > 0 && loop->progress->step % every == 0);
+  return every > 0 && loop->progress->step % every == 0;
+}
+
+static int save_due(const loop_t *loop) {
+  return loop->wishes[WISH_SAVE] || save_due_by_step(loop);
 }
 
 /* An error of this rank alone becomes everybody's. */
@@ -81,36 +85,37 @@ static int evaluation_due(const loop_t *loop) {
 /* The next batch begins within this step unless the model is to be looked at in between: what a checkpoint
  * holds and an evaluation sees must not depend on the pipeline. */
 static int goes_ahead(const loop_t *loop) {
-  return loop->settings->pipeline && loop->progress->step < loop->total_steps && !loop->wishes[WISH_STOP] &&
-         !save_due(loop) && !evaluation_due(loop);
+  return loop->settings->pipeline && loop->progress->step < loop->total_steps && !save_due_by_step(loop) &&
+         !evaluation_due(loop);
+}
+
+static sbag_code_t walk_step(loop_t *loop, double factor, double *loss, sbag_status_t *status) {
+  int64_t step = loop->progress->step;
+  comm_t *comm = loop->session->comm;
+  comm_request_t *request = NULL;
+  SBAG_TRY(comm->ops->allreduce_begin(comm, loop->wishes, WISHES, COMM_I32, COMM_MAX, &request, status));
+  sbag_code_t code = goes_ahead(loop) ? walk_ahead(&loop->walk, step, status) : SBAG_OK;
+  if (code == SBAG_OK) code = walk_compute(&loop->walk, step, status);
+  sbag_code_t waited = comm_wait(comm, &request, "wishes to stop", code == SBAG_OK ? status : NULL);
+  SBAG_TRY(code != SBAG_OK ? code : waited);
+  if (loop->wishes[WISH_STOP] || loop->wishes[WISH_SAVE]) walk_turn_back(&loop->walk);
+  return walk_finish(&loop->walk, factor, loss, status);
 }
 
 /* A step on the batch at hand. The ranks' wishes travel while it runs, so they cost it nothing. */
-static sbag_code_t walk_step(loop_t *loop, double factor, double *loss, sbag_status_t *status) {
-  comm_t *comm = loop->session->comm;
-  int64_t step = loop->progress->step;
-  loop->wishes[WISH_STOP] = stop_asked();
-  loop->wishes[WISH_SAVE] = save_due_by_clock(loop);
-  comm_request_t *request = NULL;
-  SBAG_TRY(comm->ops->allreduce_begin(comm, loop->wishes, WISHES, COMM_I32, COMM_MAX, &request, status));
-  sbag_code_t code = walk_compute(&loop->walk, step, status);
-  sbag_code_t waited = comm_wait(comm, &request, "wishes to stop", code == SBAG_OK ? status : NULL);
-  if (code == SBAG_OK) {
-    SBAG_TRY(waited);
-    if (goes_ahead(loop)) SBAG_TRY(walk_ahead(&loop->walk, step + 1, status));
-    code = walk_finish(&loop->walk, factor, loss, status);
-  }
-  if (code != SBAG_OK) status_prefix(status, "step %" PRId64, step);
-  return code;
-}
-
 static sbag_code_t take_step(loop_t *loop, const reader_batch_t *batch, sbag_status_t *status) {
   progress_t *p = loop->progress;
   double factor = schedule_factor(&loop->schedule, ++p->step), loss = 0;
   int64_t samples = batch->global_samples;
   imbalance_line_t line, *told = NULL;
   imbalance_step_begin(loop->imbalance);
-  SBAG_TRY(walk_step(loop, factor, &loss, status));
+  loop->wishes[WISH_STOP] = stop_asked();
+  loop->wishes[WISH_SAVE] = save_due_by_clock(loop);
+  sbag_code_t code = walk_step(loop, factor, &loss, status);
+  if (code != SBAG_OK) {
+    status_prefix(status, "step %" PRId64, p->step);
+    return code;
+  }
   imbalance_step_end(loop->imbalance);
   p->epoch_step++;
   if (loop->wishes[WISH_STOP]) loop->reason = "stopped by a signal";

@@ -1,8 +1,6 @@
 /* Steps over batches, two of them under way at a time: see walk.h. */
 #include "train/walk.h"
 
-#include <inttypes.h>
-
 sbag_code_t walk_open(session_t *session, walk_t *walk, sbag_status_t *status) {
   *walk = (walk_t){.session = session};
   for (int i = 0; i < WALK_BATCHES; i++) {
@@ -24,7 +22,6 @@ void walk_close(walk_t *walk) {
 sbag_code_t walk_start(walk_t *walk, int64_t epoch, int64_t step, sbag_status_t *status) {
   walk->batch = walk->next = NULL;
   walk->begun = walk->next_begun = 0;
-  status_clear(&walk->refused);
   if (reader_start(walk->session->training, READER_TRAIN, epoch, step, status) == SBAG_OK) return SBAG_OK;
   return session_fail(walk->session, status);
 }
@@ -49,29 +46,30 @@ static sbag_code_t begin(walk_t *walk, const reader_batch_t *batch, int64_t step
   return model_train_begin(walk->session->model, &input, step, status);
 }
 
-sbag_code_t walk_compute(walk_t *walk, int64_t step, sbag_status_t *status) {
-  if (walk->refused.code != SBAG_OK) {
-    if (status != NULL) *status = walk->refused;
-    return walk->refused.code;
-  }
-  if (!walk->begun) SBAG_TRY(begin(walk, walk->batch, step, status));
+static sbag_code_t begin_batch(walk_t *walk, int64_t step, sbag_status_t *status) {
+  if (walk->begun) return SBAG_OK;
+  SBAG_TRY(begin(walk, walk->batch, step, status));
   walk->begun = 1;
-  return model_train_compute(walk->session->model, status);
+  return SBAG_OK;
 }
 
 sbag_code_t walk_ahead(walk_t *walk, int64_t step, sbag_status_t *status) {
+  SBAG_TRY(begin_batch(walk, step, status));
   SBAG_TRY(read_batch(walk, &walk->next, status));
   if (walk->next == NULL) return SBAG_OK;
-  sbag_status_t cause;
-  status_clear(&cause);
-  sbag_code_t code = begin(walk, walk->next, step, &cause);
-  walk->next_begun = code == SBAG_OK;
-  if (code == SBAG_OK) return SBAG_OK;
-  walk->refused = cause;
-  if (comm_check(walk->session->comm, NULL) == SBAG_OK) return SBAG_OK;
-  if (status != NULL) *status = cause;
-  status_prefix(status, "step %" PRId64, step);
-  return code;
+  SBAG_TRY(begin(walk, walk->next, step + 1, status));
+  walk->next_begun = 1;
+  return SBAG_OK;
+}
+
+void walk_turn_back(walk_t *walk) {
+  if (walk->next_begun) model_train_cancel(walk->session->model);
+  walk->next_begun = 0;
+}
+
+sbag_code_t walk_compute(walk_t *walk, int64_t step, sbag_status_t *status) {
+  SBAG_TRY(begin_batch(walk, step, status));
+  return model_train_compute(walk->session->model, status);
 }
 
 sbag_code_t walk_finish(walk_t *walk, double lr_factor, double *loss, sbag_status_t *status) {

@@ -2,9 +2,9 @@
  *
  *   walk_start(&walk, epoch, step, &status);
  *   while (walk_batch(&walk, &batch, &status) == SBAG_OK && batch != NULL) {
+ *     walk_ahead(&walk, n, &status);              // or not: before the model is saved, evaluated or left
  *     walk_compute(&walk, n, &status);            // vectors in, forward, backward
- *     walk_ahead(&walk, n + 1, &status);          // or not: before the model is saved, evaluated or left
- *     walk_finish(&walk, factor, &loss, &status); // gradients home, update
+ *     walk_finish(&walk, factor, &loss, &status); // gradients merged, update
  *   }
  *
  * All calls are collective but walk_open and walk_close, and but for the errors of one rank's reader, which
@@ -22,7 +22,6 @@ typedef struct walk {
   int turn;
   const reader_batch_t *batch, *next;
   int begun, next_begun; /* their ids are out */
-  sbag_status_t refused; /* why the next batch could not begin, kept for its own step */
 } walk_t;
 
 /* Not collective. */
@@ -34,11 +33,12 @@ sbag_code_t walk_start(walk_t *walk, int64_t epoch, int64_t step, sbag_status_t 
 /* The batch at hand, NULL at the epoch's end. It is valid until the walk_batch after the next. */
 sbag_code_t walk_batch(walk_t *walk, const reader_batch_t **batch, sbag_status_t *status);
 
-/* `step` as in model_train_begin. A message does not name it. */
-sbag_code_t walk_compute(walk_t *walk, int64_t step, sbag_status_t *status);
-/* Between compute and finish: begins step `step` on the next batch, if the epoch has one. What all ranks
- * refuse in it is told by its walk_compute; an error here is one that ends the job, and names the step. */
+/* Begins the batch at hand as step `step` of the model, unless it is begun, and the next one, if the epoch
+ * has one, as the step behind it. */
 sbag_code_t walk_ahead(walk_t *walk, int64_t step, sbag_status_t *status);
+/* Takes the next one's begin back, before walk_finish: it is still the next. */
+void walk_turn_back(walk_t *walk);
+sbag_code_t walk_compute(walk_t *walk, int64_t step, sbag_status_t *status);
 sbag_code_t walk_finish(walk_t *walk, double lr_factor, double *loss, sbag_status_t *status);
 
 #endif

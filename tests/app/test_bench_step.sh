@@ -24,7 +24,7 @@ for n in 1 2 3; do
   check "on $n ranks" ended 0
   check "the set-up" printed "^# shardbag .* bench step: small, ranks $n, 2 rounds of 3 steps"
   for name in "reader" "exchange: route and send ids" "exchange: combine vectors" "bottom MLP" "interaction" "top MLP" \
-    "loss" "exchange: send and merge gradients" "update: tables" "update: dense" "the whole step"; do
+    "loss" "exchange: send gradients" "exchange: merge gradients" "update: tables" "update: dense" "the whole step"; do
     check "$name, both ways, on $n" test "$(rows "$name")" = 2
   done
   [ $n = 1 ] || check "waits, on $n" test "$(rows "model: loss")" = 2

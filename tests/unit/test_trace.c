@@ -82,6 +82,25 @@ START_TEST(test_a_wait_hides_nothing) {
 }
 END_TEST
 
+/* Looking at what is under way is no work that it hides behind. */
+START_TEST(test_a_look_hides_nothing) {
+  comm_trace_t trace = {.row_count = 0};
+  comm_trace_span_t span;
+  comm_trace_phase(&trace, "work");
+  comm_trace_begin(&trace, &span, 1);
+  const char *phase = comm_trace_phase(&trace, comm_trace_progress);
+  pass_ms(5);
+  comm_trace_done(&trace, &span);
+  comm_trace_phase(&trace, phase);
+  comm_trace_wait(&trace);
+  comm_trace_waited_for(&trace, "ids", &span);
+  const comm_trace_row_t *look = row(&trace, comm_trace_progress, 0);
+  ck_assert_double_ge(look->seconds, 0.005);
+  ck_assert(look->hidden_s == 0.0);
+  ck_assert_double_lt(row(&trace, "ids", 1)->hidden_s, 0.004);
+}
+END_TEST
+
 /* The same words at another address are the same row; a phase and a transfer of one name are two. */
 START_TEST(test_names) {
   comm_trace_t trace = {.row_count = 0};
@@ -119,6 +138,7 @@ Suite *trace_suite(void) {
   TCase *tc = tcase_create("trace");
   tcase_add_test(tc, test_phases_and_waits);
   tcase_add_test(tc, test_a_wait_hides_nothing);
+  tcase_add_test(tc, test_a_look_hides_nothing);
   tcase_add_test(tc, test_names);
   tcase_add_test(tc, test_too_many_names);
   suite_add_tcase(suite, tc);

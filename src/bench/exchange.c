@@ -1,0 +1,355 @@
+/* Steps of a collection that has nothing else to do, and in the same steps the messages' own cost: see
+ * exchange.h. A case's batches are a few, made before the clock runs, and come in turn. Every time is that of
+ * the slowest rank of its step. */
+#include "bench/exchange.h"
+
+#include "bench/exchange_plain.h"
+#include "bench/exchange_report.h"
+#include "bench/exchange_verify.h"
+#include "collection/collection.h"
+#include <string.h>
+
+enum { BATCHES = 4 };
+/* The times of a step. */
+enum { TIME_WHOLE = LEGS, TIME_WAITS, TIME_CHOICE, TIME_AGAIN, TIME_RAW, TIMES };
+
+typedef struct bench {
+  const bench_exchange_settings_t *s;
+  sbag_context_h context;
+  comm_t *comm;
+  mem_t *mem;
+  int cover;
+  bench_exchange_tables_t made;
+  sbag_collection_h collection;
+  bench_counter_t *counter;
+  bench_comm_tap_t messages;
+  bench_kernel_tap_t choice;
+  bench_plain_t plain;
+  int64_t *indices[BATCHES];
+  sbag_bags_t *bags[BATCHES]; /* [tables] each */
+  void *out, *grad;           /* [batch][columns] */
+  double *ms[TIMES];          /* [steps] */
+  double *scratch;            /* [steps] */
+  double *waits[2];           /* [steps] of both directions, without and with work between begin and end */
+  void *blocks[4];
+} bench_t;
+
+/* ---- storage ---- */
+
+static sbag_code_t allocate(bench_t *b, sbag_status_t *status) {
+  const bench_exchange_settings_t *s = b->s;
+  int64_t most = 0, columns = s->tables * s->dim;
+  size_t value = kernel_dtype_bytes((sbag_dtype_t)s->dtype);
+  for (int l = 0; l < s->lengths.count; l++) {
+    const bench_shape_t of = {.length = s->lengths.values[l]};
+    int64_t indices = bench_batch_indices(s, &of);
+    most = indices > most ? indices : most;
+  }
+  SBAG_TRY(mem_alloc(b->mem, mem_array_bytes(BATCHES * most, sizeof(int64_t)), "bench: batches",
+                     &b->blocks[0], status));
+  SBAG_TRY(mem_calloc(b->mem, mem_array_bytes(BATCHES * s->tables, sizeof(sbag_bags_t)), "bench: batches",
+                      &b->blocks[1], status));
+  SBAG_TRY(mem_calloc(b->mem, mem_array_bytes(2 * s->batch * columns, value), "bench: pools", &b->blocks[2],
+                      status));
+  SBAG_TRY(mem_calloc(b->mem, mem_array_bytes((TIMES + 3) * s->steps, sizeof(double)), "bench: times",
+                      &b->blocks[3], status));
+  for (int i = 0; i < BATCHES; i++) {
+    b->indices[i] = (int64_t *)b->blocks[0] + i * most;
+    b->bags[i] = (sbag_bags_t *)b->blocks[1] + i * s->tables;
+  }
+  b->out = b->blocks[2];
+  b->grad = (char *)b->blocks[2] + (size_t)(s->batch * columns) * value;
+  double *next = b->blocks[3];
+  for (int t = 0; t < TIMES; t++, next += s->steps) b->ms[t] = next;
+  for (int w = 0; w < 2; w++, next += s->steps) b->waits[w] = next;
+  b->scratch = next;
+  return SBAG_OK;
+}
+
+static sbag_code_t create_own(bench_t *b, sbag_status_t *status) {
+  const bench_counter_config_t counter = {.settings = b->s,
+                                          .mem = b->mem,
+                                          .owners = comm_size(b->comm),
+                                          .ranks = comm_size(b->comm),
+                                          .rank = comm_rank(b->comm),
+                                          .cover = b->cover};
+  SBAG_TRY(allocate(b, status));
+  SBAG_TRY(bench_exchange_describe(b->s, NULL, 0, b->mem, &b->made, status));
+  SBAG_TRY(bench_counter_create(&counter, &b->counter, status));
+  SBAG_TRY(bench_plain_create(b->comm, b->mem, LEGS, &b->plain, status));
+  return bench_comm_tap_open(b->comm, b->mem, &b->messages, status);
+}
+
+static sbag_code_t create(bench_t *b, sbag_status_t *status) {
+  sbag_collection_options_t options = sbag_collection_options_default();
+  options.dtype = (sbag_dtype_t)b->s->dtype;
+  SBAG_TRY(comm_agree(b->comm, create_own(b, status), status));
+  SBAG_TRY(sbag_collection_create(b->context, &options, b->made.tables, b->made.count, b->made.features,
+                                  b->made.count, &b->collection, status));
+  bench_kernel_tap_open(b->context->kernel, &b->choice);
+  bench_verify_grad(b->s, comm_rank(b->comm), b->grad);
+  return bench_verify_fill(b->context, b->collection, b->s, status);
+}
+
+/* A broken comm may still write into what is in flight: it is left. */
+static void destroy(bench_t *b) {
+  bench_kernel_tap_close(&b->choice);
+  bench_comm_tap_close(&b->messages);
+  sbag_collection_destroy(&b->collection);
+  bench_counter_destroy(&b->counter);
+  if (comm_check(b->comm, NULL) != SBAG_OK) return;
+  if (b->plain.mem != NULL) bench_plain_destroy(&b->plain);
+  mem_free(b->mem, b->made.block);
+  for (size_t i = 0; i < sizeof b->blocks / sizeof *b->blocks; i++) mem_free(b->mem, b->blocks[i]);
+}
+
+/* ---- a step ---- */
+
+/* What a step is told, and what it tells. */
+typedef struct step {
+  int batch;
+  double work_ms; /* between begin and end of each direction */
+  bench_verify_t *verify;
+  int64_t wrong;
+  double ms[TIMES], waits_ms; /* waits_ms: in the two directions alone */
+  int64_t bytes[LEGS];
+} step_t;
+
+/* Something to do, with looks at what is under way as a model's layers have them. */
+static sbag_code_t work(bench_t *b, double ms, sbag_status_t *status) {
+  double end_s = comm_trace_now() + 1e-3 * ms;
+  while (comm_trace_now() < end_s) {
+    double pause_s = comm_trace_now() + 50e-6;
+    while (comm_trace_now() < pause_s) continue;
+    SBAG_TRY(comm_progress(b->comm, status));
+  }
+  return SBAG_OK;
+}
+
+static int64_t end_leg(bench_t *b, step_t *s, int leg, sbag_step_h step, double *mark_s, int64_t before) {
+  int64_t sent = sbag_step_stats(step).bytes_sent;
+  double now_s = comm_trace_now();
+  s->ms[leg] = 1e3 * (now_s - *mark_s);
+  s->bytes[leg] = sent - before;
+  b->messages.leg = leg + 1;
+  *mark_s = now_s;
+  return sent;
+}
+
+static sbag_code_t run_legs(bench_t *b, step_t *s, sbag_step_h *step, sbag_status_t *status) {
+  double begin_s = comm_trace_now(), mark_s = begin_s, waited_s = comm_trace_waited(&b->comm->trace);
+  b->messages.leg = LEG_IDS;
+  SBAG_TRY(sbag_collection_prefetch(b->collection, b->bags[s->batch], 0, step, status));
+  SBAG_TRY(sbag_step_advance(*step, status));
+  SBAG_TRY(sbag_step_advance(*step, status));
+  int64_t sent = end_leg(b, s, LEG_IDS, *step, &mark_s, 0);
+  double waited_then_s = comm_trace_waited(&b->comm->trace);
+  SBAG_TRY(sbag_step_forward_begin(*step, status));
+  SBAG_TRY(work(b, s->work_ms, status));
+  SBAG_TRY(sbag_step_forward_end(*step, b->out, status));
+  sent = end_leg(b, s, LEG_FORWARD, *step, &mark_s, sent);
+  SBAG_TRY(sbag_step_backward_begin(*step, b->grad, status));
+  SBAG_TRY(work(b, s->work_ms, status));
+  SBAG_TRY(sbag_step_backward_end(*step, NULL, status));
+  end_leg(b, s, LEG_BACKWARD, *step, &mark_s, sent);
+  s->ms[TIME_WHOLE] = 1e3 * (mark_s - begin_s);
+  s->ms[TIME_WAITS] = 1e3 * (comm_trace_waited(&b->comm->trace) - waited_s);
+  s->waits_ms = 1e3 * (comm_trace_waited(&b->comm->trace) - waited_then_s);
+  return SBAG_OK;
+}
+
+static sbag_code_t run_step(bench_t *b, step_t *s, sbag_status_t *status) {
+  sbag_step_h step = NULL;
+  bench_comm_tap_clear(&b->messages);
+  SBAG_TRY(comm_barrier(b->comm, "bench: step", status));
+  bench_comm_tap_clear(&b->messages);
+  b->choice.choice_s = 0;
+  sbag_code_t code = run_legs(b, s, &step, status);
+  s->ms[TIME_CHOICE] = 1e3 * b->choice.choice_s;
+  if (code == SBAG_OK && s->verify != NULL) {
+    bench_verify_forward(s->verify, b->indices[s->batch], b->out, &s->wrong);
+    code = comm_agree(b->comm, bench_verify_backward(s->verify, step, &s->wrong, status), status);
+  }
+  sbag_step_release(&step);
+  return code;
+}
+
+/* The step's messages by themselves: as they were, and plainly. */
+static sbag_code_t run_plain(bench_t *b, step_t *s, sbag_status_t *status) {
+  if (b->plain.handle == MPI_COMM_NULL) return SBAG_OK;
+  bench_comm_tap_t kept = b->messages;
+  SBAG_TRY(comm_agree(b->comm, bench_plain_take(&b->plain, &kept, status), status));
+  double mark_s = comm_trace_now();
+  SBAG_TRY(bench_plain_again(&b->plain, &kept, status));
+  s->ms[TIME_AGAIN] = 1e3 * (comm_trace_now() - mark_s);
+  SBAG_TRY(comm_barrier(b->comm, "bench: plain", status));
+  mark_s = comm_trace_now();
+  SBAG_TRY(bench_plain_alltoallv(&b->plain, status));
+  s->ms[TIME_RAW] = 1e3 * (comm_trace_now() - mark_s);
+  return SBAG_OK;
+}
+
+/* ---- a case ---- */
+
+static sbag_code_t count_batches(bench_t *b, bench_exchange_row_t *row, sbag_status_t *status) {
+  sbag_code_t code = SBAG_OK;
+  for (int i = 0; i < BATCHES; i++) {
+    bench_batch_fill(b->s, &row->of, comm_rank(b->comm), i, b->indices[i]);
+    bench_batch_bags(b->s, &row->of, b->indices[i], b->bags[i]);
+    if (code == SBAG_OK)
+      code = bench_counter_add(b->counter, &row->of, b->indices[i], &row->count, NULL, status);
+  }
+  SBAG_TRY(comm_agree(b->comm, code, status));
+  return comm_allreduce(b->comm, row->count.n, COUNTS, COMM_I64, COMM_SUM, "bench: counts", status);
+}
+
+/* A step of every batch: its bytes are those of all that follow. */
+static sbag_code_t verify_case(bench_t *b, bench_exchange_row_t *row, sbag_status_t *status) {
+  int64_t sums[LEGS + 1] = {0}, mine = 0, most = 0, ranks = comm_size(b->comm);
+  for (int i = 0; i < BATCHES; i++) {
+    bench_verify_t verify = {b->context, b->collection, b->s, row->of, i};
+    step_t step = {.batch = i, .verify = i == 0 ? &verify : NULL};
+    SBAG_TRY(run_step(b, &step, status));
+    for (int leg = 0; leg < LEGS; leg++) sums[leg] += step.bytes[leg];
+    sums[LEGS] += step.wrong;
+  }
+  for (int leg = 0; leg < LEGS; leg++) mine += sums[leg];
+  most = mine;
+  SBAG_TRY(comm_allreduce(b->comm, sums, LEGS + 1, COMM_I64, COMM_SUM, "bench: bytes", status));
+  SBAG_TRY(comm_allreduce(b->comm, &most, 1, COMM_I64, COMM_MAX, "bench: bytes", status));
+  int64_t all = 0;
+  for (int leg = 0; leg < LEGS; leg++) {
+    row->sent[leg] = (double)sums[leg] / (double)(BATCHES * ranks);
+    all += sums[leg];
+  }
+  row->bytes_most = all > 0 ? (double)(most * ranks) / (double)all : 1.0;
+  row->wrong = sums[LEGS];
+  return SBAG_OK;
+}
+
+static sbag_code_t time_steps(bench_t *b, sbag_status_t *status) {
+  for (int64_t i = -b->s->warmup; i < b->s->steps; i++) {
+    step_t step = {.batch = (int)((i + b->s->warmup) % BATCHES)};
+    SBAG_TRY(run_step(b, &step, status));
+    SBAG_TRY(run_plain(b, &step, status));
+    for (int t = 0; t < TIMES && i >= 0; t++) b->ms[t][i] = step.ms[t];
+  }
+  return comm_allreduce(b->comm, b->ms[0], TIMES * b->s->steps, COMM_F64, COMM_MAX, "bench: times", status);
+}
+
+static sbag_code_t time_hidden(bench_t *b, sbag_status_t *status) {
+  for (int64_t i = 0; i < b->s->steps; i++)
+    for (int with = 0; with < 2; with++) {
+      step_t step = {.batch = (int)(i % BATCHES), .work_ms = with ? b->s->work_ms : 0};
+      SBAG_TRY(run_step(b, &step, status));
+      b->waits[with][i] = step.waits_ms;
+    }
+  return comm_allreduce(b->comm, b->waits[0], 2 * b->s->steps, COMM_F64, COMM_MAX, "bench: waits", status);
+}
+
+static bench_range_t range(const bench_t *b, const double *values) {
+  memcpy(b->scratch, values, (size_t)b->s->steps * sizeof *values);
+  return bench_range(b->scratch, b->s->steps);
+}
+
+/* Step by step. */
+static bench_range_t ratio(const bench_t *b, const double *over, const double *under) {
+  for (int64_t i = 0; i < b->s->steps; i++) b->scratch[i] = under[i] > 0 ? over[i] / under[i] : 0;
+  return bench_range(b->scratch, b->s->steps);
+}
+
+static void take_times(const bench_t *b, bench_exchange_times_t *t) {
+  for (int leg = 0; leg < LEGS; leg++) t->leg[leg] = range(b, b->ms[leg]);
+  t->whole = range(b, b->ms[TIME_WHOLE]);
+  t->waits = range(b, b->ms[TIME_WAITS]);
+  t->choice = range(b, b->ms[TIME_CHOICE]);
+  t->choice_part = ratio(b, b->ms[TIME_CHOICE], b->ms[TIME_WHOLE]).median;
+  t->has_raw = b->plain.handle != MPI_COMM_NULL;
+  if (t->has_raw) {
+    t->again = range(b, b->ms[TIME_AGAIN]);
+    t->raw = range(b, b->ms[TIME_RAW]);
+    t->again_ratio = ratio(b, b->ms[TIME_AGAIN], b->ms[TIME_RAW]);
+    t->whole_ratio = ratio(b, b->ms[TIME_WHOLE], b->ms[TIME_RAW]);
+  }
+  t->has_hidden = b->s->work_ms > 0 && t->has_raw;
+  if (!t->has_hidden) return;
+  double without = range(b, b->waits[0]).median, with = range(b, b->waits[1]).median;
+  t->hidden = without > with ? 1 - with / without : 0;
+}
+
+static sbag_code_t run_case(bench_t *b, bench_exchange_row_t *row, sbag_status_t *status) {
+  row->timed = 1;
+  SBAG_TRY(count_batches(b, row, status));
+  SBAG_TRY(verify_case(b, row, status));
+  SBAG_TRY(time_steps(b, status));
+  if (b->s->work_ms > 0) SBAG_TRY(time_hidden(b, status));
+  take_times(b, &row->times);
+  return SBAG_OK;
+}
+
+/* ---- all cases ---- */
+
+typedef struct output {
+  FILE *out, *json;
+  const char *json_path;
+} output_t;
+
+static void report(const bench_t *b, const bench_exchange_row_t *rows, int count, FILE *out) {
+  int within = 1;
+  int64_t wrong = 0;
+  bench_exchange_report_counts_head(out);
+  for (int i = 0; i < count; i++) {
+    bench_exchange_report_counts(out, &rows[i]);
+    within &= bench_exchange_within(&rows[i]);
+  }
+  bench_exchange_report_times_head(out);
+  for (int i = 0; i < count; i++) {
+    bench_exchange_report_times(out, &rows[i]);
+    wrong += rows[i].wrong;
+  }
+  if (b->s->kind == SBAG_EXCHANGE_AUTO) fprintf(out, "# within: %s\n", within ? "yes" : "no");
+  fprintf(out, "# wrong: %lld\n", (long long)wrong);
+}
+
+static sbag_code_t run_cases(bench_t *b, const output_t *o, bench_exchange_row_t *rows,
+                             sbag_status_t *status) {
+  const bench_exchange_settings_t *s = b->s;
+  int count = s->lengths.count * s->zipf.count, speaks = comm_rank(b->comm) == 0;
+  for (int i = 0; i < count; i++) {
+    rows[i].of = (bench_shape_t){.length = s->lengths.values[i % s->lengths.count],
+                                 .zipf = s->zipf.values[i / s->lengths.count]};
+    rows[i].ranks = comm_size(b->comm);
+    rows[i].cover = b->cover;
+    SBAG_TRY(run_case(b, &rows[i], status));
+    sbag_code_t code =
+        speaks ? bench_exchange_report_json(o->json, o->json_path, s, &rows[i], status) : SBAG_OK;
+    SBAG_TRY(comm_agree(b->comm, code, status));
+  }
+  if (!speaks) return SBAG_OK;
+  bench_exchange_report_setup(o->out, s);
+  fprintf(o->out, "# %d ranks, %lld steps of each case after %lld\n", comm_size(b->comm), (long long)s->steps,
+          (long long)s->warmup);
+  report(b, rows, count, o->out);
+  return SBAG_OK;
+}
+
+sbag_code_t bench_exchange(sbag_context_h context, const bench_exchange_settings_t *settings, int cover,
+                           FILE *out, FILE *json, const char *json_path, sbag_status_t *status) {
+  bench_t b = {.s = settings,
+               .context = context,
+               .comm = context_comm(context),
+               .mem = context_mem(context),
+               .cover = cover};
+  const output_t output = {out, json, json_path};
+  void *rows = NULL;
+  sbag_code_t code = mem_calloc(
+      b.mem,
+      mem_array_bytes((int64_t)settings->lengths.count * settings->zipf.count, sizeof(bench_exchange_row_t)),
+      "bench: cases", &rows, status);
+  code = comm_agree(b.comm, code, status);
+  if (code == SBAG_OK) code = create(&b, status);
+  if (code == SBAG_OK) code = run_cases(&b, &output, rows, status);
+  destroy(&b);
+  mem_free(b.mem, rows);
+  return code;
+}

@@ -1,0 +1,184 @@
+/* Aligned rows and JSON lines: see exchange_report.h. */
+#include "bench/exchange_report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <string.h>
+
+/* A number's mean over batches. */
+static double mean(const bench_exchange_row_t *row, bench_count_number_t number) {
+  return (double)row->count.n[number] / (double)row->count.n[COUNT_BATCHES];
+}
+
+/* Where there is nothing to send, nothing is 1 times nothing. */
+static double ratio_of(double a, double b) {
+  return b > 0 ? a / b : 1.0;
+}
+
+static double cover_ratio(const bench_exchange_row_t *row) {
+  return ratio_of(mean(row, COUNT_CHOSEN), mean(row, COUNT_COVER));
+}
+
+int bench_exchange_within(const bench_exchange_row_t *row) {
+  return row->count.n[COUNT_OVER] == 0 && (!row->cover || cover_ratio(row) <= 1.10);
+}
+
+void bench_exchange_report_setup(FILE *out, const bench_exchange_settings_t *s) {
+  fprintf(out,
+          "# shardbag %s bench exchange: %" PRId64 " tables of %" PRId64 " x %" PRId64
+          " %s, layout %s, mode %s\n",
+          sbag_version(), s->tables, s->rows, s->dim, s->dtype == SBAG_F64 ? "f64" : "f32",
+          bench_exchange_layout(s), bench_exchange_mode(s));
+  fprintf(out,
+          "# batch %" PRId64
+          " bags of each table on every rank, exchange %s, wire %s, popular rows %s, seed %" PRId64 "\n",
+          s->batch, bench_exchange_kind(s), bench_exchange_wire(s), s->scatter ? "anywhere" : "first",
+          s->seed);
+}
+
+void bench_exchange_report_counts_head(FILE *out) {
+  fprintf(out, "# a requester and step, with other ranks; bytes of both directions\n"
+               "#             |------------------ vectors forward -------------------| chosen/ |"
+               "-------------- kB --------------| |--- each way alone, kB --| max/\n"
+               "#    L  zipf    dense   sparse distinct   better    cover   chosen   cover      ids  forward "
+               "backward    total    pools     rows    dense  mean\n");
+}
+
+void bench_exchange_report_counts(FILE *out, const bench_exchange_row_t *row) {
+  char cover[16] = "-", ratio[16] = "-";
+  if (row->cover) {
+    snprintf(cover, sizeof cover, "%.0f", mean(row, COUNT_COVER));
+    snprintf(ratio, sizeof ratio, "%.3f", cover_ratio(row));
+  }
+  double ids = mean(row, COUNT_IDS), forward = mean(row, COUNT_FORWARD), backward = mean(row, COUNT_BACKWARD);
+  fprintf(
+      out,
+      "%6" PRId64 " %5.2f %8.0f %8.0f %8.0f %8.0f %8s %8.0f %7s %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f "
+      "%5.2f\n",
+      row->of.length, row->of.zipf, mean(row, COUNT_DENSE), mean(row, COUNT_SPARSE),
+      mean(row, COUNT_DISTINCT), mean(row, COUNT_BETTER), cover, mean(row, COUNT_CHOSEN), ratio, ids / 1e3,
+      forward / 1e3, backward / 1e3, (ids + forward + backward) / 1e3, mean(row, COUNT_POOLS_BYTES) / 1e3,
+      mean(row, COUNT_ROWS_BYTES) / 1e3, mean(row, COUNT_DENSE_BYTES) / 1e3, row->bytes_most);
+}
+
+void bench_exchange_report_times_head(FILE *out) {
+  fprintf(
+      out,
+      "#\n"
+      "# a step, of its slowest rank; again: the same messages once more with a pass over them;\n"
+      "# raw: plain MPI_Alltoallv's of these bytes with that pass; to raw: of the same step\n"
+      "#             |-------- sent by a rank, kB -------| |----------------- ms, medians "
+      "------------------| "
+      "|-choice-| |---- raw ----| |-- to raw --| hidden #wrong\n"
+      "#    L  zipf       ids  forward backward  total      ids forward backward   whole     min   waits     "
+      "ms    %%       ms   again   again   whole      %%\n");
+}
+
+void bench_exchange_report_times(FILE *out, const bench_exchange_row_t *row) {
+  const bench_exchange_times_t *t = &row->times;
+  char raw[80] = "       -       -       -       -", hidden[16] = "-";
+  if (t->has_raw)
+    snprintf(raw, sizeof raw, "%8.3f %7.3f %7.2f %7.2f", t->raw.median, t->again.median,
+             t->again_ratio.median, t->whole_ratio.median);
+  if (t->has_hidden) snprintf(hidden, sizeof hidden, "%.0f", 100 * t->hidden);
+  fprintf(out,
+          "%6" PRId64
+          " %5.2f %9.1f %8.1f %8.1f %8.1f %7.3f %7.3f %7.3f %8.3f %7.3f %7.3f %7.3f %4.1f %s %6s %6" PRId64
+          "\n",
+          row->of.length, row->of.zipf, row->sent[LEG_IDS] / 1e3, row->sent[LEG_FORWARD] / 1e3,
+          row->sent[LEG_BACKWARD] / 1e3,
+          (row->sent[LEG_IDS] + row->sent[LEG_FORWARD] + row->sent[LEG_BACKWARD]) / 1e3,
+          t->leg[LEG_IDS].median, t->leg[LEG_FORWARD].median, t->leg[LEG_BACKWARD].median, t->whole.median,
+          t->whole.min, t->waits.median, t->choice.median, 100 * t->choice_part, raw, hidden, row->wrong);
+}
+
+/* ---- JSON ---- */
+
+static void add_int(json_object *object, const char *name, int64_t value) {
+  json_object_object_add(object, name, json_object_new_int64(value));
+}
+static void add_real(json_object *object, const char *name, double value) {
+  json_object_object_add(object, name, json_object_new_double(value));
+}
+static void add_text(json_object *object, const char *name, const char *value) {
+  json_object_object_add(object, name, json_object_new_string(value));
+}
+static void add_range(json_object *object, const char *name, bench_range_t range) {
+  json_object *made = json_object_new_object();
+  add_real(made, "min", range.min);
+  add_real(made, "median", range.median);
+  add_real(made, "max", range.max);
+  json_object_object_add(object, name, made);
+}
+
+static void add_settings(json_object *object, const bench_exchange_settings_t *s) {
+  add_int(object, "rows", s->rows);
+  add_int(object, "dim", s->dim);
+  add_int(object, "tables", s->tables);
+  add_int(object, "batch", s->batch);
+  add_text(object, "layout", bench_exchange_layout(s));
+  add_text(object, "mode", bench_exchange_mode(s));
+  add_text(object, "kind", bench_exchange_kind(s));
+  add_text(object, "wire", bench_exchange_wire(s));
+}
+
+static void add_counts(json_object *object, const bench_exchange_row_t *row) {
+  static const char *const names[COUNTS] = {
+      [COUNT_CHOSEN] = "vectors",          [COUNT_DENSE] = "dense_pools",
+      [COUNT_SPARSE] = "sparse_pools",     [COUNT_DISTINCT] = "distinct_rows",
+      [COUNT_BETTER] = "better_per_pair",  [COUNT_IDS] = "id_bytes",
+      [COUNT_FORWARD] = "forward_bytes",   [COUNT_BACKWARD] = "backward_bytes",
+      [COUNT_POOLS_BYTES] = "pools_bytes", [COUNT_ROWS_BYTES] = "rows_bytes",
+      [COUNT_DENSE_BYTES] = "dense_bytes"};
+  for (int n = 0; n < COUNTS; n++)
+    if (names[n] != NULL) add_real(object, names[n], mean(row, (bench_count_number_t)n));
+  add_int(object, "batches", row->count.n[COUNT_BATCHES]);
+  add_real(object, "bytes_max_over_mean", row->bytes_most);
+  json_object_object_add(object, "within", json_object_new_boolean(bench_exchange_within(row)));
+  if (!row->cover) return;
+  add_real(object, "cover", mean(row, COUNT_COVER));
+  add_real(object, "vectors_over_cover", cover_ratio(row));
+}
+
+static void add_times(json_object *object, const bench_exchange_row_t *row) {
+  static const char *const sent[LEGS] = {"id_bytes_sent", "forward_bytes_sent", "backward_bytes_sent"};
+  static const char *const legs[LEGS] = {"ids_ms", "forward_ms", "backward_ms"};
+  const bench_exchange_times_t *t = &row->times;
+  for (int leg = 0; leg < LEGS; leg++) {
+    add_real(object, sent[leg], row->sent[leg]);
+    add_range(object, legs[leg], t->leg[leg]);
+  }
+  add_range(object, "ms", t->whole);
+  add_range(object, "wait_ms", t->waits);
+  add_range(object, "choice_ms", t->choice);
+  add_real(object, "choice_part", t->choice_part);
+  if (t->has_raw) {
+    add_range(object, "again_ms", t->again);
+    add_range(object, "raw_ms", t->raw);
+    add_range(object, "again_over_raw", t->again_ratio);
+    add_range(object, "whole_over_raw", t->whole_ratio);
+  }
+  if (t->has_hidden) add_real(object, "hidden_part", t->hidden);
+  add_int(object, "wrong", row->wrong);
+}
+
+sbag_code_t bench_exchange_report_json(FILE *json, const char *path,
+                                       const bench_exchange_settings_t *settings,
+                                       const bench_exchange_row_t *row, sbag_status_t *status) {
+  if (json == NULL) return SBAG_OK;
+  json_object *object = json_object_new_object();
+  add_text(object, "event", "bench");
+  add_text(object, "bench", "exchange");
+  json_object_object_add(object, "counted_only", json_object_new_boolean(!row->timed));
+  add_int(object, "ranks", row->ranks);
+  add_settings(object, settings);
+  add_int(object, "length", row->of.length);
+  add_real(object, "zipf", row->of.zipf);
+  add_counts(object, row);
+  if (row->timed) add_times(object, row);
+  int written = fprintf(json, "%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+  json_object_put(object);
+  if (written >= 0) return SBAG_OK;
+  return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+}
