@@ -40,8 +40,9 @@ typedef struct sbag_context_options {
   sbag_wire_t wire;         /* SBAG_WIRE_FULL */
   int reproducible; /* 1: the same bits for any number of ranks; forward by rows, backward by bag gradients */
   int64_t chunk_bytes; /* largest single message; 0 = 64 MiB */
-  double timeout_s;    /* deadline of any wait for a peer, in seconds; 0 = none; default 60 */
-  sbag_log_fn log;     /* NULL: warnings are dropped */
+  double timeout_s; /* seconds after which a wait ends in which nothing came from any peer, with the names of
+                       those that are silent (stopped, gone, or at work on something else); 0 = never; 60 */
+  sbag_log_fn log;  /* NULL: warnings are dropped */
   void *log_user;
 } sbag_context_options_t;
 

@@ -61,14 +61,14 @@ typedef struct comm_ops {
 
 typedef struct comm_options {
   int64_t chunk_bytes; /* largest single message; at most 2^30, at least 1; 0 = default (64 MiB) */
-  double timeout_s; /* a wait in which nothing moves for so long fails; 0 = no deadline. What counts is that
-                       messages come, not that a peer is alive: one that computes for so long is given up */
+  double timeout_s; /* a wait in which nothing moves for so long fails, unless all peers answer and one is at
+                       work, calling comm_progress; 0 = no deadline */
 } comm_options_t;
 
 /* Where a rank waits, as it answers to a peer that has waited long. */
 typedef struct comm_place {
   int32_t round; /* of the question */
-  char what[60]; /* the phase, "forward: ids" */
+  char what[60]; /* the phase, "forward: ids"; "" at work */
 } comm_place_t;
 
 /* What a comm itself sends. A block of its own, because the transport may hold it longer than a broken comm

@@ -110,8 +110,6 @@ sbag_code_t comm_mpi_make(MPI_Comm parent, const comm_ops_t *ops, mem_t *mem, co
                           comm_mpi_t **made, sbag_status_t *status);
 void comm_mpi_release(comm_mpi_t *c);
 
-double comm_mpi_now_s(void);
-
 /* How long before the end of a deadline the peers are asked where they are: what they have to answer. */
 static inline double comm_mpi_grace_s(double timeout_s) {
   return timeout_s < 4.0 ? 0.5 * timeout_s : 2.0;
@@ -129,6 +127,8 @@ int comm_mpi_withdraw(comm_mpi_t *c);
 sbag_code_t comm_mpi_ask(comm_mpi_t *c, sbag_status_t *status);
 /* Takes a question or an answer in. */
 sbag_code_t comm_mpi_hear_of_place(comm_mpi_t *c, const MPI_Status *envelope, sbag_status_t *status);
+/* Whether all peers have answered, at least one of them while it was at work: it is slow, but not gone. */
+int comm_mpi_somebody_works(const comm_mpi_t *c);
 /* The error of a wait that has come to its end: names the peers that did not answer, or else where those are
  * that did. */
 sbag_code_t comm_mpi_expired(const comm_mpi_t *c, const comm_request_t *r, const char *what,

@@ -2,7 +2,8 @@
  * do not answer. A peer that is missing in this rank's exchange may itself wait for the one that is stopped;
  * and a collective operation of MPI does not tell who is missing at all.
  *
- * Questions and answers travel on the control channel. Whoever waits in the same comm answers. */
+ * Questions and answers travel on the control channel. Whoever waits in the same comm answers, and who
+ * works and calls comm_progress meanwhile. */
 #include "comm/comm_mpi_impl.h"
 
 #include <stdio.h>
@@ -75,6 +76,15 @@ sbag_code_t comm_mpi_silence(const comm_mpi_names_t *names, const char *what, do
 
 static int silent(const comm_mpi_t *c, int peer) {
   return peer != c->base.rank && c->peers[peer].place.round != c->base.wire->round;
+}
+
+int comm_mpi_somebody_works(const comm_mpi_t *c) {
+  int works = 0;
+  for (int p = 0; p < c->base.size; p++) {
+    if (silent(c, p)) return 0;
+    works |= p != c->base.rank && c->peers[p].place.what[0] == '\0';
+  }
+  return works;
 }
 
 /* Whose data is missing, or, if all of it has come, who has not taken ours. */

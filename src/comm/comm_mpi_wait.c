@@ -3,19 +3,12 @@
 #include "comm/comm_mpi_impl.h"
 
 #include <sched.h>
-#include <time.h>
 
 enum {
   QUIET_ROUNDS_TO_YIELD = 8,
   QUIET_ROUNDS_TO_LISTEN = 16,    /* a probe costs about as much as a round */
   QUIET_ROUNDS_TO_HEED = 16 * 64, /* from then on in every round: on a full machine a yield may take long */
 };
-
-double comm_mpi_now_s(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static sbag_code_t progress_all(comm_mpi_t *c, int *moved, sbag_status_t *status) {
   for (comm_request_t *r = c->active; r != NULL; r = r->next) {
@@ -29,32 +22,41 @@ static sbag_code_t progress_all(comm_mpi_t *c, int *moved, sbag_status_t *status
   return SBAG_OK;
 }
 
-/* A rank that waits is asked where it is, and the deadline's message names those that do not answer. */
-static sbag_code_t watch(comm_mpi_t *c, const comm_request_t *r, const char *what, double quiet_s, int *asked,
+/* A wait's clock. */
+typedef struct patience {
+  double since_s; /* nothing has come */
+  int asked;      /* the peers where they are */
+} patience_t;
+
+/* A quiet wait, every now and then. Close to the deadline the peers are asked where they are; its message
+ * names those that do not answer. Where all answer, and one from its work, that one is waited for again. */
+static sbag_code_t watch(comm_mpi_t *c, const comm_request_t *r, const char *what, patience_t *patience,
                          sbag_status_t *status) {
-  double limit_s = c->base.options.timeout_s;
+  double limit_s = c->base.options.timeout_s, now_s = comm_trace_now(), quiet_s = now_s - patience->since_s;
   SBAG_TRY(comm_mpi_listen(c, status));
   if (limit_s <= 0.0) return SBAG_OK;
-  if (!*asked && quiet_s > limit_s - comm_mpi_grace_s(limit_s)) {
-    *asked = 1;
+  if (!patience->asked && quiet_s > limit_s - comm_mpi_grace_s(limit_s)) {
+    patience->asked = 1;
     return comm_mpi_ask(c, status);
   }
-  return quiet_s > limit_s ? comm_mpi_expired(c, r, what, status) : SBAG_OK;
+  if (quiet_s <= limit_s) return SBAG_OK;
+  if (!comm_mpi_somebody_works(c)) return comm_mpi_expired(c, r, what, status);
+  *patience = (patience_t){.since_s = now_s};
+  return SBAG_OK;
 }
 
 static sbag_code_t wait_done(comm_mpi_t *c, comm_request_t *r, const char *what, sbag_status_t *status) {
-  double quiet_since = 0.0;
-  int quiet = 0, asked = 0;
+  patience_t patience = {.since_s = 0.0};
+  int quiet = 0;
   SBAG_TRY(comm_mpi_listen(c, status));
   while (!r->done) {
     int moved = 0;
     SBAG_TRY(progress_all(c, &moved, status));
     quiet = moved ? 0 : quiet + (quiet < QUIET_ROUNDS_TO_HEED);
-    if (quiet == 0) asked = 0;
-    if (quiet == 1) quiet_since = comm_mpi_now_s();
+    if (quiet == 1) patience = (patience_t){.since_s = comm_trace_now()};
     if (quiet > QUIET_ROUNDS_TO_YIELD) sched_yield();
     if (quiet == 0 || (quiet < QUIET_ROUNDS_TO_HEED && quiet % QUIET_ROUNDS_TO_LISTEN != 0)) continue;
-    SBAG_TRY(watch(c, r, what, comm_mpi_now_s() - quiet_since, &asked, status));
+    SBAG_TRY(watch(c, r, what, &patience, status));
   }
   return SBAG_OK;
 }
@@ -68,14 +70,15 @@ sbag_code_t comm_mpi_wait(comm_mpi_t *c, comm_request_t *r, const char *what, sb
 
 sbag_code_t comm_mpi_progress(comm_mpi_t *c, sbag_status_t *status) {
   int moved = 0;
-  c->phase = "a test of what it began";
   SBAG_TRY(progress_all(c, &moved, status));
   c->quiet_tests = moved ? 0 : c->quiet_tests + 1;
   return c->quiet_tests % QUIET_ROUNDS_TO_LISTEN == 1 ? comm_mpi_listen(c, status) : SBAG_OK;
 }
 
 sbag_code_t comm_mpi_test(comm_mpi_t *c, comm_request_t *r, int *done, sbag_status_t *status) {
-  if (!r->done) SBAG_TRY(comm_mpi_progress(c, status));
-  *done = r->done;
-  return SBAG_OK;
+  c->phase = "a test of what it began";
+  sbag_code_t code = r->done ? SBAG_OK : comm_mpi_progress(c, status);
+  c->phase = "";
+  if (code == SBAG_OK) *done = r->done;
+  return code;
 }

@@ -549,6 +549,24 @@ START_TEST(test_only_the_silent_rank_is_named) {
 }
 END_TEST
 
+/* Three deadlines long, but it makes progress meanwhile: it is waited for. */
+START_TEST(test_a_rank_at_work_is_waited_for) {
+  fixture_t f = fixture_open(0, 0.5);
+  sbag_status_t status;
+  int32_t one = 1;
+  comm_request_t *request = NULL;
+  CHECK_OK(f.comm->ops->allreduce_begin(f.comm, &one, 1, COMM_I32, COMM_SUM, &request, &status));
+  for (int i = 0; f.rank == 0 && i < 1500; i++) {
+    CHECK_OK(f.comm->ops->progress(f.comm, &status));
+    usleep(1000);
+  }
+  CHECK_OK(comm_wait(f.comm, &request, "first", &status));
+  CHECK_OK(comm_barrier(f.comm, "second", &status));
+  ck_assert_int_eq(one, f.size);
+  fixture_close(&f);
+}
+END_TEST
+
 /* All ranks wait, but not in the same call. */
 START_TEST(test_ranks_in_different_calls) {
   fixture_t f = fixture_open(0, 0.4);
@@ -733,6 +751,7 @@ static void add_failing(TCase *tcase) {
   tcase_add_test(tcase, test_deadline_of_an_exchange);
   tcase_add_test(tcase, test_deadline_of_a_collective);
   tcase_add_test(tcase, test_only_the_silent_rank_is_named);
+  tcase_add_test(tcase, test_a_rank_at_work_is_waited_for);
   tcase_add_test(tcase, test_ranks_in_different_calls);
   tcase_add_test(tcase, test_create_without_a_rank);
   tcase_add_test(tcase, test_counts_disagree);
