@@ -170,7 +170,10 @@ static sbag_code_t save(loop_t *loop, sbag_status_t *status) {
   char path[FOLDER_PATH_BYTES];
   journal_pause(loop->journal);
   SBAG_TRY(local(loop, folder_checkpoint(loop->checkpoint->dir, step, path, status), status));
-  SBAG_TRY(snapshot_save(loop->session, path, loop->progress, status));
+  sbag_code_t code = snapshot_save(loop->session, path, loop->progress, status);
+  if (code == SBAG_ERR_TIMEOUT || code == SBAG_ERR_COMM) /* these know no file */
+    status_prefix(status, "checkpoint of step %" PRId64, step);
+  SBAG_TRY(code);
   loop->saved_step = step;
   loop->saved_s = now_s();
   SBAG_TRY(local(loop, journal_checkpoint(loop->journal, step, path, status), status));
