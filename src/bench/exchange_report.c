@@ -66,31 +66,39 @@ void bench_exchange_report_times_head(FILE *out) {
   fprintf(
       out,
       "#\n"
-      "# a step, of its slowest rank; again: the same messages once more with a pass over them;\n"
-      "# raw: plain MPI_Alltoallv's of these bytes with that pass; to raw: of the same step\n"
-      "#             |-------- sent by a rank, kB -------| |----------------- ms, medians "
-      "------------------| "
-      "|-choice-| |---- raw ----| |-- to raw --| hidden #wrong\n"
-      "#    L  zipf       ids  forward backward  total      ids forward backward   whole     min   waits     "
-      "ms    %%       ms   again   again   whole      %%\n");
+      "# a step, of its slowest rank; waits and choice are in the whole, the update is not. Again: the same\n"
+      "# messages once more with a pass over what came; raw: plain MPI_Alltoallv's of these bytes with that "
+      "pass\n"
+      "#            |------ sent by a rank, kB ------| |----------- ms, medians of steps -----------| "
+      "|-choice-|  other |--- ms ---| |- to raw --|\n"
+      "#    L  zipf     ids  forward backward    total     ids forward backwrd   whole  (min)   waits "
+      "    ms   %%  update   raw  again  again  whole hidden%% #wrong\n");
+}
+
+/* "-" where there is none. */
+static const char *optional(char text[32], int there, int digits, double value) {
+  snprintf(text, 32, "-");
+  if (there) snprintf(text, 32, "%.*f", digits, value);
+  return text;
 }
 
 void bench_exchange_report_times(FILE *out, const bench_exchange_row_t *row) {
   const bench_exchange_times_t *t = &row->times;
-  char raw[80] = "       -       -       -       -", hidden[16] = "-";
-  if (t->has_raw)
-    snprintf(raw, sizeof raw, "%8.3f %7.3f %7.2f %7.2f", t->raw.median, t->again.median,
-             t->again_ratio.median, t->whole_ratio.median);
-  if (t->has_hidden) snprintf(hidden, sizeof hidden, "%.0f", 100 * t->hidden);
-  fprintf(out,
-          "%6" PRId64
-          " %5.2f %9.1f %8.1f %8.1f %8.1f %7.3f %7.3f %7.3f %8.3f %7.3f %7.3f %7.3f %4.1f %s %6s %6" PRId64
-          "\n",
-          row->of.length, row->of.zipf, row->sent[LEG_IDS] / 1e3, row->sent[LEG_FORWARD] / 1e3,
-          row->sent[LEG_BACKWARD] / 1e3,
-          (row->sent[LEG_IDS] + row->sent[LEG_FORWARD] + row->sent[LEG_BACKWARD]) / 1e3,
-          t->leg[LEG_IDS].median, t->leg[LEG_FORWARD].median, t->leg[LEG_BACKWARD].median, t->whole.median,
-          t->whole.min, t->waits.median, t->choice.median, 100 * t->choice_part, raw, hidden, row->wrong);
+  char texts[7][32];
+  const double *sent = row->sent;
+  fprintf(out, "%6" PRId64 " %5.2f %7.1f %8.1f %8.1f %8.1f", row->of.length, row->of.zipf,
+          sent[LEG_IDS] / 1e3, sent[LEG_FORWARD] / 1e3, sent[LEG_BACKWARD] / 1e3,
+          (sent[LEG_IDS] + sent[LEG_FORWARD] + sent[LEG_BACKWARD]) / 1e3);
+  fprintf(out, " %7.2f %7.2f %7.2f %7.2f %6.2f %7.2f %6.2f %3.0f", t->leg[LEG_IDS].median,
+          t->leg[LEG_FORWARD].median, t->leg[LEG_BACKWARD].median, t->whole.median, t->whole.min,
+          t->waits.median, t->choice.median, 100 * t->choice_part);
+  fprintf(out, " %7s %5s %6s %6s %6s %7s %6s\n", optional(texts[0], t->has_update, 2, t->update.median),
+          optional(texts[1], t->has_raw, 2, t->raw.median),
+          optional(texts[2], t->has_raw, 2, t->again.median),
+          optional(texts[3], t->has_raw, 2, t->again_ratio.median),
+          optional(texts[4], t->has_raw, 2, t->whole_ratio.median),
+          optional(texts[5], t->has_hidden, 0, 100 * t->hidden),
+          optional(texts[6], row->wrong >= 0, 0, (double)row->wrong));
 }
 
 /* ---- JSON ---- */
@@ -152,6 +160,7 @@ static void add_times(json_object *object, const bench_exchange_row_t *row) {
   add_range(object, "ms", t->whole);
   add_range(object, "wait_ms", t->waits);
   add_range(object, "choice_ms", t->choice);
+  if (t->has_update) add_range(object, "update_ms", t->update);
   add_real(object, "choice_part", t->choice_part);
   if (t->has_raw) {
     add_range(object, "again_ms", t->again);
@@ -160,7 +169,7 @@ static void add_times(json_object *object, const bench_exchange_row_t *row) {
     add_range(object, "whole_over_raw", t->whole_ratio);
   }
   if (t->has_hidden) add_real(object, "hidden_part", t->hidden);
-  add_int(object, "wrong", row->wrong);
+  if (row->wrong >= 0) add_int(object, "wrong", row->wrong);
 }
 
 sbag_code_t bench_exchange_report_json(FILE *json, const char *path,

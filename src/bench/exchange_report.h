@@ -11,7 +11,9 @@ enum { LEG_IDS, LEG_FORWARD, LEG_BACKWARD, LEGS };
 /* What was measured of a case; times in milliseconds, of the slowest rank of each step. */
 typedef struct bench_exchange_times {
   bench_range_t leg[LEGS], whole;
-  bench_range_t waits;  /* of the whole: in waits for other ranks, their lateness with it */
+  bench_range_t waits; /* of the whole: in waits for other ranks, their lateness with it */
+  int has_update;
+  bench_range_t update; /* beside the whole */
   bench_range_t choice; /* of the ids: the choice between rows, pools and mixtures */
   double choice_part;   /* of the whole, median */
   /* Beside it in the same steps, where there are other ranks: the same messages sent again with a pass over
@@ -32,7 +34,7 @@ typedef struct bench_exchange_row {
   int timed;
   double sent[LEGS]; /* bytes a rank and step */
   bench_exchange_times_t times;
-  int64_t wrong;
+  int64_t wrong; /* negative: not looked for */
 } bench_exchange_row_t;
 
 /* Whether chosen ways took no more bytes than any pure one, and, where the cover is known, at most 1.10 times

@@ -44,11 +44,21 @@ static const config_key_t keys[] = {
      "milliseconds of work between begin and end of each direction, in steps of their own that tell what is "
      "hidden behind it; 0 = none",
      0},
+    {"plain", CONFIG_BOOL, AT(plain), "true", 0, 0, NULL, NULL,
+     "also send each step's messages by themselves, and as plain MPI_Alltoallv's", 0},
+    {"update", CONFIG_TEXT, AT(update), "none", 0, 0, NULL, NULL,
+     "an optimizer by name: each step ends with its update, timed by itself", 0},
+    {"verify", CONFIG_BOOL, AT(verify), "true", 0, 0, NULL, NULL,
+     "compute pools and gradients of a step again, plainly", 0},
     {"seed", CONFIG_INT, AT(seed), "1", 0, 1e15, NULL, NULL, "of the batches", 0},
     {"requesters", CONFIG_INT, AT(requesters), "8", 0, 1 << 20, NULL, NULL,
      "--count-only: how many of the ranks are counted, 0 = all", 0},
     {NULL, CONFIG_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL, 0}};
 static const config_section_t section = {keys, sizeof(bench_exchange_settings_t), AT(node)};
+
+int bench_exchange_updates(const bench_exchange_settings_t *settings) {
+  return strcmp(settings->update, "none") != 0;
+}
 
 static sbag_code_t read_settings(config_tree_t *tree, const char *const *sets, int set_count,
                                  bench_exchange_settings_t *s, sbag_status_t *status) {
@@ -59,7 +69,8 @@ static sbag_code_t read_settings(config_tree_t *tree, const char *const *sets, i
     return config_refuse(s->node, status, "'length' and 'zipf' need a value each, as length=[1, 10]");
   if (s->wire != SBAG_WIRE_FULL && s->dtype != SBAG_F32)
     return config_refuse(s->node, status, "'wire' is for dtype f32; leave it full for f64");
-  return SBAG_OK;
+  if (!bench_exchange_updates(s)) return SBAG_OK;
+  return sbag_optimizer_from_name(s->update, &s->optimizer, status);
 }
 
 sbag_code_t bench_exchange_settings_load(const char *const *sets, int set_count, mem_t *mem,
@@ -119,6 +130,7 @@ sbag_code_t bench_exchange_describe(const bench_exchange_settings_t *s, const in
     made->tables[t].layout = (sbag_layout_t)s->layout;
     made->tables[t].ranks = ranks;
     made->tables[t].rank_count = rank_count;
+    if (bench_exchange_updates(s)) made->tables[t].optimizer = sbag_optimizer_options_default(s->optimizer);
     made->features[t] = sbag_feature_options_default(name, t);
     made->features[t].mode = (sbag_mode_t)s->mode;
   }

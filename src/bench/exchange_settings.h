@@ -15,7 +15,10 @@ typedef struct bench_exchange_settings {
   config_reals_t zipf;
   int64_t seed, steps, warmup, chunk, requesters;
   double work_ms;
-  int scatter;                         /* the popular rows lie anywhere, not first */
+  int scatter; /* the popular rows lie anywhere, not first */
+  int plain, verify;
+  const char *update; /* an optimizer's name, or "none" */
+  sbag_optimizer_t optimizer;
   int layout, mode, dtype, kind, wire; /* sbag_*_t */
 } bench_exchange_settings_t;
 
@@ -27,6 +30,7 @@ void bench_exchange_settings_clear(bench_exchange_settings_t *settings);
 /* All keys with their meaning; the caller frees *text by mem_free. */
 sbag_code_t bench_exchange_settings_help(mem_t *mem, char **text, sbag_status_t *status);
 
+int bench_exchange_updates(const bench_exchange_settings_t *settings);
 /* The words of choices, as they are set. */
 const char *bench_exchange_layout(const bench_exchange_settings_t *settings);
 const char *bench_exchange_mode(const bench_exchange_settings_t *settings);
