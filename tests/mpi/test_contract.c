@@ -346,7 +346,7 @@ START_TEST(loading_holds_the_shard_and_64_mib) {
                                       {"scramble", SBAG_LAYOUT_SCRAMBLE, 0, 0, 0},
                                       {"rank 0 alone", SBAG_LAYOUT_BLOCK, 1, 0, 0},
                                       {"replicated", SBAG_LAYOUT_BLOCK, 0, 1, 0},
-                                      {"large chunks", SBAG_LAYOUT_CYCLIC, 1, 0, (int64_t)256 << 20}};
+                                      {"large chunks", SBAG_LAYOUT_SCRAMBLE, 1, 0, (int64_t)256 << 20}};
   enum { PLANS = sizeof plans / sizeof plans[0] };
   char folder[256], path[300];
   make_folder(folder, path);
