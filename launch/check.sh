@@ -33,7 +33,7 @@ step() {
   log=$logs/$(tr -c 'a-z0-9\n' '-' <<<"${name,,}").log
   timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null
   code=$?
-  line=$(grep -aE '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+  line=$(sed -nE 's/^([0-9]+ ranks: )?([0-9]+ passed, [0-9]+ failed).*/\2/p' "$log" | tail -n 1)
   if [ -n "$line" ]; then
     good=${line%% *} bad=$(sed -E 's/^[0-9]+ passed, ([0-9]+) failed.*/\1/' <<<"$line")
     if [ $code != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
@@ -101,7 +101,8 @@ suites() {
 check_release() {
   build_step release build || return
   suites build "1 2 3 4 8"
-  golden_steps build "1 2 3 4 8" block "cyclic --exchange pools" "scramble --exchange rows --chunk 1024" \
+  golden_steps build "1 2 3 4 8" block "cyclic --chunk 64" "scramble --chunk 1024" "cyclic --exchange pools" \
+    "scramble --exchange rows --chunk 1024" "block --exchange dense" "cyclic --exchange dense --chunk 1024" \
     "subset --exchange pools --chunk 1024" replicated
   golden_steps build "3" "block --reproducible" "block --oracle"
   step "installation" 300 "$root/tests/install/run.sh" "$root/build"
