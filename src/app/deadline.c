@@ -38,7 +38,7 @@ void deadline_begin(deadline_t *deadline, const char *command, const char *what,
 
 void deadline_begin_silent(deadline_t *deadline, double timeout_s, int exit_code) {
   *deadline = (deadline_t){.exit_code = exit_code};
-  set(deadline, timeout_s);
+  if (timeout_s > 0) set(deadline, timeout_s);
 }
 
 void deadline_end(deadline_t *deadline) {

@@ -156,12 +156,16 @@ static sbag_code_t meet(job_t *job, int exit_code, int broken, int *first, int *
   return SBAG_OK;
 }
 
-static void finish(job_t *job) {
+/* said: the job has spoken already, and does not again if a rank is stopped just now. */
+static void finish(job_t *job, int exit_code, int said) {
   deadline_t deadline;
   sbag_context_destroy(&job->context);
   sbag_context_destroy(&job->control);
   mem_destroy(&job->mem);
-  deadline_begin(&deadline, job->command, "end of MPI", job->timeout_s, job->rank);
+  if (said)
+    deadline_begin_silent(&deadline, job->timeout_s, exit_code == EXIT_DONE ? EXIT_OTHER : exit_code);
+  else
+    deadline_begin(&deadline, job->command, "end of MPI", job->timeout_s, job->rank);
   MPI_Finalize();
   deadline_end(&deadline);
 }
@@ -180,7 +184,7 @@ static void end_together(job_t *job, int exit_code, const sbag_status_t *status)
     if (first != job->rank) wait_for_end(job->rank < 5 ? 5 + job->rank : 10);
     abort_job(EXIT_OTHER);
   }
-  finish(job);
+  finish(job, exit_code, first < job->size);
 }
 
 static int end(job_t *job, int exit_code, const sbag_status_t *status) {
