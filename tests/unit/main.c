@@ -6,6 +6,7 @@
 #include <string.h>
 
 Suite *base_suite(void);
+Suite *bench_cover_suite(void);
 Suite *comm_self_suite(void);
 Suite *config_suite(void);
 Suite *dense_suite(void);
@@ -36,6 +37,7 @@ typedef struct entry {
 
 static const entry_t entries[] = {
     {"base", base_suite},
+    {"bench_cover", bench_cover_suite},
     {"comm_self", comm_self_suite},
     {"config", config_suite},
     {"dense", dense_suite},
