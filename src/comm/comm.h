@@ -90,8 +90,8 @@ struct comm {
   sbag_status_t broken; /* code SBAG_OK while the comm works */
   comm_part_t *parts;   /* [2 * size], scratch of comm_allgatherv */
   comm_wire_t *wire;
-  comm_trace_t trace;  /* where this rank's time goes */
-  double progressed_s; /* when comm_progress looked last */
+  comm_trace_t trace; /* where this rank's time goes */
+  double next_look_s; /* when comm_progress may look again */
 };
 
 /* For implementations: fills the shared part (checks the options, sets the default chunk) and clears it. */
