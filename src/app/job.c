@@ -175,8 +175,10 @@ static void finish(job_t *job, int exit_code, int said) {
 static void end_together(job_t *job, int exit_code, const sbag_status_t *status) {
   sbag_status_t late;
   int broken = is_broken(job->context), first = 0, any_broken = 0;
-  /* An error of this rank alone: the others learn of it in their waits, and come here too. */
-  if (exit_code != EXIT_DONE && job->context != NULL) comm_fail(context_comm(job->context), status);
+  /* An error of this rank alone: the others learn of it in their waits, and come here too. One that names a
+   * rank was agreed upon or told by a peer: to tell it again could break the agreement of a slower rank. */
+  if (exit_code != EXIT_DONE && job->context != NULL && status->rank < 0)
+    comm_fail(context_comm(job->context), status);
   if (meet(job, exit_code, broken, &first, &any_broken, &late) != SBAG_OK)
     end_broken(job, EXIT_OTHER, exit_code == EXIT_DONE ? &late : status);
   if (first == job->rank) say(job, status);

@@ -192,7 +192,7 @@ static sbag_code_t make_context(job_t *job, uint64_t seed, sbag_status_t *status
   static const int64_t chunks[] = {0, 1024, 56, 4096};
   draw_t draw = draw_start(seed ^ 0x50AC, 0);
   sbag_context_options_t options = sbag_context_options_default();
-  options.exchange = (sbag_exchange_t)draw_below(&draw, SBAG_EXCHANGE_ROWS + 1);
+  options.exchange = (sbag_exchange_t)draw_below(&draw, SBAG_EXCHANGE_DENSE + 1);
   options.chunk_bytes = chunks[draw_below(&draw, 4)];
   options.reproducible = draw_one_in(&draw, 5);
   options.timeout_s = job->timeout_s;
