@@ -6,6 +6,7 @@
 #ifndef BASE_RANDOM_H
 #define BASE_RANDOM_H
 
+#include "base/device.h"
 #include <stdint.h>
 
 typedef struct random_block {
@@ -33,8 +34,64 @@ double random_unit53(uint64_t key, uint64_t i);
 /* Four standard normal values of one block, by Box-Muller. */
 void random_normal4(random_block_t block, double out[4]);
 
-/* A keyed bijection of [0, n): a Feistel network with cycle walking. random_permute_inverse undoes it. */
-int64_t random_permute(uint64_t key, int64_t n, int64_t i);
-int64_t random_permute_inverse(uint64_t key, int64_t n, int64_t i);
+/* ---- a keyed bijection of [0, n): a Feistel network with cycle walking ---- */
+
+enum { FEISTEL_ROUNDS = 6 };
+
+typedef struct feistel {
+  int left_bits, right_bits; /* together the least width that holds n - 1, at least 2 */
+  uint64_t key;
+} feistel_t;
+
+HOST_DEVICE static inline feistel_t feistel_for(uint64_t key, int64_t n) {
+  feistel_t f;
+  int bits = 2;
+  while (bits < 63 && ((int64_t)1 << bits) < n) bits++;
+  f.left_bits = bits / 2;
+  f.right_bits = bits - bits / 2;
+  f.key = key;
+  return f;
+}
+
+HOST_DEVICE static inline uint64_t feistel_round(const feistel_t *f, int round, uint64_t half, int out_bits) {
+  uint64_t mixed = (half + 0x9e3779b97f4a7c15u * (uint64_t)(round + 1)) ^ f->key;
+  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9u;
+  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebu;
+  return (mixed ^ (mixed >> 31)) & (((uint64_t)1 << out_bits) - 1);
+}
+
+/* Even rounds change the left half from the right one, odd rounds the right from the left: each undoes
+ * itself. */
+HOST_DEVICE static inline uint64_t feistel_walk(const feistel_t *f, uint64_t x, int inverse) {
+  uint64_t right_mask = ((uint64_t)1 << f->right_bits) - 1;
+  uint64_t left = x >> f->right_bits, right = x & right_mask;
+  for (int i = 0; i < FEISTEL_ROUNDS; i++) {
+    int round = inverse ? FEISTEL_ROUNDS - 1 - i : i;
+    if (round % 2 == 0)
+      left ^= feistel_round(f, round, right, f->left_bits);
+    else
+      right ^= feistel_round(f, round, left, f->right_bits);
+  }
+  return left << f->right_bits | right;
+}
+
+HOST_DEVICE static inline int64_t random_permute(uint64_t key, int64_t n, int64_t i) {
+  feistel_t f = feistel_for(key, n);
+  uint64_t x = (uint64_t)i;
+  do {
+    x = feistel_walk(&f, x, 0);
+  } while (x >= (uint64_t)n);
+  return (int64_t)x;
+}
+
+/* Undoes random_permute. */
+HOST_DEVICE static inline int64_t random_permute_inverse(uint64_t key, int64_t n, int64_t i) {
+  feistel_t f = feistel_for(key, n);
+  uint64_t x = (uint64_t)i;
+  do {
+    x = feistel_walk(&f, x, 1);
+  } while (x >= (uint64_t)n);
+  return (int64_t)x;
+}
 
 #endif

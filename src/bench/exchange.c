@@ -31,6 +31,7 @@ typedef struct bench {
   double *ms[TIMES];          /* [steps] */
   double *scratch;            /* [steps] */
   double *waits[2];           /* [steps] of both directions, without and with work between begin and end */
+  int64_t sums[LEGS + 2];     /* of all ranks */
   void *blocks[4];
 } bench_t;
 
@@ -217,25 +218,27 @@ static sbag_code_t count_batches(bench_t *b, bench_exchange_row_t *row, sbag_sta
 
 /* A step of every batch, the first verified: their bytes are those of all that follow. */
 static sbag_code_t run_batches(bench_t *b, bench_exchange_row_t *row, sbag_status_t *status) {
-  int64_t sums[LEGS + 1] = {0}, mine = 0, most = 0, ranks = comm_size(b->comm);
+  int64_t *sums = b->sums, *wrong = &b->sums[LEGS], *most = &b->sums[LEGS + 1];
+  memset(sums, 0, sizeof b->sums);
   for (int i = 0; i < BATCHES; i++) {
     bench_verify_t verify = {b->context, b->collection, b->s, row->of, i};
     step_t step = {.batch = i, .verify = i == 0 && b->s->verify ? &verify : NULL};
     SBAG_TRY(run_step(b, &step, status));
-    for (int leg = 0; leg < LEGS; leg++) sums[leg] += step.bytes[leg];
-    sums[LEGS] += step.wrong;
+    for (int leg = 0; leg < LEGS; leg++) {
+      sums[leg] += step.bytes[leg];
+      *most += step.bytes[leg];
+    }
+    *wrong += step.wrong;
   }
-  for (int leg = 0; leg < LEGS; leg++) mine += sums[leg];
-  most = mine;
   SBAG_TRY(comm_allreduce(b->comm, sums, LEGS + 1, COMM_I64, COMM_SUM, "bench: bytes", status));
-  SBAG_TRY(comm_allreduce(b->comm, &most, 1, COMM_I64, COMM_MAX, "bench: bytes", status));
-  int64_t all = 0;
+  SBAG_TRY(comm_allreduce(b->comm, most, 1, COMM_I64, COMM_MAX, "bench: bytes", status));
+  int64_t ranks = comm_size(b->comm), all = 0;
   for (int leg = 0; leg < LEGS; leg++) {
     row->sent[leg] = (double)sums[leg] / (double)(BATCHES * ranks);
     all += sums[leg];
   }
-  row->bytes_most = all > 0 ? (double)(most * ranks) / (double)all : 1.0;
-  row->wrong = b->s->verify ? sums[LEGS] : -1;
+  row->bytes_most = all > 0 ? (double)(*most * ranks) / (double)all : 1.0;
+  row->wrong = b->s->verify ? *wrong : -1;
   return SBAG_OK;
 }
 
@@ -311,19 +314,15 @@ typedef struct output {
   const char *json_path;
 } output_t;
 
-static void report(const bench_t *b, const bench_exchange_row_t *rows, int count, FILE *out) {
+static void report(const bench_t *b, const bench_exchange_row_t *rows, int count, int64_t wrong, FILE *out) {
   int within = 1;
-  int64_t wrong = 0;
   bench_exchange_report_counts_head(out);
   for (int i = 0; i < count; i++) {
     bench_exchange_report_counts(out, &rows[i]);
     within &= bench_exchange_within(&rows[i]);
   }
   bench_exchange_report_times_head(out);
-  for (int i = 0; i < count; i++) {
-    bench_exchange_report_times(out, &rows[i]);
-    wrong += rows[i].wrong > 0 ? rows[i].wrong : 0;
-  }
+  for (int i = 0; i < count; i++) bench_exchange_report_times(out, &rows[i]);
   if (b->s->kind == SBAG_EXCHANGE_AUTO) fprintf(out, "# within: %s\n", within ? "yes" : "no");
   if (b->s->verify) fprintf(out, "# wrong: %lld\n", (long long)wrong);
 }
@@ -332,6 +331,7 @@ static sbag_code_t run_cases(bench_t *b, const output_t *o, bench_exchange_row_t
                              sbag_status_t *status) {
   const bench_exchange_settings_t *s = b->s;
   int count = s->lengths.count * s->zipf.count, speaks = comm_rank(b->comm) == 0;
+  int64_t wrong = 0;
   for (int i = 0; i < count; i++) {
     rows[i].of = (bench_shape_t){.length = s->lengths.values[i % s->lengths.count],
                                  .zipf = s->zipf.values[i / s->lengths.count]};
@@ -341,32 +341,42 @@ static sbag_code_t run_cases(bench_t *b, const output_t *o, bench_exchange_row_t
     sbag_code_t code =
         speaks ? bench_exchange_report_json(o->json, o->json_path, s, &rows[i], status) : SBAG_OK;
     SBAG_TRY(comm_agree(b->comm, code, status));
+    wrong += rows[i].wrong > 0 ? rows[i].wrong : 0;
   }
-  if (!speaks) return SBAG_OK;
-  bench_exchange_report_setup(o->out, s);
-  fprintf(o->out, "# %d ranks, %lld steps of each case after %lld\n", comm_size(b->comm), (long long)s->steps,
-          (long long)s->warmup);
-  report(b, rows, count, o->out);
-  return SBAG_OK;
+  if (speaks) {
+    bench_exchange_report_setup(o->out, s);
+    fprintf(o->out, "# %d ranks, %lld steps of each case after %lld\n", comm_size(b->comm),
+            (long long)s->steps, (long long)s->warmup);
+    report(b, rows, count, wrong, o->out);
+  }
+  if (wrong == 0) return SBAG_OK;
+  return status_set(status, SBAG_ERR_STATE, "%lld of the bags and rows that were computed again are wrong",
+                    (long long)wrong);
 }
+
+/* All of it is one block, because a broken comm may still write into it. */
+typedef struct whole {
+  bench_t bench;
+  bench_exchange_row_t rows[];
+} whole_t;
 
 sbag_code_t bench_exchange(sbag_context_h context, const bench_exchange_settings_t *settings, int cover,
                            FILE *out, FILE *json, const char *json_path, sbag_status_t *status) {
-  bench_t b = {.s = settings,
-               .context = context,
-               .comm = context_comm(context),
-               .mem = context_mem(context),
-               .cover = cover};
-  const output_t output = {out, json, json_path};
-  void *rows = NULL;
-  sbag_code_t code = mem_calloc(
-      b.mem,
-      mem_array_bytes((int64_t)settings->lengths.count * settings->zipf.count, sizeof(bench_exchange_row_t)),
-      "bench: cases", &rows, status);
-  code = comm_agree(b.comm, code, status);
-  if (code == SBAG_OK) code = create(&b, status);
-  if (code == SBAG_OK) code = run_cases(&b, &output, rows, status);
-  destroy(&b);
-  mem_free(b.mem, rows);
+  int64_t cases = (int64_t)settings->lengths.count * settings->zipf.count;
+  comm_t *comm = context_comm(context);
+  mem_t *mem = context_mem(context);
+  void *block = NULL;
+  sbag_code_t code = mem_calloc(mem, sizeof(whole_t) + mem_array_bytes(cases, sizeof(bench_exchange_row_t)),
+                                "bench: cases", &block, status);
+  whole_t *whole = block;
+  code = comm_agree(comm, code, status);
+  if (code == SBAG_OK) {
+    const output_t output = {out, json, json_path};
+    whole->bench = (bench_t){.s = settings, .context = context, .comm = comm, .mem = mem, .cover = cover};
+    code = create(&whole->bench, status);
+    if (code == SBAG_OK) code = run_cases(&whole->bench, &output, whole->rows, status);
+    destroy(&whole->bench);
+  }
+  if (comm_check(comm, NULL) == SBAG_OK) mem_free(mem, block);
   return code;
 }

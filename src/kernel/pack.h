@@ -9,6 +9,7 @@
 #ifndef KERNEL_PACK_H
 #define KERNEL_PACK_H
 
+#include "base/device.h"
 #include <stdint.h>
 
 typedef struct pack_form {
@@ -19,29 +20,29 @@ typedef struct pack_form {
 } pack_form_t;
 
 /* Bits that hold every value below range. */
-static inline int pack_width(int64_t range) {
+HOST_DEVICE static inline int pack_width(int64_t range) {
   int width = 0;
   while (width < 63 && (range - 1) >> width > 0) width++;
   return width;
 }
 
-static inline int64_t pack_words_of(int64_t count, int64_t bits) {
+HOST_DEVICE static inline int64_t pack_words_of(int64_t count, int64_t bits) {
   return bits == 0 ? 0 : count / 64 * bits + (count % 64 * bits + 63) / 64;
 }
 
-static inline pack_form_t pack_form(int64_t count, int64_t range, int ascending) {
-  pack_form_t form = {0};
+HOST_DEVICE static inline pack_form_t pack_form(int64_t count, int64_t range, int ascending) {
+  pack_form_t form = {0, 0, 0, 0}, elias = {1, 0, 0, 0};
   if (count == 0 || (ascending && count == range)) return form;
   form.low = pack_width(range);
   form.low_words = form.words = pack_words_of(count, form.low);
   if (!ascending) return form;
-  int low = pack_width((range + count - 1) / count + 1) - 1; /* about log2(range / count) */
-  int64_t low_words = pack_words_of(count, low);
-  int64_t words = low_words + (count + ((range - 1) >> low) + 1 + 63) / 64;
-  return words < form.words ? (pack_form_t){1, low, low_words, words} : form;
+  elias.low = pack_width((range + count - 1) / count + 1) - 1; /* about log2(range / count) */
+  elias.low_words = pack_words_of(count, elias.low);
+  elias.words = elias.low_words + (count + ((range - 1) >> elias.low) + 1 + 63) / 64;
+  return elias.words < form.words ? elias : form;
 }
 
-static inline int64_t pack_bytes(int64_t count, int64_t range, int ascending) {
+HOST_DEVICE static inline int64_t pack_bytes(int64_t count, int64_t range, int ascending) {
   return 8 * pack_form(count, range, ascending).words;
 }
 

@@ -57,12 +57,12 @@ static inline int64_t plan_rank_rows(const plan_t *plan, int rank, int table) {
 /* The shard with this rank, or -1. */
 int plan_shard_of_rank(const plan_table_t *table, int rank);
 
-static inline int64_t plan_shard_rows(const plan_table_t *t, int shard) {
+HOST_DEVICE static inline int64_t plan_shard_rows(const plan_table_t *t, int shard) {
   if (t->layout == SBAG_LAYOUT_CYCLIC) return (t->rows - shard + t->shard_count - 1) / t->shard_count;
   return t->block_rows + (shard < t->block_extra ? 1 : 0);
 }
 
-static inline void plan_locate(const plan_table_t *t, int64_t row, int *shard, int64_t *local) {
+HOST_DEVICE static inline void plan_locate(const plan_table_t *t, int64_t row, int *shard, int64_t *local) {
   if (t->layout == SBAG_LAYOUT_CYCLIC) {
     *shard = (int)(row % t->shard_count);
     *local = row / t->shard_count;
@@ -80,14 +80,14 @@ static inline void plan_locate(const plan_table_t *t, int64_t row, int *shard, i
 }
 
 /* The row at a place: plan_locate undone. */
-static inline int64_t plan_row(const plan_table_t *t, int shard, int64_t local) {
+HOST_DEVICE static inline int64_t plan_row(const plan_table_t *t, int shard, int64_t local) {
   if (t->layout == SBAG_LAYOUT_CYCLIC) return local * t->shard_count + shard;
   int64_t wide = shard < t->block_extra ? shard : t->block_extra;
   int64_t place = shard * t->block_rows + wide + local;
   return t->layout == SBAG_LAYOUT_SCRAMBLE ? random_permute_inverse(t->scramble_key, t->rows, place) : place;
 }
 
-static inline int64_t plan_key(const plan_table_t *t, int64_t row) {
+HOST_DEVICE static inline int64_t plan_key(const plan_table_t *t, int64_t row) {
   int shard;
   int64_t local;
   plan_locate(t, row, &shard, &local);
