@@ -111,6 +111,7 @@ typedef struct model_traffic {
   int64_t lookups;    /* of this rank's samples */
   int64_t
       owned_rows; /* distinct rows of this rank's shards that a step's batch looked up, summed over steps */
+  double wire_error; /* the steps' wire_error (collection.h), added up */
 } model_traffic_t;
 model_traffic_t model_traffic(const model_t *model);
 

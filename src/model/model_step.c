@@ -153,6 +153,7 @@ static void add_traffic(model_t *m, sbag_step_h step) {
   m->traffic.bytes_sent += stats.bytes_sent;
   m->traffic.lookups += stats.lookups;
   m->traffic.owned_rows += stats.owned_rows;
+  m->traffic.wire_error += stats.wire_error;
 }
 
 static void drop(model_slot_t *slot) {

@@ -16,7 +16,7 @@ typedef struct hot_key {
 /* What a rank tells. */
 typedef struct report {
   int64_t bytes_sent, owned_rows, steps;
-  double work_s;
+  double work_s, wire_error;
   hot_key_t keys[KEYS];
 } report_t;
 
@@ -155,6 +155,7 @@ static void summarise(imbalance_t *i, imbalance_line_t *line) {
     line->sent_bytes_mean += bytes / ranks;
     if (bytes > line->sent_bytes_max) line->sent_bytes_max = bytes;
     if (i->all[r].work_s > i->all[line->slowest_rank].work_s) line->slowest_rank = r;
+    if (i->all[r].wire_error > line->wire_error) line->wire_error = i->all[r].wire_error;
     i->values[r] = (double)i->all[r].owned_rows / steps;
   }
   line->owned_rows_median = median(i->values, ranks);
@@ -172,6 +173,8 @@ sbag_code_t imbalance_collect(imbalance_t *imbalance, const reader_batch_t *batc
                         .owned_rows = now.owned_rows - i->since.owned_rows,
                         .steps = now.steps - i->since.steps,
                         .work_s = i->work_s};
+  if (i->mine->steps > 0)
+    i->mine->wire_error = (now.wire_error - i->since.wire_error) / (double)i->mine->steps;
   find_hot(i, batch, i->mine->keys);
   SBAG_TRY(comm_allgather(i->session->comm, i->mine, (int64_t)sizeof *i->mine, i->all, "log: ranks", status));
   *line = (imbalance_line_t){.slowest_rank = 0};

@@ -9,6 +9,7 @@
 typedef struct imbalance_line {
   double sent_bytes_mean, sent_bytes_max;   /* of a rank a step, by the tables' exchanges */
   double owned_rows_median, owned_rows_max; /* distinct rows of a rank's shards that a step looks up */
+  double wire_error; /* of a step: what 16 bits on the wire took from vectors, relative, on the worst rank */
   int slowest_rank;
   double slowest_ms, median_ms; /* of a rank a step, waits for others left out */
   const char *hot_table;        /* borrowed; NULL: no lookups */

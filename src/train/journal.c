@@ -129,6 +129,7 @@ static void print_imbalance(const imbalance_line_t *line) {
   if (line->hot_table != NULL)
     printf("; hottest %s[%" PRId64 "], %" PRId64 " lookups", line->hot_table, line->hot_row,
            line->hot_lookups);
+  if (line->wire_error > 0) printf("; the wire took %.2g of vectors", line->wire_error);
   putchar('\n');
   fflush(stdout);
 }
@@ -190,6 +191,7 @@ static void add_imbalance(json_object *object, const imbalance_line_t *line) {
   add_int(object, "slowest_rank", line->slowest_rank);
   add_real(object, "slowest_ms", line->slowest_ms);
   add_real(object, "median_ms", line->median_ms);
+  add_real(object, "wire_error", line->wire_error);
   if (line->hot_table == NULL) return;
   json_object_object_add(object, "hot_table", json_object_new_string(line->hot_table));
   add_int(object, "hot_row", line->hot_row);

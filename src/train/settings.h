@@ -153,7 +153,7 @@ typedef struct settings {
   settings_table_t table;     /* the defaults of all tables */
   config_sections_t tables;   /* settings_table_t */
   config_sections_t features; /* settings_feature_t */
-  int exchange; /* sbag_exchange_t */
+  int exchange;               /* sbag_exchange_t */
   settings_wire_t wire;
   settings_schedule_t schedule;
   settings_train_t train;

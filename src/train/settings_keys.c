@@ -252,12 +252,11 @@ static const config_key_t model_keys[] = {
     KEYS_END};
 static const config_section_t model_section = SECTION(settings_model_t, model_keys);
 
-static const config_word_t exchange_kinds[] = {
-    {"auto", SBAG_EXCHANGE_AUTO},
-    {"pools", SBAG_EXCHANGE_POOLS},
-    {"rows", SBAG_EXCHANGE_ROWS},
-    {"dense", SBAG_EXCHANGE_DENSE},
-    {NULL, 0}};
+static const config_word_t exchange_kinds[] = {{"auto", SBAG_EXCHANGE_AUTO},
+                                               {"pools", SBAG_EXCHANGE_POOLS},
+                                               {"rows", SBAG_EXCHANGE_ROWS},
+                                               {"dense", SBAG_EXCHANGE_DENSE},
+                                               {NULL, 0}};
 static const config_word_t wire_kinds[] = {
     {"full", SBAG_WIRE_FULL}, {"f16", SBAG_WIRE_F16}, {"bf16", SBAG_WIRE_BF16}, {NULL, 0}};
 static const config_key_t wire_keys[] = {

@@ -61,9 +61,21 @@ train 2 fixed2 --set train.reproducible=true --set train.pipeline=false
 check "reproducible, also on other ranks" same_weights fixed fixed2
 
 ### how evenly the ranks work
-check "the log's ranks" grep -qE '"sent_bytes_mean":[0-9.]+,"sent_bytes_max":[0-9.]+,"owned_rows_median":[0-9.]+,"owned_rows_max":[0-9.]+,"slowest_rank":[0-2],"slowest_ms":[0-9.]+,"median_ms":[0-9.]+,"hot_table":"feature_[0-9]","hot_row":[0-9]+,"hot_lookups":[0-9]+\}' "$work/with3/metrics.jsonl"
+check "the log's ranks" grep -qE '"sent_bytes_mean":[0-9.]+,"sent_bytes_max":[0-9.]+,"owned_rows_median":[0-9.]+,"owned_rows_max":[0-9.]+,"slowest_rank":[0-2],"slowest_ms":[0-9.]+,"median_ms":[0-9.]+,"wire_error":0(\.0)?,"hot_table":"feature_[0-9]","hot_row":[0-9]+,"hot_lookups":[0-9]+\}' "$work/with3/metrics.jsonl"
 train 2 lines
 check "and its second line" printed '^  ranks: [0-9.]+ kB sent, most [0-9.]+; [0-9.]+ rows owned, most [0-9.]+; .*; hottest feature_[0-9]\[[0-9]+\], [0-9]+ lookups$'
+
+### ways and wires
+for way in pools rows dense; do
+  train 3 $way --set exchange=$way
+  check "exchange=$way trains" ended 0
+done
+train 3 f16 --set wire.vectors=f16
+check "wire.vectors=f16 trains" ended 0
+check "what the wire took is logged" grep -qE '"wire_error":0\.000[0-9]+' "$work/f16/metrics.jsonl"
+check "and printed" printed '; the wire took [0-9.e-]+ of vectors$'
+train 3 none --set exchange=some
+check "no such way" ended 2 "'exchange'" "auto, pools, rows or dense"
 
 ### a row that cannot be read: told alike, by the rank that has it, whichever step was under way
 for i in $(seq 1 400); do printf '%d\t%d\n' $((i % 2)) $((i % 50)); done >"$work/data.tsv"
