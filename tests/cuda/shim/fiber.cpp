@@ -1,0 +1,129 @@
+/* Stacks and switches. Compiled without instrumentation: the sanitizers' functions are weak, so that one
+ * object serves every build. */
+#include "fiber.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sys/mman.h>
+
+#ifndef __x86_64__
+#include <ucontext.h>
+#endif
+
+#define WEAK __attribute__((weak))
+extern "C" {
+WEAK void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t bytes);
+WEAK void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *bytes);
+WEAK void *__tsan_get_current_fiber(void);
+WEAK void *__tsan_create_fiber(unsigned flags);
+WEAK void __tsan_destroy_fiber(void *fiber);
+WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+WEAK void __tsan_acquire(void *address);
+WEAK void __tsan_release(void *address);
+}
+
+namespace emu {
+
+enum : size_t { STACK_BYTES = 256 << 10 };
+enum : unsigned { TSAN_NO_ORDER = 1 }; /* a switch alone orders nothing */
+
+#ifdef __x86_64__
+/* What the called function must preserve goes on the stack, and the stacks change: some ns, where swapcontext
+ * makes two system calls. */
+extern "C" void emu_switch(void **save, void *load);
+asm(".text\n.globl emu_switch\n.type emu_switch,@function\nemu_switch:\n"
+    "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+    "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
+    "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n.size emu_switch,.-emu_switch\n");
+
+static void registers_prepare(context *fiber, void (*entry)()) {
+  enum { PRESERVED = 6 };
+  uintptr_t top = (reinterpret_cast<uintptr_t>(fiber->stack) + STACK_BYTES) & ~uintptr_t{15};
+  void **place = reinterpret_cast<void **>(top);
+  *--place = nullptr; /* as after a call: the return address of an entry that has none */
+  *--place = reinterpret_cast<void *>(entry);
+  place -= PRESERVED;
+  memset(place, 0, PRESERVED * sizeof *place);
+  fiber->stack_pointer = place;
+}
+
+static void registers_switch(context *from, context *to) {
+  emu_switch(&from->stack_pointer, to->stack_pointer);
+}
+#else
+static ucontext_t *registers(context *at) {
+  if (at->stack_pointer == nullptr) at->stack_pointer = calloc(1, sizeof(ucontext_t));
+  if (at->stack_pointer == nullptr) abort();
+  return static_cast<ucontext_t *>(at->stack_pointer);
+}
+
+static void registers_prepare(context *fiber, void (*entry)()) {
+  ucontext_t *made = registers(fiber);
+  getcontext(made);
+  made->uc_stack.ss_sp = fiber->stack;
+  made->uc_stack.ss_size = STACK_BYTES;
+  made->uc_link = nullptr;
+  makecontext(made, entry, 0);
+}
+
+static void registers_switch(context *from, context *to) {
+  swapcontext(registers(from), registers(to));
+}
+#endif
+
+void fiber_adopt(context *self) {
+  if (__tsan_get_current_fiber) self->tsan = __tsan_get_current_fiber();
+}
+
+void fiber_prepare(context *fiber, void (*entry)()) {
+  if (fiber->stack == nullptr) {
+    fiber->stack = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (fiber->stack == MAP_FAILED) {
+      perror("emu: a fiber's stack");
+      abort();
+    }
+    fiber->bottom = fiber->stack;
+    fiber->bytes = STACK_BYTES;
+  }
+  fiber->fake_stack = nullptr;
+  if (__tsan_create_fiber) fiber->tsan = __tsan_create_fiber(0);
+  registers_prepare(fiber, entry);
+}
+
+static void announce(void **fake_stack, context *to) {
+  if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(fake_stack, to->bottom, to->bytes);
+  if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(to->tsan, TSAN_NO_ORDER);
+}
+
+void fiber_switch(context *from, context *to) {
+  announce(&from->fake_stack, to);
+  registers_switch(from, to);
+  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(from->fake_stack, nullptr, nullptr);
+}
+
+void fiber_leave(context *from, context *to) {
+  announce(nullptr, to);
+  registers_switch(from, to);
+  abort();
+}
+
+void fiber_begin(context *back) {
+  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(nullptr, &back->bottom, &back->bytes);
+}
+
+void fiber_finish(context *fiber) {
+  if (__tsan_destroy_fiber) __tsan_destroy_fiber(fiber->tsan);
+}
+
+void tsan_release(void *tag) {
+  if (__tsan_release) __tsan_release(tag);
+}
+
+void tsan_acquire(void *tag) {
+  if (__tsan_acquire) __tsan_acquire(tag);
+}
+
+} // namespace emu
