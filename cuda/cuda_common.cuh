@@ -114,6 +114,11 @@ void *cuda_stage_bytes(cuda_lane_t *lane, size_t bytes);
 void *cuda_send_bytes(cuda_lane_t *lane, const void *staged, size_t bytes);
 /* A device copy, until the op's end, of host memory, which is read during the call. */
 void *cuda_upload_bytes(cuda_lane_t *lane, const void *host, size_t bytes);
+/* Where a pointer leads. */
+kernel_memory_t cuda_memory_of(const void *data);
+/* The caller's array, which may be on the host or on the device (a batch's indices): itself if it is on the
+ * device, else uploaded. */
+const void *cuda_input_bytes(cuda_lane_t *lane, const void *data, size_t bytes);
 /* The next stream_sync hands `bytes` at `device`, as they are when the stream comes here, to take(host, ...);
  * take NULL: copies them to host. */
 void cuda_deliver(cuda_lane_t *lane, void *host, const void *device, size_t bytes,
@@ -185,6 +190,10 @@ void cuda_launch(cuda_lane_t *lane, const char *name, const char *file, int line
 /* ---- each file adds its ops to the table; kernel.cu calls them all ---- */
 
 void cuda_copy_ops(kernel_ops_t *ops);
+void cuda_edges_ops(kernel_ops_t *ops);
 void cuda_integer_ops(kernel_ops_t *ops);
+void cuda_lists_ops(kernel_ops_t *ops);
+void cuda_places_ops(kernel_ops_t *ops);
+void cuda_sort_ops(kernel_ops_t *ops);
 
 #endif

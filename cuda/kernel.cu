@@ -213,6 +213,28 @@ void *cuda_upload_bytes(cuda_lane_t *lane, const void *host, size_t bytes) {
   return cuda_send_bytes(lane, staged, bytes);
 }
 
+kernel_memory_t cuda_memory_of(const void *data) {
+  cudaPointerAttributes attributes = {};
+  if (data == nullptr || cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
+    (void)cudaGetLastError(); /* an answer, not a failure */
+    return MEMORY_HOST;
+  }
+  switch (attributes.type) {
+  case cudaMemoryTypeDevice:
+  case cudaMemoryTypeManaged:
+    return MEMORY_DEVICE;
+  case cudaMemoryTypeHost:
+    return MEMORY_PINNED;
+  default:
+    return MEMORY_HOST;
+  }
+}
+
+const void *cuda_input_bytes(cuda_lane_t *lane, const void *data, size_t bytes) {
+  if (bytes == 0 || cuda_memory_of(data) == MEMORY_DEVICE) return data;
+  return cuda_upload_bytes(lane, data, bytes);
+}
+
 static bool results_grow(cuda_lane_t *lane) {
   enum : int64_t { FIRST_ROOM = 64 };
   if (lane->results < lane->results_room) return true;
@@ -326,7 +348,11 @@ static void table_fill(kernel_ops_t *ops) {
   ops->release = cuda_release;
   ops->stream_sync = cuda_stream_sync;
   cuda_copy_ops(ops);
+  cuda_edges_ops(ops);
   cuda_integer_ops(ops);
+  cuda_lists_ops(ops);
+  cuda_places_ops(ops);
+  cuda_sort_ops(ops);
 }
 
 static sbag_code_t device_open(cuda_kernel_t *self, sbag_status_t *status) {

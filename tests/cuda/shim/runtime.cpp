@@ -5,13 +5,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <string>
 
 namespace emu {
 
 enum { MULTIPROCESSORS = 2, THREADS_MOST_BLOCK = 1024, THREADS_MOST_MULTIPROCESSOR = 2048 };
 
 static std::map<const void *, size_t> shared_allowed; /* cudaFuncSetAttribute, by kernel */
-static std::map<void *, size_t> device_blocks;
+static std::map<const void *, size_t> device_blocks, pinned_blocks;
 static size_t device_bytes;
 static cudaError_t last_error = cudaSuccess;
 
@@ -22,6 +23,13 @@ static cudaError_t fail(cudaError_t error) {
 static long long setting(const char *name, long long otherwise) {
   const char *text = getenv(name);
   return text == nullptr ? otherwise : strtoll(text, nullptr, 10);
+}
+
+static bool is_within(const std::map<const void *, size_t> &blocks, const void *at) {
+  auto next = blocks.upper_bound(at);
+  if (next == blocks.begin()) return false;
+  --next;
+  return static_cast<const char *>(at) < static_cast<const char *>(next->first) + next->second;
 }
 
 static size_t memory_most() {
@@ -166,6 +174,7 @@ cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned) {
   *block = nullptr;
   if (posix_memalign(block, 256, bytes == 0 ? 1 : bytes) != 0) return fail(cudaErrorMemoryAllocation);
   memset(*block, 0xa5, bytes);
+  emu::pinned_blocks[*block] = bytes;
   return cudaSuccess;
 }
 
@@ -175,12 +184,33 @@ cudaError_t cudaMallocHost(void **block, size_t bytes) {
 
 cudaError_t cudaFreeHost(void *block) {
   cudaDeviceSynchronize();
+  emu::pinned_blocks.erase(block);
   free(block);
   return cudaSuccess;
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *at) {
+  *attributes = cudaPointerAttributes{};
+  const bool on_device = emu::is_within(emu::device_blocks, at);
+  attributes->type = on_device                                ? cudaMemoryTypeDevice
+                     : emu::is_within(emu::pinned_blocks, at) ? cudaMemoryTypeHost
+                                                              : cudaMemoryTypeUnregistered;
+  if (attributes->type != cudaMemoryTypeUnregistered) {
+    attributes->devicePointer = const_cast<void *>(at);
+    attributes->hostPointer = on_device ? nullptr : const_cast<void *>(at);
+  }
+  return cudaSuccess;
+}
+
+/* Ordinary host memory is read during the call, as CUDA promises. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  if (bytes > 0) emu::enqueue(stream, [to, from, bytes] { memmove(to, from, bytes); });
+  if (bytes == 0) return cudaSuccess;
+  if (!emu::is_within(emu::device_blocks, from) && !emu::is_within(emu::pinned_blocks, from)) {
+    const std::string held(static_cast<const char *>(from), bytes);
+    emu::enqueue(stream, [to, held] { memcpy(to, held.data(), held.size()); });
+  } else {
+    emu::enqueue(stream, [to, from, bytes] { memmove(to, from, bytes); });
+  }
   return cudaSuccess;
 }
 

@@ -1,0 +1,166 @@
+/* What is sorted: distinct keys, and buckets. Stable, by Thrust's radix sort, whose passes are over the bytes
+ * of the key's type: so keys are sorted in the narrowest type that holds them. The only file with Thrust: it
+ * takes long to compile. */
+#include "cuda/cuda_bits.cuh"
+
+#include <new>
+#include <thrust/sort.h>
+#ifdef EMU_CUDA
+#include <thrust/system/cpp/execution_policy.h>
+#else
+#include <thrust/system/cuda/execution_policy.h>
+#endif
+
+namespace {
+
+/* ---- Thrust ---- */
+
+#ifdef EMU_CUDA
+template <class Key, class Value> void sort_pairs(cuda_lane_t *lane, Key *key, Value *value, int64_t count) {
+  if (count > 0 && !cuda_has_failed(lane))
+    emu::enqueue(lane->stream,
+                 [=] { thrust::stable_sort_by_key(thrust::cpp::par, key, key + count, value); });
+}
+#else
+/* Thrust's temporary memory: the op's scratch. */
+struct scratch_allocator {
+  typedef char value_type;
+  cuda_lane_t *lane;
+  char *allocate(std::ptrdiff_t bytes) {
+    void *block = cuda_scratch_bytes(lane, static_cast<size_t>(bytes));
+    if (block == nullptr) throw std::bad_alloc();
+    return static_cast<char *>(block);
+  }
+  void deallocate(char *, size_t) {}
+};
+
+/* Not synchronised: the stream orders what follows. */
+template <class Key, class Value> void sort_pairs(cuda_lane_t *lane, Key *key, Value *value, int64_t count) {
+  if (count == 0 || cuda_has_failed(lane)) return;
+  scratch_allocator scratch = {lane};
+  try {
+    thrust::stable_sort_by_key(thrust::cuda::par_nosync(scratch).on(lane->stream), key, key + count, value);
+  } catch (const std::bad_alloc &) {
+    cuda_failed(lane, cudaErrorMemoryAllocation, "sort", __FILE__, __LINE__);
+  } catch (const std::exception &) {
+    cuda_failed(lane, cudaErrorUnknown, "sort", __FILE__, __LINE__);
+  }
+}
+#endif
+
+/* ---- what sorts have in common ---- */
+
+template <class Key, class Value>
+__global__ void __launch_bounds__(CUDA_BLOCK) number_keys(const int64_t *__restrict__ from, int64_t count,
+                                                          Key *__restrict__ key, Value *__restrict__ value) {
+  for (int64_t i = cuda_first(); i < count; i += cuda_stride()) {
+    key[i] = static_cast<Key>(from[i]);
+    value[i] = static_cast<Value>(i);
+  }
+}
+
+/* Keys and their positions, sorted. */
+template <class Key, class Value> struct sorted {
+  Key *key;
+  Value *value;
+};
+
+template <class Key, class Value>
+sorted<Key, Value> sort_numbered(cuda_lane_t *lane, const int64_t *from, int64_t count) {
+  const sorted<Key, Value> s = {cuda_scratch<Key>(lane, count), cuda_scratch<Value>(lane, count)};
+  CUDA_LAUNCH(lane, (number_keys<Key, Value>), cuda_blocks(lane, count), CUDA_BLOCK, 0, from, count, s.key,
+              s.value);
+  sort_pairs(lane, s.key, s.value, count);
+  return s;
+}
+
+/* ---- distinct keys ---- */
+
+template <class Key> struct is_new {
+  const Key *key;
+  __device__ bool operator()(int64_t i) const { return i == 0 || key[i] != key[i - 1]; }
+};
+
+template <class Key, class Value>
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    list_distinct(bits_t news, sorted<Key, Value> s, int64_t count, int64_t *__restrict__ distinct,
+                  int64_t *__restrict__ begin, int64_t *__restrict__ member, int64_t *__restrict__ which) {
+  for (int64_t i = cuda_first(); i < count; i += cuda_stride()) {
+    const bool is_first = bits_at(news, i);
+    const int64_t number = bits_rank(news, i) - !is_first, from = static_cast<int64_t>(s.value[i]);
+    member[i] = from;
+    which[from] = number;
+    if (is_first) {
+      distinct[number] = static_cast<int64_t>(s.key[i]);
+      begin[number] = i;
+    }
+    if (i == count - 1) begin[number + 1] = count;
+  }
+}
+
+template <class Key, class Value>
+void find_distinct(cuda_lane_t *lane, const unique_request_t *r, int64_t *distinct_count) {
+  const sorted<Key, Value> s = sort_numbered<Key, Value>(lane, r->key, r->count);
+  const bits_t news = bits_build(lane, r->count, is_new<Key>{s.key});
+  CUDA_LAUNCH(lane, (list_distinct<Key, Value>), cuda_blocks(lane, r->count), CUDA_BLOCK, 0, news, s,
+              r->count, r->distinct, r->begin, r->member, r->which);
+  cuda_deliver(lane, distinct_count, news.before + news.groups, sizeof *distinct_count, nullptr);
+}
+
+const int64_t BITS_32 = static_cast<int64_t>(1) << 32;
+
+/* The request's scratch is not used: `begin` may lie in it, and is written while sorted keys are read. */
+void cuda_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r, int64_t *distinct_count) {
+  cuda_lane_t *lane = cuda_begin(k, stream);
+  *distinct_count = 0;
+  if (r->count == 0)
+    CUDA_TRY(lane, cudaMemsetAsync(r->begin, 0, sizeof *r->begin, lane->stream));
+  else if (r->key_limit <= BITS_32 && r->count <= BITS_32)
+    find_distinct<uint32_t, uint32_t>(lane, r, distinct_count);
+  else
+    find_distinct<uint64_t, int64_t>(lane, r, distinct_count);
+}
+
+/* ---- buckets ---- */
+
+template <class Key, class Value>
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    list_buckets(sorted<Key, Value> s, int64_t count, int64_t buckets, int64_t *__restrict__ begin,
+                 int64_t *__restrict__ member) {
+  for (int64_t i = cuda_first(); i < count + buckets + 1; i += cuda_stride()) {
+    if (i < count)
+      member[i] = static_cast<int64_t>(s.value[i]);
+    else
+      begin[i - count] =
+          i == count + buckets ? count : lower_bound(s.key, count, static_cast<Key>(i - count));
+  }
+}
+
+template <class Key, class Value>
+void sort_buckets(cuda_lane_t *lane, const int64_t *bucket, int64_t count, int64_t buckets, int64_t *begin,
+                  int64_t *member) {
+  const sorted<Key, Value> s = sort_numbered<Key, Value>(lane, bucket, count);
+  CUDA_LAUNCH(lane, (list_buckets<Key, Value>), cuda_blocks(lane, count + buckets + 1), CUDA_BLOCK, 0, s,
+              count, buckets, begin, member);
+}
+
+void cuda_bucket(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count, int64_t buckets,
+                 int64_t *begin, int64_t *member) {
+  enum : int64_t { BITS_8 = 1 << 8, BITS_16 = 1 << 16 };
+  cuda_lane_t *lane = cuda_begin(k, stream);
+  if (count > BITS_32 || buckets > BITS_32)
+    sort_buckets<uint64_t, int64_t>(lane, bucket, count, buckets, begin, member);
+  else if (buckets <= BITS_8)
+    sort_buckets<uint8_t, uint32_t>(lane, bucket, count, buckets, begin, member);
+  else if (buckets <= BITS_16)
+    sort_buckets<uint16_t, uint32_t>(lane, bucket, count, buckets, begin, member);
+  else
+    sort_buckets<uint32_t, uint32_t>(lane, bucket, count, buckets, begin, member);
+}
+
+} // namespace
+
+void cuda_sort_ops(kernel_ops_t *ops) {
+  ops->unique = cuda_unique;
+  ops->bucket = cuda_bucket;
+}
