@@ -319,7 +319,7 @@ static void report(const bench_t *b, const bench_exchange_row_t *rows, int count
   bench_exchange_report_counts_head(out);
   for (int i = 0; i < count; i++) {
     bench_exchange_report_counts(out, &rows[i]);
-    within &= bench_exchange_within(&rows[i]);
+    within &= bench_exchange_within(b->s, &rows[i]);
   }
   bench_exchange_report_times_head(out);
   for (int i = 0; i < count; i++) bench_exchange_report_times(out, &rows[i]);

@@ -20,8 +20,9 @@ static double cover_ratio(const bench_exchange_row_t *row) {
   return ratio_of(mean(row, COUNT_CHOSEN), mean(row, COUNT_COVER));
 }
 
-int bench_exchange_within(const bench_exchange_row_t *row) {
-  return row->count.n[COUNT_OVER] == 0 && (!row->cover || cover_ratio(row) <= 1.10);
+int bench_exchange_within(const bench_exchange_settings_t *s, const bench_exchange_row_t *row) {
+  int near = !row->cover || s->mode == SBAG_MAX || cover_ratio(row) <= 1.10;
+  return near && row->count.n[COUNT_OVER] == 0;
 }
 
 void bench_exchange_report_setup(FILE *out, const bench_exchange_settings_t *s) {
@@ -131,7 +132,8 @@ static void add_settings(json_object *object, const bench_exchange_settings_t *s
   add_text(object, "wire", bench_exchange_wire(s));
 }
 
-static void add_counts(json_object *object, const bench_exchange_row_t *row) {
+static void add_counts(json_object *object, const bench_exchange_settings_t *s,
+                       const bench_exchange_row_t *row) {
   static const char *const names[COUNTS] = {
       [COUNT_CHOSEN] = "vectors",          [COUNT_DENSE] = "dense_pools",
       [COUNT_SPARSE] = "sparse_pools",     [COUNT_DISTINCT] = "distinct_rows",
@@ -143,7 +145,7 @@ static void add_counts(json_object *object, const bench_exchange_row_t *row) {
     if (names[n] != NULL) add_real(object, names[n], mean(row, (bench_count_number_t)n));
   add_int(object, "batches", row->count.n[COUNT_BATCHES]);
   add_real(object, "bytes_max_over_mean", row->bytes_most);
-  json_object_object_add(object, "within", json_object_new_boolean(bench_exchange_within(row)));
+  json_object_object_add(object, "within", json_object_new_boolean(bench_exchange_within(s, row)));
   if (!row->cover) return;
   add_real(object, "cover", mean(row, COUNT_COVER));
   add_real(object, "vectors_over_cover", cover_ratio(row));
@@ -184,7 +186,7 @@ sbag_code_t bench_exchange_report_json(FILE *json, const char *path,
   add_settings(object, settings);
   add_int(object, "length", row->of.length);
   add_real(object, "zipf", row->of.zipf);
-  add_counts(object, row);
+  add_counts(object, settings, row);
   if (row->timed) add_times(object, row);
   int written = fprintf(json, "%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
   json_object_put(object);

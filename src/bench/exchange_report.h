@@ -38,8 +38,9 @@ typedef struct bench_exchange_row {
 } bench_exchange_row_t;
 
 /* Whether chosen ways took no more bytes than any pure one, and, where the cover is known, at most 1.10 times
- * its vectors. */
-int bench_exchange_within(const bench_exchange_row_t *row);
+ * its vectors (not for max, whose pools carry places beside their vectors and are not of one size with rows).
+ */
+int bench_exchange_within(const bench_exchange_settings_t *settings, const bench_exchange_row_t *row);
 
 void bench_exchange_report_setup(FILE *out, const bench_exchange_settings_t *settings);
 void bench_exchange_report_counts_head(FILE *out);

@@ -28,7 +28,7 @@ static sbag_code_t count_case(virtual_t *v, const bench_shape_t *of, sbag_status
     most = v->owner_bytes[o] > most ? v->owner_bytes[o] : most;
   }
   row.bytes_most = all > 0 ? (double)most * v->c->ranks / (double)all : 1.0;
-  v->within &= bench_exchange_within(&row);
+  v->within &= bench_exchange_within(s, &row);
   bench_exchange_report_counts(v->c->out, &row);
   return bench_exchange_report_json(v->c->json, v->c->json_path, s, &row, status);
 }
