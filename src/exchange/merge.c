@@ -128,7 +128,7 @@ static sbag_code_t sort_items(route_t *r, const merge_items_t *items, int64_t **
   k->ops->bucket(k, NULL, items->own, items->count, r->own_count, *begin, items->member);
   if (x->any_freq)
     k->ops->frequency_scale(k, NULL, x->c.store->dtype, *begin, r->own_count, items->member, items->feature,
-                            x->by_freq, items->scale);
+                            x->features, x->by_freq, items->scale);
   return SBAG_OK;
 }
 

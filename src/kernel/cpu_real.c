@@ -68,7 +68,8 @@ static void cpu_dot(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, in
 
 static void cpu_frequency_scale(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
                                 const int64_t *begin, int64_t segments, const int64_t *order,
-                                const int64_t *feature, const int *by_freq, void *scale) {
+                                const int64_t *feature, int feature_count, const int *by_freq, void *scale) {
+  (void)feature_count;
   BY_DTYPE(frequency_scale, begin, segments, order, feature, by_freq, scale);
 }
 

@@ -376,11 +376,11 @@ struct kernel_ops {
               const void *left, const int64_t *left_at, const void *right, const int64_t *right_at,
               int64_t right_stride, void *dot);
   /* Terms in groups: the i-th is item order[i], segments are ranges of i. An item's scale is divided by the
-   * number of items of its feature in its segment, where by_freq[feature] (host) is set. Items of one feature
-   * are neighbours within a segment. */
+   * number of items of its feature in its segment, where by_freq[feature] (host, [feature_count]) is set.
+   * Items of one feature are neighbours within a segment. */
   void (*frequency_scale)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const int64_t *begin,
-                          int64_t segments, const int64_t *order, const int64_t *feature, const int *by_freq,
-                          void *scale);
+                          int64_t segments, const int64_t *order, const int64_t *feature, int feature_count,
+                          const int *by_freq, void *scale);
   /* Adds the sum of squares of each of `count` rows [count][dim] to *sum, exactly, so that it does not depend
    * on which rank has a row; a row whose sum is not finite counts in *non_finite instead. Both host. */
   void (*norm_squared)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *rows,

@@ -398,7 +398,7 @@ START_TEST(frequencies_are_by_row_and_feature) {
     void *device = kernel_put_real(&c, dtype, spread_reals(&c, order, scale, count), count);
     c.ops->frequency_scale(
         c.kernel, NULL, dtype, kernel_put_ints(&c, begin, rows + 1), rows, kernel_put_ints(&c, order, count),
-        kernel_put_ints(&c, spread_ints(&c, order, feature, count), count), by_freq, device);
+        kernel_put_ints(&c, spread_ints(&c, order, feature, count), count), FEATURES, by_freq, device);
     check_reals("scale", kernel_get_real(&c, dtype, device, count), spread_reals(&c, order, wanted, count),
                 count);
     kernel_case_close(&c);
