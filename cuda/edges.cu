@@ -49,15 +49,15 @@ __device__ int64_t offset_at(const feature &f, int64_t i) {
 struct entry {
   const feature *of;
   int64_t number; /* of its feature */
-  int64_t feature, row;
+  int64_t feature_number, row;
   bool in_bag, in_range;
 };
 
 __device__ entry entry_at(const batch &b, int64_t i) {
   entry e;
-  e.feature = last_not_above(b.begin, b.feature_count, i);
-  e.of = b.features + e.feature;
-  e.number = i - b.begin[e.feature];
+  e.feature_number = last_not_above(b.begin, b.feature_count, i);
+  e.of = b.features + e.feature_number;
+  e.number = i - b.begin[e.feature_number];
   e.row = index_at(e.of->index, e.of->wide, e.number);
   e.in_bag = e.number < e.of->walked;
   e.in_range = e.row >= 0 && e.row < e.of->rows;
@@ -121,8 +121,8 @@ struct is_edge {
     if (b.drop)
       atomicAdd(&t->dropped, 1ull);
     else
-      atomicMin(&t->fault,
-                static_cast<unsigned long long>(b.faults[e.feature] + e.of->offset_count + 1 + e.number));
+      atomicMin(&t->fault, static_cast<unsigned long long>(b.faults[e.feature_number] + e.of->offset_count +
+                                                           1 + e.number));
     return false;
   }
 };
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) list_edges(batch b, bits_t edges, 
     const entry e = entry_at(b, i);
     const int64_t at = bits_rank(edges, i);
     to.key[at] = plan_key(&e.of->plan, e.row);
-    to.slot[at] = e.feature * b.bag_count + bag_of(*e.of, b.bag_count, e.number);
+    to.slot[at] = e.feature_number * b.bag_count + bag_of(*e.of, b.bag_count, e.number);
     if (to.row != nullptr) to.row[at] = e.row;
     if (to.entry != nullptr) to.entry[at] = i;
   }

@@ -1,5 +1,8 @@
 /* The kernels under test and their memory. */
 #include "kernel_case.h"
+#ifdef SHARDBAG_TEST_CUDA
+#include "cuda/cuda_kernel.h"
+#endif
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +12,15 @@ enum { GUARD_BYTES = 64, GUARD = 0xA5, UNSET = 0x5A };
 
 typedef sbag_code_t (*create_fn)(mem_t *mem, kernel_t **kernel, sbag_status_t *status);
 
+#ifdef SHARDBAG_TEST_CUDA /* tests/cuda: the GPU's, executed on the CPU */
+static sbag_code_t create_cuda(mem_t *mem, kernel_t **kernel, sbag_status_t *status) {
+  return kernel_cuda_create(mem, 0, kernel, status);
+}
+
+static const create_fn kernels[] = {create_cuda};
+#else
 static const create_fn kernels[] = {kernel_cpu_create};
+#endif
 
 int kernel_case_count(void) {
   return sizeof kernels / sizeof *kernels;
