@@ -193,7 +193,12 @@ void cuda_copy_ops(kernel_ops_t *ops);
 void cuda_edges_ops(kernel_ops_t *ops);
 void cuda_integer_ops(kernel_ops_t *ops);
 void cuda_lists_ops(kernel_ops_t *ops);
+void cuda_pack_ops(kernel_ops_t *ops);
+void cuda_narrow_ops(kernel_ops_t *ops);
 void cuda_places_ops(kernel_ops_t *ops);
+void cuda_real_ops(kernel_ops_t *ops);
+void cuda_reduce_ops(kernel_ops_t *ops);
+void cuda_rows_ops(kernel_ops_t *ops);
 void cuda_sort_ops(kernel_ops_t *ops);
 
 #endif

@@ -351,7 +351,12 @@ static void table_fill(kernel_ops_t *ops) {
   cuda_edges_ops(ops);
   cuda_integer_ops(ops);
   cuda_lists_ops(ops);
+  cuda_pack_ops(ops);
+  cuda_narrow_ops(ops);
   cuda_places_ops(ops);
+  cuda_real_ops(ops);
+  cuda_reduce_ops(ops);
+  cuda_rows_ops(ops);
   cuda_sort_ops(ops);
 }
 
