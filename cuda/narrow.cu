@@ -18,7 +18,7 @@ struct loss_t {
     most = other.most > most ? other.most : most;
   }
   __device__ void add(float value, float sent) {
-    if (!isfinite(value)) return;
+    if (!real_is_finite(value)) return;
     const double miss = fabs(static_cast<double>(value) - static_cast<double>(sent));
     merge(loss_t{static_cast<double>(value) * static_cast<double>(value), miss * miss, miss});
   }

@@ -8,6 +8,19 @@
 
 #include "cuda_common.cuh"
 
+#ifdef __CUDACC__
+#define REAL_UNROLL _Pragma("unroll")
+#else
+#define REAL_UNROLL
+#endif
+
+template <class T> __device__ __forceinline__ bool real_is_nan(T value) {
+  return value != value;
+}
+template <class T> __device__ __forceinline__ bool real_is_finite(T value) {
+  return !real_is_nan(value - value);
+}
+
 /* ---- how a launch is cut: all heuristics of the kernels on values are here ---- */
 
 enum {
@@ -96,7 +109,7 @@ template <real_hint HINT, int V, class T> __device__ __forceinline__ real_vec<T,
       return result;
     }
   }
-#pragma unroll
+  REAL_UNROLL
   for (int i = 0; i < V; i++) result.v[i] = real_load_one<HINT>(at + i);
   return result;
 }
@@ -119,7 +132,7 @@ __device__ __forceinline__ void real_store(T *at, const real_vec<T, V> &value) {
       return;
     }
   }
-#pragma unroll
+  REAL_UNROLL
   for (int i = 0; i < V; i++) real_store_one<HINT>(at + i, value.v[i]);
 }
 

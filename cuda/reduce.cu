@@ -18,20 +18,18 @@ namespace {
 
 enum pool_kind { POOL_SUM, POOL_SELECTED, POOL_MAX, POOL_KINDS };
 
-enum {
-  CHUNK = 128,        /* terms */
-  PARTS = 32,         /* of a segment, at most */
-  PART_CHUNKS = 8,    /* of a part, at least: one for each of a block's groups */
-  AHEAD = 4,          /* terms whose vectors are on their way at a time */
-  AHEAD_SELECTED = 2, /* likewise, where columns are selected: there is more to hold of a term */
-  BATCH = 20,         /* tasks of a launch: what the 4 KiB of its parameters hold */
-  TASK_BITS = 5,      /* of a listed segment's entry */
-  LIST = 1 << 16,     /* long segments that are listed; were there more, blocks look for them */
-  SPLIT = 1 << 10     /* listed segments whose parts may go to several blocks; the others have a block each */
-};
+const int64_t CHUNK = 128;      /* terms */
+const int64_t PARTS = 32;       /* of a segment, at most */
+const int64_t PART_CHUNKS = 8;  /* of a part, at least: one for each of a block's groups */
+const int AHEAD = 4;            /* terms whose vectors are on their way at a time */
+const int AHEAD_SELECTED = 2;   /* likewise, where columns are selected: there is more to hold of a term */
+const int BATCH = 20;           /* tasks of a launch: what the 4 KiB of its parameters hold */
+const int TASK_BITS = 5;        /* of a listed segment's entry */
+const unsigned LIST = 1u << 16; /* long segments that are listed; were there more, blocks look for them */
+const int64_t SPLIT = 1 << 10;  /* listed segments whose parts may go to several blocks; else a block each */
 static_assert(BATCH <= 1 << TASK_BITS, "a task's number fits its bits");
 
-static const int64_t PARTS_BYTES = static_cast<int64_t>(8) << 20; /* for the parts of segments, about */
+const int64_t PARTS_BYTES = static_cast<int64_t>(8) << 20; /* for the parts of segments, about */
 
 struct batch_t {
   reduce_task_t task[BATCH];
@@ -60,12 +58,12 @@ __device__ __forceinline__ int64_t term_index(const reduce_task_t &t, int64_t pl
 template <class T, int V, bool SELECTED> struct sum_pool {
   T sum[V];
   __device__ __forceinline__ void start() {
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) sum[c] = 0;
   }
   /* A later part of the same segment. */
   __device__ __forceinline__ void merge(const sum_pool &part) {
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) sum[c] += part.sum[c];
   }
   __device__ void take(const reduce_task_t &t, const span_t &span);
@@ -73,7 +71,7 @@ template <class T, int V, bool SELECTED> struct sum_pool {
     const int64_t count =
         t.count_begin != NULL ? __ldg(t.count_begin + segment + 1) - __ldg(t.count_begin + segment) : 0;
     real_vec<T, V> value;
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) value.v[c] = count > 0 ? sum[c] / static_cast<T>(count) : sum[c];
     real_store<REAL_KEPT, V>(static_cast<T *>(t.out) + at, value);
   }
@@ -88,7 +86,7 @@ template <class T, bool SELECTED> struct term_group {
 
   __device__ __forceinline__ void find(const reduce_task_t &t, int64_t place, int64_t last, int64_t column) {
     const T *src = static_cast<const T *>(t.src), *given = static_cast<const T *>(t.scale);
-#pragma unroll
+    REAL_UNROLL
     for (int a = 0; a < COUNT; a++) {
       if (place + a >= last) continue;
       const int64_t i = term_index(t, place + a);
@@ -110,14 +108,14 @@ __device__ __forceinline__ void sum_pool<T, V, SELECTED>::take(const reduce_task
   for (int64_t place = span.first; place < span.last; place += COUNT) {
     const term_group<T, SELECTED> now = next;
     real_vec<T, V> value[COUNT];
-#pragma unroll
+    REAL_UNROLL
     for (int a = 0; a < COUNT; a++)
       if (place + a < span.last) value[a] = real_load<REAL_READONLY, V>(now.from[a]);
     next.find(t, place + COUNT, span.last, span.column);
-#pragma unroll
+    REAL_UNROLL
     for (int a = 0; a < COUNT; a++) {
       if (place + a >= span.last) continue;
-#pragma unroll
+      REAL_UNROLL
       for (int c = 0; c < V; c++) {
         if constexpr (SELECTED)
           if (now.select[a] >= 0 && __ldg(t.winner + now.select_at[a] + c) != now.select[a]) continue;
@@ -132,31 +130,32 @@ template <class T, int V> struct max_pool {
   T best[V];
   int64_t position[V];
   __device__ __forceinline__ void start() {
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) best[c] = 0, position[c] = -1;
   }
   /* See kernel.h at reduce_task: position 0 starts, and a NaN there stays; elsewhere a NaN is passed over, a
    * larger value wins, and of equals the first position. */
   __device__ __forceinline__ void offer(int c, T value, int64_t at) {
-    if (at < 0 || (position[c] == 0 && isnan(best[c]))) return;
-    if (isnan(value) && at != 0) return;
-    if (position[c] < 0 || isnan(value) || value > best[c] || (!(value < best[c]) && at < position[c])) {
+    if (at < 0 || (position[c] == 0 && real_is_nan(best[c]))) return;
+    if (real_is_nan(value) && at != 0) return;
+    if (position[c] < 0 || real_is_nan(value) || value > best[c] ||
+        (!(value < best[c]) && at < position[c])) {
       best[c] = value;
       position[c] = at;
     }
   }
   __device__ __forceinline__ void merge(const max_pool &part) {
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) offer(c, part.best[c], part.position[c]);
   }
   __device__ void take(const reduce_task_t &t, const span_t &span);
   __device__ __forceinline__ void finish(const reduce_task_t &t, int64_t, int64_t at) {
     real_vec<T, V> value;
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) value.v[c] = best[c];
     real_store<REAL_KEPT, V>(static_cast<T *>(t.out) + at, value);
     if (t.out_position == NULL) return;
-#pragma unroll
+    REAL_UNROLL
     for (int c = 0; c < V; c++) t.out_position[at + c] = position[c];
   }
 };
@@ -167,18 +166,18 @@ __device__ __forceinline__ void max_pool<T, V>::take(const reduce_task_t &t, con
   for (int64_t place = span.first; place < span.last; place += AHEAD) {
     int64_t at[AHEAD];
     real_vec<T, V> value[AHEAD];
-#pragma unroll
+    REAL_UNROLL
     for (int a = 0; a < AHEAD; a++) {
       if (place + a >= span.last) continue;
       const int64_t i = term_index(t, place + a);
       at[a] = t.position != NULL ? __ldg(t.position + i) : place + a - span.start;
       value[a] = real_load<REAL_READONLY, V>(src + __ldg(t.term + i) * t.stride);
     }
-#pragma unroll
+    REAL_UNROLL
     for (int a = 0; a < AHEAD; a++) {
       if (place + a >= span.last) continue;
       const int64_t *partial = at[a] < 0 ? t.partial + (-1 - at[a]) + span.column : NULL;
-#pragma unroll
+      REAL_UNROLL
       for (int c = 0; c < V; c++) offer(c, value[a].v[c], partial != NULL ? __ldg(partial + c) : at[a]);
     }
   }

@@ -45,7 +45,7 @@ template <class T> __device__ T group_sum(T mine, int lanes_log) {
 __device__ double group_most(double mine, int lanes_log) {
   for (int half = 1 << lanes_log >> 1; half > 0; half >>= 1) {
     const double other = __shfl_xor_sync(CUDA_FULL_MASK, mine, half);
-    mine = other > mine || isnan(other) ? other : mine;
+    mine = other > mine || real_is_nan(other) ? other : mine;
   }
   return mine;
 }
@@ -68,7 +68,7 @@ template <class T, int V> __global__ void __launch_bounds__(REAL_THREADS) dot(gr
           static_cast<const T *>(product.right) + __ldg(product.right_at + g.row) * product.right_stride;
       for (int64_t c = g.column; c < q.dim; c += g.width) {
         const real_vec<T, V> x = real_load<REAL_READONLY, V>(a + c), y = real_load<REAL_READONLY, V>(b + c);
-#pragma unroll
+        REAL_UNROLL
         for (int i = 0; i < V; i++) sum += x.v[i] * y.v[i];
       }
     }
@@ -115,12 +115,12 @@ __global__ void __launch_bounds__(REAL_THREADS)
     double mine = 0;
     for (int64_t c = g.column; g.row < q.count && c < q.dim; c += g.width) {
       const real_vec<T, V> x = real_load<REAL_READONLY, V>(rows + g.row * q.dim + c);
-#pragma unroll
+      REAL_UNROLL
       for (int i = 0; i < V; i++) mine += static_cast<double>(x.v[i]) * static_cast<double>(x.v[i]);
     }
     const double total = group_sum(mine, q.lanes_log);
     if (g.row >= q.count || g.column > 0) continue;
-    if (isfinite(total))
+    if (real_is_finite(total))
       exact_add(total, sum);
     else
       atomicAdd(&sum->non_finite, 1ull);
@@ -172,11 +172,11 @@ __device__ T row_norm(const groups_t &q, const renorm_t &r, const group_t &g, co
   double mine = 0;
   for (int64_t c = g.column; g.row < q.count && c < q.dim; c += g.width) {
     const real_vec<T, V> x = real_load<REAL_KEPT, V>(row + c);
-#pragma unroll
+    REAL_UNROLL
     for (int i = 0; i < V; i++) {
       const double term = norm_term(r.kind, r.p, fabs(static_cast<double>(x.v[i])));
       if (r.kind == NORM_MOST)
-        mine = term > mine || isnan(term) ? term : mine;
+        mine = term > mine || real_is_nan(term) ? term : mine;
       else
         mine += term;
     }
@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(REAL_THREADS) renorm(groups_t q, renorm_t r, T
         longer ? static_cast<T>(r.max_norm / (static_cast<double>(norm) + 1e-7)) : static_cast<T>(1);
     for (int64_t c = g.column; c < q.dim; c += g.width) {
       real_vec<T, V> x = real_load<REAL_KEPT, V>(row + c);
-#pragma unroll
+      REAL_UNROLL
       for (int i = 0; i < V; i++) x.v[i] = longer ? x.v[i] * scale : x.v[i];
       real_store<REAL_KEPT, V>(out + c, x);
     }
