@@ -190,6 +190,7 @@ void cuda_launch(cuda_lane_t *lane, const char *name, const char *file, int line
 /* ---- each file adds its ops to the table; kernel.cu calls them all ---- */
 
 void cuda_copy_ops(kernel_ops_t *ops);
+void cuda_cover_ops(kernel_ops_t *ops);
 void cuda_edges_ops(kernel_ops_t *ops);
 void cuda_integer_ops(kernel_ops_t *ops);
 void cuda_lists_ops(kernel_ops_t *ops);

@@ -348,6 +348,7 @@ static void table_fill(kernel_ops_t *ops) {
   ops->release = cuda_release;
   ops->stream_sync = cuda_stream_sync;
   cuda_copy_ops(ops);
+  cuda_cover_ops(ops);
   cuda_edges_ops(ops);
   cuda_integer_ops(ops);
   cuda_lists_ops(ops);

@@ -363,7 +363,9 @@ static covered_t draw_batch(kernel_case_t *c, draw_t *draw, double z, int64_t le
                         .which = kernel_new_ints(c, edges),
                         .scratch = kernel_new_ints(c, 2 * edges)};
   c->ops->unique(c->kernel, NULL, &u, &distinct);
+  ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
   c->ops->lower_bounds(c->kernel, NULL, u.distinct, distinct, first, ranks + 1, key_block);
+  ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
   int64_t *group = kernel_new_ints(c, edges), *begin = kernel_new_ints(c, ranks + 2),
           *slots = kernel_put_ints(c, slot, edges);
   int64_t *order = kernel_new_ints(c, edges), *run_begin = kernel_new_ints(c, edges + 1);
@@ -372,6 +374,7 @@ static covered_t draw_batch(kernel_case_t *c, draw_t *draw, double z, int64_t le
   c->ops->bucket(c->kernel, NULL, group, edges, ranks + 1, begin, order);
   c->ops->runs(c->kernel, NULL, slots, order, kernel_get_ints(c, begin, ranks + 1), ranks, run_begin,
                kernel_new_ints(c, edges), run_block);
+  ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
   return (covered_t){.q = {.ranks = ranks,
                            .tables = 1,
                            .features = 1,
