@@ -2,51 +2,11 @@
  * of the key's type: so keys are sorted in the narrowest type that holds them. The only file with Thrust: it
  * takes long to compile. */
 #include "cuda/cuda_bits.cuh"
+#include "cuda/thrust_policy.cuh"
 
-#include <new>
 #include <thrust/sort.h>
-#ifdef EMU_CUDA
-#include <thrust/system/cpp/execution_policy.h>
-#else
-#include <thrust/system/cuda/execution_policy.h>
-#endif
 
 namespace {
-
-/* ---- Thrust ---- */
-
-#ifdef EMU_CUDA
-template <class Key, class Value> void sort_pairs(cuda_lane_t *lane, Key *key, Value *value, int64_t count) {
-  if (count > 0 && !cuda_has_failed(lane))
-    emu::enqueue(lane->stream,
-                 [=] { thrust::stable_sort_by_key(thrust::cpp::par, key, key + count, value); });
-}
-#else
-/* Thrust's temporary memory: the op's scratch. */
-struct scratch_allocator {
-  typedef char value_type;
-  cuda_lane_t *lane;
-  char *allocate(std::ptrdiff_t bytes) {
-    void *block = cuda_scratch_bytes(lane, static_cast<size_t>(bytes));
-    if (block == nullptr) throw std::bad_alloc();
-    return static_cast<char *>(block);
-  }
-  void deallocate(char *, size_t) {}
-};
-
-/* Not synchronised: the stream orders what follows. */
-template <class Key, class Value> void sort_pairs(cuda_lane_t *lane, Key *key, Value *value, int64_t count) {
-  if (count == 0 || cuda_has_failed(lane)) return;
-  scratch_allocator scratch = {lane};
-  try {
-    thrust::stable_sort_by_key(thrust::cuda::par_nosync(scratch).on(lane->stream), key, key + count, value);
-  } catch (const std::bad_alloc &) {
-    cuda_failed(lane, cudaErrorMemoryAllocation, "sort", __FILE__, __LINE__);
-  } catch (const std::exception &) {
-    cuda_failed(lane, cudaErrorUnknown, "sort", __FILE__, __LINE__);
-  }
-}
-#endif
 
 /* ---- what sorts have in common ---- */
 
@@ -70,7 +30,10 @@ sorted<Key, Value> sort_numbered(cuda_lane_t *lane, const int64_t *from, int64_t
   const sorted<Key, Value> s = {cuda_scratch<Key>(lane, count), cuda_scratch<Value>(lane, count)};
   CUDA_LAUNCH(lane, (number_keys<Key, Value>), cuda_blocks(lane, count), CUDA_BLOCK, 0, from, count, s.key,
               s.value);
-  sort_pairs(lane, s.key, s.value, count);
+  if (count > 0)
+    cuda_thrust(lane, "sort", [s, count](auto policy) {
+      thrust::stable_sort_by_key(policy, s.key, s.key + count, s.value);
+    });
   return s;
 }
 
