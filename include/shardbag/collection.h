@@ -73,7 +73,8 @@ SBAG_API sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection,
  * (counts, then ids; more calls do nothing); forward_begin does what is left, and what the call above does
  * then. All are collective and must stand in the same order on all ranks, among the other calls too. What a
  * rank finds wrong with its batch all ranks are told in the first advance, or in forward_begin: the step can
- * then only be released. */
+ * then only be released. So is a third step, which there is no room for; a fourth beside it is refused here
+ * and now, and not collectively. */
 SBAG_API sbag_code_t sbag_collection_prefetch(sbag_collection_h collection, const sbag_bags_t *batch,
                                               int flags, sbag_step_h *step, sbag_status_t *status);
 SBAG_API sbag_code_t sbag_step_advance(sbag_step_h step, sbag_status_t *status);
@@ -113,7 +114,8 @@ SBAG_API sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_
 SBAG_API sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_scale,
                                       sbag_status_t *status);
 
-/* Ends the step; NULL is allowed. Not collective. */
+/* Ends the step; NULL is allowed. Not collective; but a step that is given up on its way to its update must go
+ * in the same place among the other calls on all ranks: another one may wait for that update. */
 SBAG_API void sbag_step_release(sbag_step_h *step);
 
 /* What a step's exchange moved, for this rank. Not collective. */
@@ -126,7 +128,7 @@ typedef struct {
                                                  the forward's vectors travel */
   int64_t dense_tables;
   double wire_error;  /* root mean square of what 16 bits on the wire took from the vectors that this rank
-                         sent,  over theirs; infinite where a value was beyond f16's 65504. 0 on a full wire */
+                         sent, over theirs; infinite where a value was beyond f16's 65504. 0 on a full wire */
   int64_t owned_rows; /* distinct rows of trainable tables, owned by this rank, that the batch of all ranks
                          looks up */
 } sbag_step_stats_t;

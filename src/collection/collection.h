@@ -11,6 +11,7 @@ enum { COLLECTION_STEPS = 2 }; /* batches under way at a time */
 
 typedef enum step_state {
   STEP_FREE,
+  STEP_REFUSED, /* its batch is not one that all ranks take: it can only be released */
   STEP_PREFETCHED,
   STEP_BEGUN,
   STEP_FORWARD_DONE,

@@ -83,6 +83,8 @@ sbag_code_t sbag_collection_prefetch(sbag_collection_h collection, const sbag_ba
     local = status_set(&own, SBAG_ERR_STATE, "forward: %d steps are under way already; release one first",
                        COLLECTION_STEPS);
   if (s == NULL) s = &c->steps[COLLECTION_STEPS]; /* only to tell the others */
+  if (s->state != STEP_FREE) /* and that one is held too: its counts may still be on their way */
+    return status_set(status, SBAG_ERR_STATE, "forward: a refused step is held already; release it first");
   if (local == SBAG_OK) local = batch_check(c->features, c->feature_count, batch, &bag_count, &own);
   int effective = effective_flags(c, flags);
   const char *phase = enter(c, "exchange: route and send ids");
@@ -101,6 +103,7 @@ sbag_code_t sbag_step_advance(sbag_step_h step, sbag_status_t *status) {
   const char *phase = enter(step->collection, "exchange: route and send ids");
   sbag_code_t code = route_advance(step->route, status);
   enter(step->collection, phase);
+  if (code != SBAG_OK) step->state = STEP_REFUSED;
   return code;
 }
 
@@ -110,6 +113,7 @@ sbag_code_t sbag_step_forward_begin(sbag_step_h step, sbag_status_t *status) {
   const char *phase = enter(c, "exchange: route and send ids");
   sbag_code_t code = route_open(step->route, status);
   enter(c, phase);
+  if (code != SBAG_OK) step->state = STEP_REFUSED;
   SBAG_TRY(code);
   step->held = update_pending(c);
   step->state = STEP_BEGUN;
