@@ -179,7 +179,7 @@ void sbag_collection_destroy(sbag_collection_h *collection) {
   for (int f = 0; c->features != NULL && f < c->feature_count; f++)
     mem_free(mem, (void *)(uintptr_t)c->features[f].name);
   mem_free(mem, c->features);
-  mem_free(mem, c);
+  if (comm_check(c->context->comm, NULL) == SBAG_OK) mem_free(mem, c); /* else `norm` is left to the comm */
   *collection = NULL;
 }
 

@@ -157,9 +157,7 @@ static sbag_code_t backward_end(route_t *r, const void *grad_out, void *const *w
   SBAG_TRY(layout_receive(r, BACKWARD, "backward: gradients", status));
   if (r->flags & SBAG_FORWARD_WEIGHT_GRADS) SBAG_TRY(route_weight_grads(r, grad_out, weight_grads, status));
   kernel_arena_release(r->x->c.kernel, &r->arena, 0);
-  SBAG_TRY(route_merge(r, status));
-  r->backward_done = 1;
-  return SBAG_OK;
+  return route_merge(r, status);
 }
 
 sbag_code_t route_backward_end(route_t *r, const void *grad_out, void *const *weight_grads,

@@ -89,6 +89,8 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
 void exchange_destroy(exchange_t **exchange) {
   if (exchange == NULL || *exchange == NULL) return;
   exchange_t *x = *exchange;
+  *exchange = NULL;
+  if (comm_check(x->c.comm, NULL) != SBAG_OK) return;
   mem_t *mem = x->c.kernel->mem;
   void *blocks[] = {x->column,     x->mode,          x->by_freq,         x->feature_table, x->table_freq,
                     x->table_sums, x->table_feature, x->transfer_counts, x->transfer_send, x->transfer_recv};
@@ -96,7 +98,6 @@ void exchange_destroy(exchange_t **exchange) {
   kernel_buffer_free(x->c.kernel, &x->range_rows);
   for (int b = 0; b < TRANSFER_BUFFERS; b++) kernel_buffer_free(x->c.kernel, &x->transfer[b]);
   mem_free(mem, x);
-  *exchange = NULL;
 }
 
 /* A route's host arrays: where each pointer is, its count, and the size of an item. */
@@ -186,6 +187,8 @@ sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *s
 void route_destroy(route_t **route) {
   if (route == NULL || *route == NULL) return;
   route_t *r = *route;
+  *route = NULL;
+  if (comm_check(r->x->c.comm, NULL) != SBAG_OK) return;
   field_t fields[FIELDS_MOST];
   int count = route_fields(r, fields);
   for (int b = 0; b < BUF_KEPT; b++) kernel_buffer_free(r->x->c.kernel, &r->buffer[b]);
@@ -196,7 +199,6 @@ void route_destroy(route_t **route) {
     free_layout(r->mem, &r->layout_in[p]);
   }
   mem_free(r->mem, r);
-  *route = NULL;
 }
 
 sbag_code_t route_take_bytes(route_t *r, int buffer, int64_t bytes, void **data, sbag_status_t *status) {
@@ -251,14 +253,25 @@ static sbag_code_t prepare(route_t *r, sbag_status_t *status) {
   return route_share(r, status);
 }
 
+/* What the last batch left behind and route_stats reads. */
+static void forget(route_t *r) {
+  const exchange_t *x = r->x;
+  size_t blocks = (size_t)x->ranks * (size_t)x->tables;
+  memset(r->key_block, 0, (blocks + 1) * sizeof *r->key_block);
+  memset(r->own_block, 0, ((size_t)x->tables + 1) * sizeof *r->own_block);
+  memset(r->dense, 0, (size_t)x->tables * sizeof *r->dense);
+  for (int p = 0; p < PHASES; p++) r->layout_out[p].vectors = r->layout_in[p].vectors = 0;
+  r->info = (edges_info_t){0};
+  r->error = (wire_error_t){0};
+  r->bytes_sent = r->bytes_received = r->ids_sent = 0;
+}
+
 static void start(route_t *r, const sbag_bags_t *bags, int64_t bag_count, int flags) {
+  forget(r);
   r->flags = flags;
   r->bags = bags;
   r->bag_count = bag_count;
   r->slots = bag_count * r->x->features;
-  r->backward_done = 0;
-  r->bytes_sent = r->bytes_received = r->ids_sent = 0;
-  r->error = (wire_error_t){0};
   route_set_lists(r); /* also where this rank fails: the counts' size goes by it */
 }
 
@@ -291,7 +304,6 @@ sbag_code_t route_predict(route_t *r, const sbag_bags_t *bags, int64_t bag_count
   if (code == SBAG_OK) code = route_pack_ids(r, status);
   kernel_arena_release(r->x->c.kernel, &r->arena, 0);
   SBAG_TRY(code);
-  for (int t = 0; t < r->x->tables; t++) r->dense[t] = 0;
   layout_make(r, r->out, FORWARD, &r->layout_in[FORWARD]);
   layout_make(r, r->out, BACKWARD, &r->layout_out[BACKWARD]);
   for (int o = 0; o < r->x->ranks; o++) predict_owner(r, o, &need[o]);
@@ -301,6 +313,7 @@ sbag_code_t route_predict(route_t *r, const sbag_bags_t *bags, int64_t bag_count
 sbag_code_t route_begin(route_t *r, const sbag_bags_t *bags, int64_t bag_count, int flags, sbag_code_t local,
                         const sbag_status_t *cause, sbag_status_t *status) {
   exchange_t *x = r->x;
+  SBAG_TRY(comm_check(x->c.comm, status)); /* a broken comm may still hold the last batch's buffers */
   r->id = x->next_id++;
   start(r, bags, bag_count, flags);
   r->local = local;

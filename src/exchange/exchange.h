@@ -43,9 +43,11 @@ typedef struct exchange exchange_t;
 typedef struct route route_t;
 
 sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchange, sbag_status_t *status);
+/* If the comm is broken all memory stays where it is, for good: the transport may still write to it. */
 void exchange_destroy(exchange_t **exchange);
 
-/* A route's storage; it is reused batch after batch and keeps its buffers. */
+/* A route's storage; it is reused batch after batch and keeps its buffers. Routes go before their exchange,
+ * under the same rule. */
 sbag_code_t route_create(exchange_t *exchange, route_t **route, sbag_status_t *status);
 void route_destroy(route_t **route);
 

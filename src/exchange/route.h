@@ -204,7 +204,6 @@ struct route {
   unpack_task_t *unpacks;      /* likewise */
   comm_request_t *request;     /* what is under way, of whatever phase */
   comm_request_t *dense_request;
-  int backward_done;
   int64_t bytes_sent, bytes_received, ids_sent;
   wire_error_t error;
   kernel_buffer_t buffer[BUF_KEPT];
