@@ -196,6 +196,7 @@ void cuda_integer_ops(kernel_ops_t *ops);
 void cuda_lists_ops(kernel_ops_t *ops);
 void cuda_pack_ops(kernel_ops_t *ops);
 void cuda_narrow_ops(kernel_ops_t *ops);
+void cuda_optimizer_ops(kernel_ops_t *ops);
 void cuda_places_ops(kernel_ops_t *ops);
 void cuda_real_ops(kernel_ops_t *ops);
 void cuda_reduce_ops(kernel_ops_t *ops);

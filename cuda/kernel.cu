@@ -354,6 +354,7 @@ static void table_fill(kernel_ops_t *ops) {
   cuda_lists_ops(ops);
   cuda_pack_ops(ops);
   cuda_narrow_ops(ops);
+  cuda_optimizer_ops(ops);
   cuda_places_ops(ops);
   cuda_real_ops(ops);
   cuda_reduce_ops(ops);

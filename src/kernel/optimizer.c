@@ -1,6 +1,6 @@
 /* The scalar reference of the sparse optimizers: coefficients of a step, and the two entry points.
  *
- * The formulas stand in optimizer_rows.inc, once for float and once for double; their sources:
+ * The formulas stand in optimizer_math.inc, once for float and once for double; their sources:
  *  - torch.optim (sgd.py, adagrad.py, adam.py, sparse_adam.py, rmsprop.py, the single-tensor forms);
  *  - FBGEMM codegen/genscript/optimizers.py.
  * What depends on the step alone is computed here in double and rounded once to the table's type, as both do.
@@ -9,6 +9,7 @@
  * the same code on the same numbers as if it had been made at its time, so that the bits are the same too.
  * Once no remaining step can move a weight, only its states are decayed, each until that changes nothing. */
 #include "kernel/optimizer.h"
+#include "kernel/optimizer_step.h"
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
@@ -19,40 +20,6 @@ enum {
   REPLAY = 1024,   /* steps whose coefficients a call keeps; longer lags compute theirs anew */
   STILL_EVERY = 32 /* replayed steps after which a row is asked again whether it still moves */
 };
-
-/* What one step multiplies with. */
-typedef struct step_values {
-  int64_t step;
-  double lr;           /* as scheduled */
-  double rate;         /* what the direction is multiplied with: lr after decay or bias correction */
-  double shrink;       /* adamw: 1 - lr weight_decay */
-  double bias1, bias2; /* 1 - beta^step */
-} step_values_t;
-
-static step_values_t step_values(const sbag_optimizer_options_t *options, int64_t step, double lr) {
-  step_values_t at = {.step = step, .lr = lr, .rate = lr, .shrink = 1, .bias1 = 1, .bias2 = 1};
-  switch (options->kind) {
-  case SBAG_OPT_ADAGRAD:
-    at.rate = lr / (1 + (double)(step - 1) * options->lr_decay);
-    return at;
-  case SBAG_OPT_ADAM:
-  case SBAG_OPT_ADAMW:
-  case SBAG_OPT_SPARSE_ADAM:
-  case SBAG_OPT_FBGEMM_ADAM:
-  case SBAG_OPT_PARTIAL_ROWWISE_ADAM:
-  case SBAG_OPT_LAMB:
-  case SBAG_OPT_PARTIAL_ROWWISE_LAMB:
-    at.bias1 = 1 - pow(options->beta1, (double)step);
-    at.bias2 = 1 - pow(options->beta2, (double)step);
-    break;
-  default:
-    return at;
-  }
-  if (options->kind == SBAG_OPT_ADAM || options->kind == SBAG_OPT_ADAMW) at.rate = lr / at.bias1;
-  if (options->kind == SBAG_OPT_ADAMW) at.shrink = 1 - lr * options->weight_decay;
-  if (options->kind == SBAG_OPT_SPARSE_ADAM) at.rate = lr * sqrt(at.bias2) / at.bias1;
-  return at;
-}
 
 /* The coefficients of the steps up to `last`, filled downwards as far as some row has lagged: pow is dearer
  * than a short row's whole step. */
@@ -113,6 +80,9 @@ static step_values_t replay_most(replay_t *replay, int64_t step) {
   return most;
 }
 
+#define FUNCTION static inline
+#define RESTRICT restrict
+
 #define REAL      float
 #define FN(name)  name##_f32
 #define REAL_SQRT sqrtf
@@ -120,6 +90,7 @@ static step_values_t replay_most(replay_t *replay, int64_t step) {
 #define REAL_BITS FLT_EPSILON
 #define REAL_LOW  FLT_MIN
 #define REAL_HIGH FLT_MAX
+#include "kernel/optimizer_math.inc"
 #include "kernel/optimizer_rows.inc"
 #undef REAL
 #undef FN
@@ -136,6 +107,7 @@ static step_values_t replay_most(replay_t *replay, int64_t step) {
 #define REAL_BITS DBL_EPSILON
 #define REAL_LOW  DBL_MIN
 #define REAL_HIGH DBL_MAX
+#include "kernel/optimizer_math.inc"
 #include "kernel/optimizer_rows.inc"
 #undef REAL
 #undef FN

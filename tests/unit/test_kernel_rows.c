@@ -184,6 +184,7 @@ START_TEST(squares_of_rows_are_summed_exactly) {
   values[5] = INFINITY;
   c.ops->norm_squared(c.kernel, NULL, dtype, kernel_put_real(&c, dtype, values, ROWS * WIDE), ROWS, WIDE,
                       &whole, &non_finite);
+  ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
   ck_assert_int_eq(non_finite, 1);
   kernel_case_close(&c);
 }
