@@ -64,16 +64,17 @@ void bench_exchange_report_counts(FILE *out, const bench_exchange_row_t *row) {
 }
 
 void bench_exchange_report_times_head(FILE *out) {
-  fprintf(
-      out,
-      "#\n"
-      "# a step, of its slowest rank; waits and choice are in the whole, the update is not. Again: the same\n"
-      "# messages once more with a pass over what came; raw: plain MPI_Alltoallv's of these bytes with that "
-      "pass\n"
-      "#            |------ sent by a rank, kB ------| |----------- ms, medians of steps -----------| "
-      "|-choice-|  other |--- ms ---| |- to raw --|\n"
-      "#    L  zipf     ids  forward backward    total     ids forward backwrd   whole  (min)   waits "
-      "    ms   %%  update   raw  again  again  whole hidden%% #wrong\n");
+  fprintf(out,
+          "#\n"
+          "# a step, of its slowest rank; waits are in the whole, the update is not; choice: time on a core, "
+          "and its\n"
+          "# part of the step's. Again: the same messages once more with a pass over what came; raw: plain\n"
+          "# MPI_Alltoallv's of these bytes with that pass; to raw: of the same step. #wrong: of a sample of "
+          "bags, rows\n"
+          "#            |------ sent by a rank, kB ------| |----------- ms, medians of steps -----------| "
+          "|-choice-|  other |--- ms ---| |- to raw --|\n"
+          "#    L  zipf     ids  forward backward    total     ids forward backwrd   whole  (min)   waits "
+          "    ms   %%  update   raw  again  again  whole hidden%% #wrong\n");
 }
 
 /* "-" where there is none. */

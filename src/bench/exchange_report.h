@@ -14,8 +14,8 @@ typedef struct bench_exchange_times {
   bench_range_t waits; /* of the whole: in waits for other ranks, their lateness with it */
   int has_update;
   bench_range_t update; /* beside the whole */
-  bench_range_t choice; /* of the ids: the choice between rows, pools and mixtures */
-  double choice_part;   /* of the whole, median */
+  bench_range_t choice; /* in the ids: between rows, pools and mixtures; on a core */
+  double choice_part;   /* of the whole step's time on a core */
   /* Beside it in the same steps, where there are other ranks: the same messages sent again with a pass over
    * them, and plain MPI_Alltoallv's of their bytes with that pass. */
   int has_raw;

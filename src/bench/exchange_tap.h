@@ -23,7 +23,10 @@ sbag_code_t bench_comm_tap_open(comm_t *comm, mem_t *mem, bench_comm_tap_t *tap,
 void bench_comm_tap_close(bench_comm_tap_t *tap);
 void bench_comm_tap_clear(bench_comm_tap_t *tap);
 
-/* The choice: from the cover's start to the next op that goes by it. */
+/* Seconds of this thread on a core: ranks that share cores do not count each other's. */
+double bench_core_now(void);
+
+/* The choice: from the cover's start to the next op that goes by it, in seconds on a core. */
 typedef struct bench_kernel_tap {
   kernel_ops_t ops;
   const kernel_ops_t *real;
