@@ -12,7 +12,11 @@ extern "C" {
 
 typedef struct sbag_context *sbag_context_h;
 
-typedef enum sbag_device { SBAG_DEVICE_CPU = 0, SBAG_DEVICE_CUDA = 1 } sbag_device_t;
+typedef enum sbag_device {
+  SBAG_DEVICE_CPU = 0,
+  SBAG_DEVICE_CUDA = 1, /* every rank on a GPU that no other rank uses */
+  SBAG_DEVICE_AUTO = 2  /* cuda where every rank has such a GPU, else cpu */
+} sbag_device_t;
 
 /* What the owner of a row sends to the rank that asked, and gets back, for each table. */
 typedef enum sbag_exchange {
@@ -59,6 +63,8 @@ SBAG_API void sbag_context_destroy(sbag_context_h *context);
 
 SBAG_API int sbag_context_rank(sbag_context_h context);
 SBAG_API int sbag_context_size(sbag_context_h context);
+/* SBAG_DEVICE_CPU or SBAG_DEVICE_CUDA, the same on all ranks. */
+SBAG_API sbag_device_t sbag_context_device(sbag_context_h context);
 
 /* Makes all ranks agree on an outcome: every rank passes its own code, with the message in *status where it
  * is not SBAG_OK; all return the code and message of the lowest rank that failed. Collective. */

@@ -1,5 +1,6 @@
 /* Contexts: what everything else hangs from. */
 #include "collection/context.h"
+#include "collection/device.h"
 #include <shardbag/version.h>
 
 #include <math.h>
@@ -18,8 +19,8 @@ sbag_context_options_t sbag_context_options_default(void) {
 sbag_code_t context_options_check(const sbag_context_options_t *options, sbag_context_options_t *checked,
                                   sbag_status_t *status) {
   sbag_context_options_t o = options != NULL ? *options : sbag_context_options_default();
-  if (o.device != SBAG_DEVICE_CPU)
-    return status_set(status, SBAG_ERR_UNSUPPORTED, "context: device %d: this build has the CPU (0) only",
+  if (o.device < SBAG_DEVICE_CPU || o.device > SBAG_DEVICE_AUTO)
+    return status_set(status, SBAG_ERR_ARGUMENT, "context: device %d is none of cpu (0), cuda (1), auto (2)",
                       (int)o.device);
   if (o.exchange < SBAG_EXCHANGE_AUTO || o.exchange > SBAG_EXCHANGE_DENSE)
     return status_set(status, SBAG_ERR_ARGUMENT,
@@ -40,19 +41,23 @@ sbag_code_t context_options_check(const sbag_context_options_t *options, sbag_co
 
 sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_options_t *options,
                               sbag_context_h *context, sbag_status_t *status) {
-  void *made = NULL;
+  void *made = NULL, *seats = NULL;
   kernel_t *kernel = NULL;
+  sbag_device_t device = SBAG_DEVICE_CPU;
   sbag_code_t code = mem_calloc(mem, sizeof(struct sbag_context), "context", &made, status);
-  if (code == SBAG_OK) code = kernel_cpu_create(mem, &kernel, status);
+  if (code == SBAG_OK) code = device_open(mem, comm, options->device, &kernel, &device, &seats, status);
   if (code != SBAG_OK) {
     mem_free(mem, made);
     comm_fail(comm, status); /* the other ranks have theirs */
     comm_destroy(&comm);
+    kernel_destroy(&kernel);
+    mem_free(mem, seats);
     mem_destroy(&mem);
     return code;
   }
   sbag_context_h c = made;
-  *c = (struct sbag_context){.mem = mem, .comm = comm, .kernel = kernel, .options = *options};
+  *c = (struct sbag_context){.mem = mem, .comm = comm, .kernel = kernel, .seats = seats, .options = *options};
+  c->options.device = device;
   *context = c;
   return SBAG_OK;
 }
@@ -79,6 +84,7 @@ void sbag_context_destroy(sbag_context_h *context) {
   mem_t *mem = c->mem;
   comm_destroy(&c->comm);
   kernel_destroy(&c->kernel);
+  mem_free(mem, c->seats);
   mem_free(mem, c);
   mem_destroy(&mem);
   *context = NULL;
@@ -90,6 +96,10 @@ int sbag_context_rank(sbag_context_h context) {
 
 int sbag_context_size(sbag_context_h context) {
   return comm_size(context->comm);
+}
+
+sbag_device_t sbag_context_device(sbag_context_h context) {
+  return context->options.device;
 }
 
 sbag_code_t sbag_context_agree(sbag_context_h context, sbag_code_t mine, sbag_status_t *status) {

@@ -11,7 +11,8 @@ struct sbag_context {
   mem_t *mem;
   comm_t *comm;
   kernel_t *kernel;
-  sbag_context_options_t options;
+  void *seats;                    /* of device_open */
+  sbag_context_options_t options; /* device: the one that was chosen */
 };
 
 /* Borrowed from the context. */

@@ -1,6 +1,7 @@
 /* What every comm can do on top of its table of operations: blocking forms, gathers, and the agreement of all
  * ranks on an outcome. Knows no transport. */
 #include "comm/comm.h"
+#include "comm/device.h"
 
 #include <string.h>
 
@@ -49,6 +50,7 @@ sbag_code_t comm_init(comm_t *comm, const comm_ops_t *ops, int rank, int size, m
 }
 
 void comm_clear(comm_t *comm) {
+  if (comm->device != NULL) comm->device->ops->destroy(&comm->device);
   mem_free(comm->mem, comm->parts);
   mem_free(comm->mem, comm->wire);
   comm->parts = NULL;
@@ -86,6 +88,47 @@ int64_t comm_type_bytes(comm_type_t type) {
     break;
   }
   return 8;
+}
+
+sbag_code_t comm_check_parts(const comm_t *comm, const comm_part_t *send, const comm_part_t *recv,
+                             sbag_status_t *status) {
+  for (int p = 0; p < comm->size; p++)
+    if (send[p].bytes < 0 || recv[p].bytes < 0)
+      return status_set(status, SBAG_ERR_ARGUMENT,
+                        "exchange: %lld bytes to and %lld bytes from rank %d; both must be 0 or more",
+                        (long long)send[p].bytes, (long long)recv[p].bytes, p);
+  int me = comm->rank;
+  if (send[me].bytes != recv[me].bytes)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "exchange: rank %d sends itself %lld bytes but expects %lld; they must be equal", me,
+                      (long long)send[me].bytes, (long long)recv[me].bytes);
+  return SBAG_OK;
+}
+
+comm_device_t *comm_device_of(const comm_t *comm, const void *data) {
+  comm_device_t *device = comm->device;
+  return device != NULL && data != NULL && device->ops->owns(device, data) ? device : NULL;
+}
+
+/* One question a side is enough, as its parts are all of one kind. */
+static const void *first_data(const comm_t *comm, const comm_part_t *parts) {
+  for (int p = 0; p < comm->size; p++)
+    if (parts[p].bytes > 0) return parts[p].data;
+  return NULL;
+}
+
+sbag_code_t comm_device_of_parts(const comm_t *comm, const comm_part_t *send, const comm_part_t *recv,
+                                 comm_device_t **device, sbag_status_t *status) {
+  *device = NULL;
+  if (comm->device == NULL) return SBAG_OK;
+  const void *from = first_data(comm, send), *to = first_data(comm, recv);
+  *device = comm_device_of(comm, from != NULL ? from : to);
+  if (from != NULL && to != NULL && comm_device_of(comm, to) != *device)
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "exchange: one side is the host's memory and the other the device's; they must be of one "
+        "kind");
+  return SBAG_OK;
 }
 
 sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, sbag_status_t *status) {

@@ -10,6 +10,10 @@
  * A status that names its rank (rank >= 0) has "rank N: " in its message already where size > 1; it is never
  * prefixed again.
  *
+ * Memory is the host's; where the comm has a device (comm/device.h) it may be the device's too: all of one
+ * operation's, on all ranks, is of one kind. What was written there must be finished before the begin, and
+ * what comes in is there after the wait.
+ *
  * All calls but comm_fail, comm_progress, comm_rank and comm_size are collective, in the same order on all
  * ranks. Operations may be in flight together; each request must be ended by comm_wait. */
 #ifndef COMM_COMM_H
@@ -21,6 +25,7 @@
 #include <stdint.h>
 
 typedef struct comm comm_t;
+typedef struct comm_device comm_device_t;   /* comm/device.h */
 typedef struct comm_request comm_request_t; /* owned by the comm and recycled; valid until comm_wait */
 
 typedef enum comm_type { COMM_U8, COMM_I32, COMM_I64, COMM_F32, COMM_F64 } comm_type_t;
@@ -90,8 +95,9 @@ struct comm {
   sbag_status_t broken; /* code SBAG_OK while the comm works */
   comm_part_t *parts;   /* [2 * size], scratch of comm_allgatherv */
   comm_wire_t *wire;
-  comm_trace_t trace; /* where this rank's time goes */
-  double next_look_s; /* when comm_progress may look again */
+  comm_trace_t trace;    /* where this rank's time goes */
+  comm_device_t *device; /* NULL, or what moves a GPU's memory: the comm's own from then on */
+  double next_look_s;    /* when comm_progress may look again */
 };
 
 /* For implementations: fills the shared part (checks the options, sets the default chunk) and clears it. */
@@ -103,6 +109,9 @@ sbag_code_t comm_check(const comm_t *comm, sbag_status_t *status);
 /* The status by which a comm breaks: `cause` (NULL or SBAG_OK become SBAG_ERR_COMM) with this rank's name. */
 sbag_status_t comm_cause(const comm_t *comm, const sbag_status_t *cause);
 int64_t comm_type_bytes(comm_type_t type);
+/* Refuses an exchange's counts below 0, and unequal ones with itself. */
+sbag_code_t comm_check_parts(const comm_t *comm, const comm_part_t *send, const comm_part_t *recv,
+                             sbag_status_t *status);
 
 /* A comm of one rank; needs no MPI. */
 sbag_code_t comm_self_create(mem_t *mem, const comm_options_t *options, comm_t **comm, sbag_status_t *status);

@@ -101,6 +101,12 @@ sbag_code_t comm_mpi_allreduce_begin(comm_mpi_t *c, void *data, int64_t count, c
   if (count < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "allreduce: count is %lld; it must be 0 or more",
                       (long long)count);
+  comm_device_t *device = comm_device_of(&c->base, data);
+  int64_t ticket = 0;
+  if (device != NULL) {
+    SBAG_TRY(device->ops->allreduce_begin(device, data, count, type, op, &ticket, status));
+    return comm_mpi_request_of_device(c, device, ticket, request, status);
+  }
   comm_request_t *r = NULL;
   SBAG_TRY(comm_mpi_request_take(c, &r, status));
   r->kind = COMM_MPI_ALLREDUCE;
@@ -122,6 +128,12 @@ sbag_code_t comm_mpi_reduce_scatter_begin(comm_mpi_t *c, const void *send, const
       return status_set(status, SBAG_ERR_ARGUMENT,
                         "reduce_scatter: count is %lld for rank %d; it must be 0 or more",
                         (long long)counts[p], p);
+  comm_device_t *device = comm_device_of(&c->base, send);
+  int64_t ticket = 0;
+  if (device != NULL) {
+    SBAG_TRY(device->ops->reduce_scatter_begin(device, send, counts, recv, type, &ticket, status));
+    return comm_mpi_request_of_device(c, device, ticket, request, status);
+  }
   SBAG_TRY(comm_mpi_request_take(c, &r, status));
   r->kind = COMM_MPI_REDUCE_SCATTER;
   r->data = recv;
@@ -143,6 +155,12 @@ sbag_code_t comm_mpi_broadcast_begin(comm_mpi_t *c, void *data, int64_t bytes, i
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "broadcast: %lld bytes from root %d; bytes must be 0 or more and the root below %d",
                       (long long)bytes, root, c->base.size);
+  comm_device_t *device = comm_device_of(&c->base, data);
+  int64_t ticket = 0;
+  if (device != NULL) {
+    SBAG_TRY(device->ops->broadcast_begin(device, data, bytes, root, &ticket, status));
+    return comm_mpi_request_of_device(c, device, ticket, request, status);
+  }
   comm_request_t *r = NULL;
   SBAG_TRY(comm_mpi_request_take(c, &r, status));
   r->kind = COMM_MPI_BROADCAST;

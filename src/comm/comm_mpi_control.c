@@ -27,6 +27,7 @@ static int inside(const void *at, const comm_wire_t *wire) {
  * longer matters, as the comm is broken already. */
 int comm_mpi_withdraw(comm_mpi_t *c) {
   int held = 0;
+  if (c->base.device != NULL) c->base.device->ops->abort(c->base.device);
   for (comm_request_t *r = c->active; r != NULL; r = r->next) {
     if (r->kind == COMM_MPI_EXCHANGE)
       withdraw_exchange(r);

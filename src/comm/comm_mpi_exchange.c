@@ -7,21 +7,6 @@
 
 #include <string.h>
 
-static sbag_code_t check_parts(const comm_mpi_t *c, const comm_part_t *send, const comm_part_t *recv,
-                               sbag_status_t *status) {
-  for (int p = 0; p < c->base.size; p++)
-    if (send[p].bytes < 0 || recv[p].bytes < 0)
-      return status_set(status, SBAG_ERR_ARGUMENT,
-                        "exchange: %lld bytes to and %lld bytes from rank %d; both must be 0 or more",
-                        (long long)send[p].bytes, (long long)recv[p].bytes, p);
-  int me = c->base.rank;
-  if (send[me].bytes != recv[me].bytes)
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "exchange: rank %d sends itself %lld bytes but expects %lld; they must be equal", me,
-                      (long long)send[me].bytes, (long long)recv[me].bytes);
-  return SBAG_OK;
-}
-
 static sbag_code_t post_chunk(comm_mpi_t *c, comm_request_t *r, int slot, int flow_index,
                               sbag_status_t *status) {
   comm_mpi_flow_t *flow = &r->flows[flow_index];
@@ -54,8 +39,15 @@ static sbag_code_t open_flow(comm_mpi_t *c, comm_request_t *r, const comm_part_t
 
 sbag_code_t comm_mpi_exchange_begin(comm_mpi_t *c, const comm_part_t *send, const comm_part_t *recv,
                                     comm_request_t **request, sbag_status_t *status) {
-  SBAG_TRY(check_parts(c, send, recv, status));
   comm_request_t *r = NULL;
+  comm_device_t *device = NULL;
+  int64_t ticket = 0;
+  SBAG_TRY(comm_check_parts(&c->base, send, recv, status));
+  SBAG_TRY(comm_device_of_parts(&c->base, send, recv, &device, status));
+  if (device != NULL) {
+    SBAG_TRY(device->ops->exchange_begin(device, send, recv, &ticket, status));
+    return comm_mpi_request_of_device(c, device, ticket, request, status);
+  }
   SBAG_TRY(comm_mpi_request_take(c, &r, status));
   r->kind = COMM_MPI_EXCHANGE;
   r->tag = (int)(c->sequence++ % c->tag_count);

@@ -3,6 +3,7 @@
 #define COMM_COMM_MPI_IMPL_H
 
 #include "comm/comm_mpi.h"
+#include "comm/device.h"
 
 /* Chunks posted at a time, per flow of an exchange or per collective operation: enough to keep a wire busy,
  * and few enough that a tiny chunk size does not flood MPI with requests. */
@@ -12,7 +13,8 @@ typedef enum comm_mpi_kind {
   COMM_MPI_EXCHANGE,
   COMM_MPI_ALLREDUCE,
   COMM_MPI_REDUCE_SCATTER,
-  COMM_MPI_BROADCAST
+  COMM_MPI_BROADCAST,
+  COMM_MPI_DEVICE /* not MPI's: the device moves it */
 } comm_mpi_kind_t;
 
 /* One direction of an exchange with one peer. */
@@ -49,6 +51,8 @@ struct comm_request {
   MPI_Datatype type;
   MPI_Op op;
   int root;
+
+  int64_t ticket; /* device */
 };
 
 /* What this rank knows of a peer from the control channel. */
@@ -81,6 +85,9 @@ sbag_code_t comm_mpi_check(int mpi_code, const char *call, sbag_status_t *status
 sbag_code_t comm_mpi_request_take(comm_mpi_t *c, comm_request_t **request, sbag_status_t *status);
 void comm_mpi_request_give(comm_mpi_t *c, comm_request_t *request);
 void comm_mpi_requests_free(comm_mpi_t *c);
+/* Takes a request for what `device` began under that number. */
+sbag_code_t comm_mpi_request_of_device(comm_mpi_t *c, comm_device_t *device, int64_t ticket,
+                                       comm_request_t **request, sbag_status_t *status);
 /* MPI_Testsome over the request's slots: finished[0 .. count) are the slots that completed. */
 sbag_code_t comm_mpi_request_poll(comm_request_t *request, int *count, sbag_status_t *status);
 

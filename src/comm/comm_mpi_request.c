@@ -67,6 +67,18 @@ sbag_code_t comm_mpi_request_take(comm_mpi_t *c, comm_request_t **request, sbag_
   return SBAG_OK;
 }
 
+sbag_code_t comm_mpi_request_of_device(comm_mpi_t *c, comm_device_t *device, int64_t ticket,
+                                       comm_request_t **request, sbag_status_t *status) {
+  comm_request_t *r = NULL;
+  SBAG_TRY(comm_mpi_request_take(c, &r, status));
+  r->kind = COMM_MPI_DEVICE;
+  r->data = NULL;
+  r->ticket = ticket;
+  r->done = device->ended >= ticket;
+  *request = r;
+  return SBAG_OK;
+}
+
 void comm_mpi_request_give(comm_mpi_t *c, comm_request_t *request) {
   comm_request_t **link = &c->active;
   while (*link != request) link = &(*link)->next;

@@ -11,9 +11,13 @@ enum {
 };
 
 static sbag_code_t progress_all(comm_mpi_t *c, int *moved, sbag_status_t *status) {
+  comm_device_t *device = c->base.device;
+  if (device != NULL) SBAG_TRY(device->ops->progress(device, moved, status));
   for (comm_request_t *r = c->active; r != NULL; r = r->next) {
     if (r->done) continue;
-    if (r->kind == COMM_MPI_EXCHANGE)
+    if (r->kind == COMM_MPI_DEVICE)
+      r->done = device->ended >= r->ticket;
+    else if (r->kind == COMM_MPI_EXCHANGE)
       SBAG_TRY(comm_mpi_exchange_progress(c, r, moved, status));
     else
       SBAG_TRY(comm_mpi_collective_progress(c, r, moved, status));

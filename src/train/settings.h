@@ -153,6 +153,7 @@ typedef struct settings {
   settings_table_t table;     /* the defaults of all tables */
   config_sections_t tables;   /* settings_table_t */
   config_sections_t features; /* settings_feature_t */
+  int device;                 /* sbag_device_t */
   int exchange;               /* sbag_exchange_t */
   settings_wire_t wire;
   settings_schedule_t schedule;

@@ -252,6 +252,8 @@ static const config_key_t model_keys[] = {
     KEYS_END};
 static const config_section_t model_section = SECTION(settings_model_t, model_keys);
 
+static const config_word_t device_kinds[] = {
+    {"cpu", SBAG_DEVICE_CPU}, {"cuda", SBAG_DEVICE_CUDA}, {"auto", SBAG_DEVICE_AUTO}, {NULL, 0}};
 static const config_word_t exchange_kinds[] = {{"auto", SBAG_EXCHANGE_AUTO},
                                                {"pools", SBAG_EXCHANGE_POOLS},
                                                {"rows", SBAG_EXCHANGE_ROWS},
@@ -335,6 +337,8 @@ static const config_key_t settings_keys[] = {
                  "that names no table has one of its own name. name is required; rows: an integer or auto"),
     KEY_SECTIONS(settings_t, features, &feature_section, 0,
                  "features that differ from the defaults; the reader's others are pooled by mean"),
+    KEY_CHOICE(settings_t, "device", device, "cpu", device_kinds,
+               "cuda: every rank on a GPU of its own; auto: cuda where every rank has one, else cpu"),
     KEY_CHOICE(settings_t, "exchange", exchange, "auto", exchange_kinds,
                "what owners send; auto: per pair of ranks, table and batch, whatever takes the fewest bytes"),
     KEY_SECTION(settings_t, wire, &wire_section, "how it travels between ranks"),
