@@ -114,8 +114,8 @@ SBAG_API sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_
 SBAG_API sbag_code_t sbag_step_update(sbag_step_h step, double lr_factor, double grad_scale,
                                       sbag_status_t *status);
 
-/* Ends the step; NULL is allowed. Not collective; but a step that is given up on its way to its update must go
- * in the same place among the other calls on all ranks: another one may wait for that update. */
+/* Ends the step; NULL is allowed. Not collective; but a step that is given up on its way to its update must
+ * go in the same place among the other calls on all ranks: another one may wait for that update. */
 SBAG_API void sbag_step_release(sbag_step_h *step);
 
 /* What a step's exchange moved, for this rank. Not collective. */

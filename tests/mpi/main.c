@@ -25,6 +25,7 @@ Suite *model_suite(void);
 Suite *property_suite(void);
 Suite *refusals_suite(void);
 Suite *resume_suite(void);
+Suite *steps_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -45,6 +46,7 @@ static const entry_t entries[] = {
     {"property", property_suite},
     {"refusals", refusals_suite},
     {"resume", resume_suite},
+    {"steps", steps_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };
