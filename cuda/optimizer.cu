@@ -13,6 +13,10 @@ extern "C" {
 
 namespace {
 
+/* Blocks that an SM is to hold at least: bounds the registers, to what needs no spills. */
+template <class T> constexpr int PART_BLOCKS_PER_SM = sizeof(T) == 8 ? 5 : 6;
+template <class T> constexpr int WHOLE_BLOCKS_PER_SM = sizeof(T) == 8 ? 3 : 4;
+
 /* ---- the formulas, as static members so that both types' have their plain names ---- */
 
 template <class T> struct math;
@@ -104,8 +108,17 @@ __device__ __forceinline__ void take_step(const sbag_optimizer_options_t *option
   if constexpr (KIND == PART_ADAGRAD) math<T>::adagrad(options, at, n, g, w, states);
   if constexpr (KIND == PART_ADAM) math<T>::adam(options, at, n, g, w, states);
   if constexpr (KIND == PART_SPARSE_ADAM) math<T>::sparse_adam(options, at, n, g, w, states);
-  if constexpr (KIND == PART_RMSPROP) math<T>::rmsprop(options, at, n, g, w, states);
+  if constexpr (KIND == PART_RMSPROP)
+    math<T>::rmsprop_of(options, at, n, g, w, states[0], options->centered ? states[1] : nullptr,
+                        options->momentum != 0 ? states[2] : nullptr);
   if constexpr (KIND == PART_FBGEMM_ADAM) math<T>::fbgemm_adam(options, at, n, g, w, states);
+}
+
+/* Which of the table's states stands at a kind's place j; -1: none. RMSprop's momentum always stands at 2. */
+template <part_kind KIND> __device__ __forceinline__ int state_at(const update_t &u, int j) {
+  if (KIND != PART_RMSPROP || j == 0) return j < u.state_count ? j : -1;
+  if (j == 1) return u.options.centered ? 1 : -1;
+  return u.options.momentum != 0 ? u.state_count - 1 : -1;
 }
 
 /* V columns of one row: all that the steps have missed, then the update. */
@@ -119,7 +132,8 @@ __device__ __forceinline__ void take_columns(const update_t &u, int64_t i, int64
   if (u.grad != nullptr) g = real_load<REAL_PASSING, V>(static_cast<const T *>(u.grad) + i * u.dim + column);
   REAL_UNROLL
   for (int j = 0; j < MOST; j++)
-    if (j < u.state_count) s[j] = real_load<REAL_PASSING, V>(static_cast<const T *>(u.state[j]) + at);
+    if (state_at<KIND>(u, j) >= 0)
+      s[j] = real_load<REAL_PASSING, V>(static_cast<const T *>(u.state[state_at<KIND>(u, j)]) + at);
   if constexpr (KIND == PART_SGD || KIND == PART_ADAGRAD || KIND == PART_ADAM || KIND == PART_RMSPROP) {
     const T zero[V] = {};
     for (int64_t step = seen + 1; step < u.at.step; step++)
@@ -134,11 +148,13 @@ __device__ __forceinline__ void take_columns(const update_t &u, int64_t i, int64
   real_store<REAL_KEPT, V>(static_cast<T *>(u.weight) + at, w);
   REAL_UNROLL
   for (int j = 0; j < MOST; j++)
-    if (j < u.state_count) real_store<REAL_PASSING, V>(static_cast<T *>(u.state[j]) + at, s[j]);
+    if (state_at<KIND>(u, j) >= 0)
+      real_store<REAL_PASSING, V>(static_cast<T *>(u.state[state_at<KIND>(u, j)]) + at, s[j]);
 }
 
 template <class T, int V, part_kind KIND>
-__global__ void __launch_bounds__(REAL_THREADS) update_parts(const __grid_constant__ update_t u) {
+__global__ void __launch_bounds__(REAL_THREADS, PART_BLOCKS_PER_SM<T>)
+    update_parts(const __grid_constant__ update_t u) {
   const int lane = static_cast<int>(threadIdx.x) & ((1 << u.lanes_log) - 1);
   const int64_t width = static_cast<int64_t>(V) << u.lanes_log, step = cuda_stride() >> u.lanes_log;
   const int64_t here = cuda_first() >> u.lanes_log;
@@ -310,6 +326,11 @@ __device__ __forceinline__ void take_partial_adam(const update_t &u, const whole
   if (r.taken && r.lane == 0) *r.second = second;
 }
 
+template <class T> __device__ __forceinline__ void fill_all(T value, T *all) {
+  REAL_UNROLL
+  for (int k = 0; k < KEPT; k++) all[k] = value;
+}
+
 /* The moments are stored with the sums, the weights after them. In a row of several tiles, the moments are
  * read again then. */
 template <class T>
@@ -319,15 +340,17 @@ __device__ __forceinline__ void take_lamb(const update_t &u, const whole_t<T> &r
   T second = by_row && r.taken ? *r.second : 0, direction[KEPT];
   if (by_row) math<T>::partial_lamb_row(&u.options, mean_square<T, WHOLE_LAMB>(u, r, t), &second);
   each_tile<T, WHOLE_LAMB>(u, r, by_row, t, [&](int64_t tile) {
+    if (by_row) fill_all(second, t->v);
     math<T>::lamb_moments(&u.options, KEPT, t->g, t->m, t->v);
-    math<T>::lamb_direction(&u.options, &u.at, KEPT, t->w, t->m, by_row ? &second : t->v, direction);
+    math<T>::lamb_direction(&u.options, &u.at, KEPT, t->w, t->m, t->v, 1, direction);
     store_tile(r, tile, *t);
     add_squares(r, tile, t->w, &weights);
     add_squares(r, tile, direction, &directions);
   });
   const T rate = math<T>::lamb_rate(&u.at, weights.total(r.lanes), directions.total(r.lanes));
   each_tile<T, WHOLE_LAMB>(u, r, true, t, [&](int64_t tile) {
-    math<T>::lamb_direction(&u.options, &u.at, KEPT, t->w, t->m, by_row ? &second : t->v, direction);
+    if (by_row) fill_all(second, t->v);
+    math<T>::lamb_direction(&u.options, &u.at, KEPT, t->w, t->m, t->v, 1, direction);
     REAL_UNROLL
     for (int k = 0; k < KEPT; k++)
       if (is_there(r, tile, k)) r.w[element(r, tile, k)] = t->w[k] - rate * direction[k];
@@ -351,7 +374,8 @@ __device__ __forceinline__ void take_lars(const update_t &u, const whole_t<T> &r
 }
 
 template <class T, whole_kind KIND>
-__global__ void __launch_bounds__(REAL_THREADS) update_wholes(const __grid_constant__ update_t u) {
+__global__ void __launch_bounds__(REAL_THREADS, WHOLE_BLOCKS_PER_SM<T>)
+    update_wholes(const __grid_constant__ update_t u) {
   const int lanes = 1 << u.lanes_log, lane = static_cast<int>(threadIdx.x) & (lanes - 1);
   const int64_t here = cuda_first() >> u.lanes_log, step = cuda_stride() >> u.lanes_log;
   const int64_t of_warp = here - (static_cast<int>(threadIdx.x) % CUDA_WARP >> u.lanes_log);
