@@ -343,6 +343,7 @@ static void cuda_destroy(kernel_t *k) {
 
 static void table_fill(kernel_ops_t *ops) {
   ops->name = "cuda";
+  ops->device = SBAG_DEVICE_CUDA;
   ops->destroy = cuda_destroy;
   ops->alloc = cuda_alloc;
   ops->release = cuda_release;

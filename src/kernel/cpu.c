@@ -56,6 +56,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *stat
   SBAG_TRY(mem_calloc(mem, sizeof(cpu_kernel_t), "kernel", &p, status));
   cpu_kernel_t *made = p;
   made->ops = (kernel_ops_t){.name = "scalar",
+                             .device = SBAG_DEVICE_CPU,
                              .destroy = cpu_destroy,
                              .alloc = cpu_alloc,
                              .release = cpu_release,

@@ -19,6 +19,7 @@
 #include "kernel/pack.h"
 #include "plan/plan.h"
 #include <shardbag/batch.h>
+#include <shardbag/context.h>
 #include <shardbag/table.h>
 #include <stdint.h>
 
@@ -252,6 +253,7 @@ typedef struct grad_terms {
 
 struct kernel_ops {
   const char *name;
+  sbag_device_t device; /* whose memory is device memory: CPU or CUDA */
   void (*destroy)(kernel_t *k);
 
   /* Memory, and the stream that orders ops. stream NULL is the kernel's own. */

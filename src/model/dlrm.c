@@ -59,14 +59,13 @@ static sbag_code_t create_params(dlrm_t *d, const model_config_t *config, const 
   SBAG_TRY(mem_alloc(d->mem, bytes, "model: layers", &block, status));
   sbag_code_t code = list_layers(d, config, features, block, status);
   if (code == SBAG_OK)
-    code = params_create(d->mem, block, layer_total(d), config->seed, &config->dense_optimizer, &d->params,
+    code = params_create(d->dense, block, layer_total(d), config->seed, &config->dense_optimizer, &d->params,
                          status);
   mem_free(d->mem, block);
   return code;
 }
 
 static void set_shape(dlrm_t *d, const model_config_t *config, const dlrm_features_t *features) {
-  d->gemm = config->reproducible ? gemm_fixed() : gemm_openblas();
   d->seed = config->seed;
   d->dropout = config->dropout;
   d->dense_count = config->dense_count;
@@ -110,12 +109,14 @@ static void note_flow_width(dlrm_t *d) {
   }
 }
 
-sbag_code_t dlrm_create(mem_t *mem, const model_config_t *config, const dlrm_features_t *features,
+sbag_code_t dlrm_create(dense_t *dense, const model_config_t *config, const dlrm_features_t *features,
                         dlrm_t **dlrm, sbag_status_t *status) {
+  mem_t *mem = dense->kernel->mem;
   void *block = NULL;
   SBAG_TRY(mem_calloc(mem, sizeof(dlrm_t), "model: dlrm", &block, status));
   dlrm_t *made = block;
-  made->mem = made->params.mem = mem;
+  made->mem = mem;
+  made->dense = made->params.dense = dense;
   set_shape(made, config, features);
   sbag_code_t code = allocate_lists(made, status);
   if (code == SBAG_OK) code = create_params(made, config, features, status);
@@ -129,6 +130,11 @@ sbag_code_t dlrm_create(mem_t *mem, const model_config_t *config, const dlrm_fea
   return SBAG_OK;
 }
 
+static void drop_block(dense_t *dense, float **block) {
+  if (*block != NULL) dense->kernel->ops->release(dense->kernel, MEMORY_DEVICE, *block);
+  *block = NULL;
+}
+
 void dlrm_destroy(dlrm_t **dlrm) {
   if (dlrm == NULL || *dlrm == NULL) return;
   dlrm_t *d = *dlrm;
@@ -137,8 +143,8 @@ void dlrm_destroy(dlrm_t **dlrm) {
   mem_free(mem, d->sources);
   mem_free(mem, d->vectors);
   mem_free(mem, d->layer_out);
-  mem_free(mem, d->forward_block);
-  mem_free(mem, d->backward_block);
+  drop_block(d->dense, &d->forward_block);
+  drop_block(d->dense, &d->backward_block);
   mem_free(mem, d);
   *dlrm = NULL;
 }
@@ -146,14 +152,13 @@ void dlrm_destroy(dlrm_t **dlrm) {
 /* ---- buffers ---- */
 
 /* A block for `rows` times `width` floats in place of *block; nothing of the old one is kept. */
-static sbag_code_t renew(mem_t *mem, int64_t rows, int64_t width, float **block, sbag_status_t *status) {
+static sbag_code_t renew(dense_t *dense, int64_t rows, int64_t width, float **block, sbag_status_t *status) {
   int64_t count;
   if (__builtin_mul_overflow(rows, width, &count)) count = INT64_MAX;
-  mem_free(mem, *block);
-  *block = NULL;
+  drop_block(dense, block);
   void *grown = NULL;
-  SBAG_TRY(
-      mem_alloc(mem, mem_array_bytes(count, sizeof(float)), "model: buffers of the batch", &grown, status));
+  SBAG_TRY(dense->kernel->ops->alloc(dense->kernel, MEMORY_DEVICE, mem_array_bytes(count, sizeof(float)),
+                                     "model: buffers of the batch", &grown, status));
   *block = grown;
   return SBAG_OK;
 }
@@ -188,7 +193,7 @@ static void place_vectors(dlrm_t *d) {
 
 static sbag_code_t grow_forward(dlrm_t *d, int64_t rows, sbag_status_t *status) {
   d->forward_rows = 0;
-  SBAG_TRY(renew(d->mem, rows, forward_width(d), &d->forward_block, status));
+  SBAG_TRY(renew(d->dense, rows, forward_width(d), &d->forward_block, status));
   float *next = d->forward_block;
   d->pooled = carve(&next, rows, d->pooled_dim);
   d->top_in = carve(&next, rows, interaction_width(&d->interaction));
@@ -200,7 +205,7 @@ static sbag_code_t grow_forward(dlrm_t *d, int64_t rows, sbag_status_t *status) 
 static sbag_code_t grow_backward(dlrm_t *d, int64_t rows, sbag_status_t *status) {
   d->backward_rows = 0;
   int64_t vectors = (1 + d->project_count) * d->interaction.dim;
-  SBAG_TRY(renew(d->mem, rows, d->pooled_dim + vectors + 2 * d->flow_width, &d->backward_block, status));
+  SBAG_TRY(renew(d->dense, rows, d->pooled_dim + vectors + 2 * d->flow_width, &d->backward_block, status));
   float *next = d->backward_block;
   d->pooled_grad = carve(&next, rows, d->pooled_dim);
   d->vector_grad = carve(&next, rows, vectors);
@@ -247,13 +252,13 @@ static void mlp_forward(dlrm_t *d, const dlrm_pass_t *pass, const char *part, in
     between(pass, part);
     linear_t layer = params_linear(&d->params, i);
     dropout_t dropout = layer_dropout(d, pass, i);
-    linear_forward(d->gemm, &layer, &dropout, pass->rows, x, layer.in, d->layer_out[i]);
+    d->dense->ops->linear_forward(d->dense, &layer, &dropout, pass->rows, x, layer.in, d->layer_out[i]);
     x = d->layer_out[i];
   }
 }
 
-void dlrm_bottom_forward(dlrm_t *dlrm, const dlrm_pass_t *pass, const float *dense) {
-  mlp_forward(dlrm, pass, "bottom MLP", 0, dlrm->bottom_count, dense);
+void dlrm_bottom_forward(dlrm_t *dlrm, const dlrm_pass_t *pass, const float *values) {
+  mlp_forward(dlrm, pass, "bottom MLP", 0, dlrm->bottom_count, values);
 }
 
 static void projections_forward(dlrm_t *d, const dlrm_pass_t *pass) {
@@ -264,15 +269,16 @@ static void projections_forward(dlrm_t *d, const dlrm_pass_t *pass) {
     between(pass, "projections");
     int i = d->bottom_count + source->projection;
     linear_t layer = params_linear(&d->params, i);
-    linear_forward(d->gemm, &layer, &none, pass->rows, d->pooled + source->column, d->pooled_dim,
-                   d->layer_out[i]);
+    d->dense->ops->linear_forward(d->dense, &layer, &none, pass->rows, d->pooled + source->column,
+                                  d->pooled_dim, d->layer_out[i]);
   }
 }
 
 const float *dlrm_top_forward(dlrm_t *dlrm, const dlrm_pass_t *pass) {
   projections_forward(dlrm, pass);
   between(pass, "interaction");
-  interaction_forward(&dlrm->interaction, dlrm->vectors, 0, pass->rows, dlrm->top_in);
+  dlrm->dense->ops->interaction_forward(dlrm->dense, &dlrm->interaction, dlrm->vectors, 0, pass->rows,
+                                        dlrm->top_in);
   mlp_forward(dlrm, pass, "top MLP", top_first(dlrm), dlrm->top_count, dlrm->top_in);
   return dlrm->layer_out[layer_total(dlrm) - 1];
 }
@@ -293,8 +299,9 @@ static sbag_code_t layer_backward(const backward_t *b, int i, const float *x, in
                                   float *dx, int64_t dx_stride, sbag_status_t *status) {
   linear_t layer = params_linear(&b->d->params, i);
   dropout_t dropout = layer_dropout(b->d, b->pass, i);
-  linear_backward(b->d->gemm, &layer, &dropout, b->rows, x + b->first_row * x_stride, x_stride,
-                  b->d->layer_out[i] + b->first_row * layer.out, dy, dx, dx_stride);
+  b->d->dense->ops->linear_backward(b->d->dense, &layer, &dropout, b->rows, x + b->first_row * x_stride,
+                                    x_stride, b->d->layer_out[i] + b->first_row * layer.out, dy, dx,
+                                    dx_stride);
   return b->ready == NULL ? SBAG_OK : b->ready(b->user, params_layer_end(&b->d->params, i), status);
 }
 
@@ -356,21 +363,22 @@ sbag_code_t dlrm_backward_pooled(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t 
                         dlrm->flow[0], &top_in_grad, status));
   between(pass, "interaction: backward");
   place_grads(dlrm, first_row);
-  interaction_backward(&dlrm->interaction, dlrm->vectors, first_row, rows, top_in_grad);
+  dlrm->dense->ops->interaction_backward(dlrm->dense, &dlrm->interaction, dlrm->vectors, first_row, rows,
+                                         top_in_grad);
   return projections_backward(&b, status);
 }
 
 sbag_code_t dlrm_backward_bottom(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
-                                 const float *dense, dlrm_ready_fn *ready, void *user,
+                                 const float *values, dlrm_ready_fn *ready, void *user,
                                  sbag_status_t *status) {
   backward_t b = {
       .d = dlrm, .pass = pass, .first_row = first_row, .rows = rows, .ready = ready, .user = user};
-  return mlp_backward(&b, "bottom MLP: backward", 0, dlrm->bottom_count, dense, dlrm->vector_grad, NULL,
+  return mlp_backward(&b, "bottom MLP: backward", 0, dlrm->bottom_count, values, dlrm->vector_grad, NULL,
                       status);
 }
 
 sbag_code_t dlrm_backward(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
-                          const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status) {
+                          const float *values, dlrm_ready_fn *ready, void *user, sbag_status_t *status) {
   SBAG_TRY(dlrm_backward_pooled(dlrm, pass, first_row, rows, ready, user, status));
-  return dlrm_backward_bottom(dlrm, pass, first_row, rows, dense, ready, user, status);
+  return dlrm_backward_bottom(dlrm, pass, first_row, rows, values, ready, user, status);
 }

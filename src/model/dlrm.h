@@ -8,11 +8,12 @@
  *  - without, every feature's vector: there would be no such term otherwise, and "this film is liked" or
  * "this user rates high", most of what there is to know of MovieLens, could not be said.
  *
- * Buffers are sized by the largest batch and stay. Row i of every buffer belongs to sample i. */
+ * Buffers are device memory, sized by the largest batch, and stay. Row i of every buffer belongs to sample i.
+ */
 #ifndef MODEL_DLRM_H
 #define MODEL_DLRM_H
 
-#include "model/interaction.h"
+#include "dense/dense.h"
 #include "model/params.h"
 
 /* Where the features' pooled vectors lie in a row of the pooled matrix. */
@@ -32,7 +33,7 @@ typedef struct dlrm_source {
 
 typedef struct dlrm {
   mem_t *mem;
-  const gemm_ops_t *gemm;
+  dense_t *dense; /* borrowed */
   uint64_t seed;
   double dropout;
   int64_t dense_count, pooled_dim;
@@ -53,8 +54,8 @@ typedef struct dlrm {
   int64_t flow_width;
 } dlrm_t;
 
-/* Reads the layers, seed, optimizer, dropout and reproducible of `config`. Not collective. */
-sbag_code_t dlrm_create(mem_t *mem, const model_config_t *config, const dlrm_features_t *features,
+/* Reads the layers, seed, optimizer and dropout of `config`. Not collective. */
+sbag_code_t dlrm_create(dense_t *dense, const model_config_t *config, const dlrm_features_t *features,
                         dlrm_t **dlrm, sbag_status_t *status);
 void dlrm_destroy(dlrm_t **dlrm);
 
@@ -74,8 +75,8 @@ typedef struct dlrm_pass {
   void *between_user;
 } dlrm_pass_t;
 
-/* dense: [rows][dense_count]. Nothing to do without a bottom MLP. */
-void dlrm_bottom_forward(dlrm_t *dlrm, const dlrm_pass_t *pass, const float *dense);
+/* values: [rows][dense_count]. Nothing to do without a bottom MLP. */
+void dlrm_bottom_forward(dlrm_t *dlrm, const dlrm_pass_t *pass, const float *values);
 /* Projections, interaction and top MLP of dlrm->pooled. Returns logits [rows]. */
 const float *dlrm_top_forward(dlrm_t *dlrm, const dlrm_pass_t *pass);
 
@@ -89,9 +90,10 @@ typedef sbag_code_t dlrm_ready_fn(void *user, int64_t end, sbag_status_t *status
 sbag_code_t dlrm_backward_pooled(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
                                  dlrm_ready_fn *ready, void *user, sbag_status_t *status);
 sbag_code_t dlrm_backward_bottom(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
-                                 const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status);
+                                 const float *values, dlrm_ready_fn *ready, void *user,
+                                 sbag_status_t *status);
 /* Both. */
 sbag_code_t dlrm_backward(dlrm_t *dlrm, const dlrm_pass_t *pass, int64_t first_row, int64_t rows,
-                          const float *dense, dlrm_ready_fn *ready, void *user, sbag_status_t *status);
+                          const float *values, dlrm_ready_fn *ready, void *user, sbag_status_t *status);
 
 #endif

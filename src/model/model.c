@@ -2,7 +2,6 @@
 #include "model/model_impl.h"
 
 #include "collection/context.h"
-#include "model/dense_optimizer.h"
 #include <math.h>
 #include <string.h>
 
@@ -124,14 +123,16 @@ static sbag_code_t create_dlrm(model_t *m, const model_config_t *config, sbag_st
                                 .dim = dims,
                                 .column = columns,
                                 .pooled_dim = sbag_collection_output_dim(m->collection)};
-    code = dlrm_create(m->mem, config, &at, &m->dlrm, status);
+    code = dlrm_create(m->dense, config, &at, &m->dlrm, status);
   }
   mem_free(m->mem, names);
   mem_free(m->mem, places);
   return code;
 }
 
-static sbag_code_t create_dense(model_t *m, const model_config_t *config, sbag_status_t *status) {
+static sbag_code_t create_dense(model_t *m, kernel_t *kernel, const model_config_t *config,
+                                sbag_status_t *status) {
+  SBAG_TRY(dense_create(kernel, config->reproducible, &m->dense, status));
   SBAG_TRY(create_dlrm(m, config, status));
   if (m->dlrm->flow_width > INT32_MAX || m->dlrm->pooled_dim > INT32_MAX)
     return status_set(status, SBAG_ERR_ARGUMENT,
@@ -139,7 +140,7 @@ static sbag_code_t create_dense(model_t *m, const model_config_t *config, sbag_s
                       "2^31",
                       (long long)m->dlrm->flow_width, (long long)m->dlrm->pooled_dim);
   params_t *params = &m->dlrm->params;
-  return reduce_create(m->comm, m->mem, params->grad, params->count, config->bucket_bytes,
+  return reduce_create(m->comm, kernel, params->grad, params->count, config->bucket_bytes,
                        config->reproducible != 0, &m->reduce, status);
 }
 
@@ -149,7 +150,7 @@ static sbag_code_t create_parts(model_t *m, sbag_context_h context, const model_
   options.dtype = SBAG_F32;
   SBAG_TRY(sbag_collection_create(context, &options, config->tables, config->table_count, config->features,
                                   config->feature_count, &m->collection, status));
-  SBAG_TRY(comm_agree(m->comm, create_dense(m, config, status), status));
+  SBAG_TRY(comm_agree(m->comm, create_dense(m, context->kernel, config, status), status));
   return check_same(m, config, status);
 }
 
@@ -172,6 +173,7 @@ sbag_code_t model_create(sbag_context_h context, const model_config_t *config, m
                     .feature_count = config->feature_count,
                     .reproducible = config->reproducible};
   made->reduce.mem = mem;
+  for (int i = 0; i <= MODEL_STEPS_MAX; i++) made->inputs[i].block.kind = MEMORY_DEVICE;
   if (config->clip_value > 0.0) made->optimizer.clip_value = config->clip_value;
   code = create_parts(made, context, config, status);
   if (code != SBAG_OK) {
@@ -194,6 +196,9 @@ void model_destroy(model_t **model) {
   if (m->reduce.stranded) return;
   reduce_clear(&m->reduce);
   dlrm_destroy(&m->dlrm);
+  for (int i = 0; i <= MODEL_STEPS_MAX && m->dense != NULL; i++)
+    kernel_buffer_free(m->dense->kernel, &m->inputs[i].block);
+  dense_destroy(&m->dense);
   mem_free(m->mem, m);
 }
 
@@ -207,6 +212,14 @@ int model_array_count(const model_t *model) {
 
 const model_array_t *model_array(const model_t *model, int array) {
   return &model->dlrm->params.arrays[array];
+}
+
+sbag_code_t model_arrays_fetch(const model_t *model, sbag_status_t *status) {
+  return params_fetch(&model->dlrm->params, status);
+}
+
+sbag_code_t model_arrays_send(const model_t *model, sbag_status_t *status) {
+  return params_send(&model->dlrm->params, status);
 }
 
 model_traffic_t model_traffic(const model_t *model) {

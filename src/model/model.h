@@ -36,7 +36,7 @@ typedef struct model_config {
                      of ranks */
   int64_t bucket_bytes; /* of one dense all-reduce; 0 = 1 MiB */
   int reproducible; /* dense math in slices of MODEL_SLICE samples of the global batch, combined in a fixed
-                       order */
+                       order; on device cpu alone */
   const sbag_table_options_t *tables;
   int table_count;
   const sbag_feature_options_t *features;
@@ -53,7 +53,7 @@ typedef struct model_batch {
   const sbag_bags_t *features; /* [feature_count] */
 } model_batch_t;
 
-/* Copies the config. `mem` must be the mem_t that counts this rank's allocations. */
+/* Copies the config. `mem` must be the context's. */
 sbag_code_t model_create(sbag_context_h context, const model_config_t *config, mem_t *mem, model_t **model,
                          sbag_status_t *status);
 void model_destroy(model_t **model);
@@ -93,8 +93,9 @@ void model_train_cancel(model_t *model);
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status);
 
 /* The dense parameters and their optimizer state as named arrays ("bottom/0/weight" [out][in], "top/1/bias",
- * "state/top/1/bias/sum"), for checkpoints: the same on every rank. data is the model's own memory: write it
- * to load. Not collective. */
+ * "state/top/1/bias/sum"), for checkpoints: the same on every rank. data is the host's
+ * memory: fetch brings it up to date with the layers, send brings what was written there to them. Not
+ * collective. */
 typedef struct model_array {
   char name[96];
   int rank; /* 1 or 2 */
@@ -103,6 +104,8 @@ typedef struct model_array {
 } model_array_t;
 int model_array_count(const model_t *model);
 const model_array_t *model_array(const model_t *model, int array);
+sbag_code_t model_arrays_fetch(const model_t *model, sbag_status_t *status);
+sbag_code_t model_arrays_send(const model_t *model, sbag_status_t *status);
 
 /* What this rank's training steps moved, since the model's creation. Not collective. */
 typedef struct model_traffic {

@@ -11,10 +11,7 @@
  *   sums of dense gradients        all that is behind the layer that they are of */
 #include "model/model_impl.h"
 
-#include "model/dense_optimizer.h"
-#include "model/loss.h"
 #include <math.h>
-#include <string.h>
 
 /* ---- a batch ---- */
 
@@ -65,9 +62,43 @@ static sbag_code_t make_room(model_t *m, const model_batch_t *batch, int trainin
   return local(m, dlrm_reserve(m->dlrm, batch->samples, training, &cause), &cause, status);
 }
 
+/* Where the layers read the batch. The copy goes beside what the device does; the batch may change after it.
+ */
+static sbag_code_t copy_input(model_t *m, const model_batch_t *batch, model_input_t *input,
+                              sbag_status_t *status) {
+  int64_t values = batch->dense != NULL ? batch->samples * m->dlrm->dense_count : 0;
+  int64_t labels = batch->labels != NULL ? batch->samples : 0, size = (int64_t)sizeof(float);
+  input->values = batch->dense;
+  input->labels = batch->labels;
+  if (m->dense->on_host) return SBAG_OK;
+  SBAG_TRY(kernel_buffer_reserve(m->dense->kernel, &input->block, (size_t)((values + labels) * size),
+                                 "model: a batch's dense values and labels", status));
+  float *to = input->block.data;
+  const copy_part_t parts[2] = {{to, batch->dense, values * size},
+                                {to + values, batch->labels, labels * size}};
+  m->dense->ops->input(m->dense, parts, 2);
+  input->values = to;
+  input->labels = to + values;
+  return SBAG_OK;
+}
+
+static sbag_code_t take_input(model_t *m, const model_batch_t *batch, model_input_t *input,
+                              sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  return local(m, copy_input(m, batch, input, &cause), &cause, status);
+}
+
 /* A rank without samples may come without dense values: any address does then. */
-static const float *dense_values(const model_t *m, const model_batch_t *batch) {
-  return batch->dense != NULL ? batch->dense : m->dlrm->pooled;
+static const float *dense_values(const model_t *m, const model_input_t *input) {
+  return input->values != NULL ? input->values : m->dlrm->pooled;
+}
+
+/* What ops were to tell the host is there then. */
+static sbag_code_t wait_for_device(model_t *m, sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  return local(m, dense_sync(m->dense, &cause), &cause, status);
 }
 
 /* Between two layers, what is under way moves on. A comm that breaks here says so at its next use. */
@@ -82,38 +113,33 @@ static sbag_code_t bucket_ready(void *user, int64_t end, sbag_status_t *status) 
 }
 
 /* Loss and dense backward of the whole batch; gradients and reductions begin as their parts are done. */
-static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
-                                       const float *logits, sbag_status_t *status) {
+static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, const model_input_t *input,
+                                       const dlrm_pass_t *pass, const float *logits, sbag_status_t *status) {
   between(m->comm, "loss");
-  double loss = loss_bce_logits(pass->rows, logits, batch->labels, 1.0 / (double)batch->global_samples,
-                                m->dlrm->flow[0]);
-  SBAG_TRY(reduce_loss(&m->reduce, loss, status));
+  m->dense->ops->loss(m->dense, pass->rows, logits, input->labels, 1.0 / (double)batch->global_samples,
+                      m->dlrm->flow[0], &m->loss);
   SBAG_TRY(dlrm_backward_pooled(m->dlrm, pass, 0, pass->rows, bucket_ready, &m->reduce, status));
   SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, m->dlrm->pooled_grad, status));
-  return dlrm_backward_bottom(m->dlrm, pass, 0, pass->rows, dense_values(m, batch), bucket_ready, &m->reduce,
-                              status);
+  SBAG_TRY(dlrm_backward_bottom(m->dlrm, pass, 0, pass->rows, dense_values(m, input), bucket_ready,
+                                &m->reduce, status));
+  SBAG_TRY(wait_for_device(m, status));
+  return reduce_loss(&m->reduce, m->loss, status);
 }
 
-/* The same by slices of the global batch, each with gradients of its own. */
-static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, const dlrm_pass_t *pass,
-                                      const float *logits, sbag_status_t *status) {
+/* The same by slices of the global batch, each with gradients of its own. On the CPU alone, where a result is
+ * there at once. */
+static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, const model_input_t *input,
+                                      const dlrm_pass_t *pass, const float *logits, sbag_status_t *status) {
   for (int64_t first = 0; first < pass->rows; first += MODEL_SLICE) {
     int64_t left = pass->rows - first, rows = left < MODEL_SLICE ? left : MODEL_SLICE;
     between(m->comm, "loss");
-    double loss = loss_bce_logits(rows, logits + first, batch->labels + first,
-                                  1.0 / (double)batch->global_samples, m->dlrm->flow[0]);
-    SBAG_TRY(dlrm_backward(m->dlrm, pass, first, rows, dense_values(m, batch), NULL, NULL, status));
-    reduce_slice(&m->reduce, first / MODEL_SLICE, loss);
+    m->dense->ops->loss(m->dense, rows, logits + first, input->labels + first,
+                        1.0 / (double)batch->global_samples, m->dlrm->flow[0], &m->loss);
+    SBAG_TRY(dlrm_backward(m->dlrm, pass, first, rows, dense_values(m, input), NULL, NULL, status));
+    reduce_slice(&m->reduce, first / MODEL_SLICE, m->loss);
   }
   SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, m->dlrm->pooled_grad, status));
   return reduce_slices_done(&m->reduce, status);
-}
-
-/* In four chains of a fixed order, so that the bits are the same everywhere. */
-static double squared_norm(const float *values, int64_t count) {
-  double chain[4] = {0};
-  for (int64_t i = 0; i < count; i++) chain[i % 4] += (double)values[i] * (double)values[i];
-  return (chain[0] + chain[1]) + (chain[2] + chain[3]);
 }
 
 /* What all gradients, dense and sparse, are multiplied by, as torch's clip_grad_norm_. Every rank comes to
@@ -121,9 +147,11 @@ static double squared_norm(const float *values, int64_t count) {
 static sbag_code_t clip_factor(model_t *m, sbag_step_h step, double *factor, sbag_status_t *status) {
   *factor = 1.0;
   if (m->clip_norm == 0.0) return SBAG_OK;
-  double sparse = 0.0;
+  double sparse = 0.0, dense = 0.0;
+  m->dense->ops->norm_squared(m->dense, m->dlrm->params.grad, m->dlrm->params.count, &dense);
+  SBAG_TRY(wait_for_device(m, status));
   SBAG_TRY(sbag_step_grad_norm_squared(step, &sparse, status));
-  double norm = sqrt(sparse + squared_norm(m->dlrm->params.grad, m->dlrm->params.count));
+  double norm = sqrt(sparse + dense);
   if (!isfinite(norm))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "the gradients' norm is %g: nothing was updated; a lower learning rate may help", norm);
@@ -142,7 +170,7 @@ static void update_dense(model_t *m, int64_t step, double lr_factor, double grad
                                    .grad = params->grad,
                                    .weight = params->weight,
                                    .states = params->states};
-  dense_optimizer_update(&update);
+  m->dense->ops->update(m->dense, &update);
 }
 
 /* ---- a training step ---- */
@@ -186,6 +214,8 @@ static sbag_code_t begin(model_t *m, const model_batch_t *batch, int64_t step, s
                       (int)MODEL_STEPS_MAX);
   SBAG_TRY(take_batch(m, batch, 1, status));
   *slot = (model_slot_t){.batch = *batch, .number = step};
+  slot->input = m->slots[0].taken ? 1 - m->slots[0].input : 0;
+  SBAG_TRY(take_input(m, batch, &m->inputs[slot->input], status));
   SBAG_TRY(sbag_collection_prefetch(m->collection, batch->features, 0, &slot->step, status));
   slot->taken = 1;
   return SBAG_OK;
@@ -217,6 +247,7 @@ static sbag_code_t open_first(model_t *m, sbag_status_t *status) {
 
 static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status) {
   const model_batch_t *batch = &slot->batch;
+  const model_input_t *input = &m->inputs[slot->input];
   const dlrm_pass_t pass = {.rows = batch->samples,
                             .first_sample = batch->first_sample,
                             .step = slot->number,
@@ -229,12 +260,13 @@ static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status
   SBAG_TRY(open_first(m, status));
   SBAG_TRY(make_room(m, batch, 1, status));
   SBAG_TRY(reduce_begin(&m->reduce, &deal, status));
-  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, batch)); /* while vectors are on their way */
+  m->dense->ops->input_ready(m->dense);
+  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, input)); /* while vectors are on their way */
   SBAG_TRY(sbag_step_forward_end(slot->step, m->dlrm->pooled, status));
   push_next(m, sbag_step_advance);
   const float *logits = dlrm_top_forward(m->dlrm, &pass);
-  SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, &pass, logits, status)
-                           : backward_in_buckets(m, batch, &pass, logits, status));
+  SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, input, &pass, logits, status)
+                           : backward_in_buckets(m, batch, input, &pass, logits, status));
   between(m->comm, "step"); /* what it began moves once more */
   push_next(m, sbag_step_forward_begin);
   slot->computed = 1;
@@ -319,18 +351,22 @@ static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *
                             .first_sample = batch->first_sample,
                             .between = between,
                             .between_user = m->comm};
+  model_input_t *input = &m->inputs[MODEL_STEPS_MAX];
   if (m->slots[0].computed)
     return status_set(status, SBAG_ERR_STATE,
                       "model: a prediction within a training step; finish that first");
   SBAG_TRY(take_batch(m, batch, 0, status));
+  SBAG_TRY(take_input(m, batch, input, status));
   SBAG_TRY(make_room(m, batch, 0, status));
   SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features,
                                          SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, step, status));
-  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, batch));
+  m->dense->ops->input_ready(m->dense);
+  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, input));
   SBAG_TRY(sbag_step_forward_end(*step, m->dlrm->pooled, status));
   const float *made = dlrm_top_forward(m->dlrm, &pass);
-  if (batch->samples > 0) memcpy(logits, made, (size_t)batch->samples * sizeof *logits);
-  return SBAG_OK;
+  const copy_part_t part = {logits, made, batch->samples * (int64_t)sizeof *logits};
+  m->dense->kernel->ops->copy(m->dense->kernel, NULL, &part, 1);
+  return wait_for_device(m, status);
 }
 
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status) {

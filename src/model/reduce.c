@@ -49,9 +49,14 @@ static sbag_code_t create_slices(reduce_t *r, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-sbag_code_t reduce_create(comm_t *comm, mem_t *mem, float *grad, int64_t count, int64_t bucket_bytes,
+sbag_code_t reduce_create(comm_t *comm, kernel_t *kernel, float *grad, int64_t count, int64_t bucket_bytes,
                           int by_slices, reduce_t *reduce, sbag_status_t *status) {
-  *reduce = (reduce_t){.comm = comm, .mem = mem, .count = count, .grad = grad, .by_slices = by_slices};
+  *reduce = (reduce_t){.comm = comm,
+                       .kernel = kernel,
+                       .mem = kernel->mem,
+                       .count = count,
+                       .grad = grad,
+                       .by_slices = by_slices};
   return by_slices ? create_slices(reduce, status) : create_buckets(reduce, bucket_bytes, status);
 }
 
@@ -63,6 +68,15 @@ void reduce_clear(reduce_t *reduce) {
 }
 
 /* ---- buckets ---- */
+
+/* What a comm is given must be finished. What fails here fails on this rank alone: the peers are told. */
+static sbag_code_t finish_grad(const reduce_t *r, sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  if (r->kernel->ops->stream_sync(r->kernel, NULL, &cause) == SBAG_OK) return SBAG_OK;
+  comm_fail(r->comm, &cause);
+  return comm_check(r->comm, status);
+}
 
 static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
   int64_t first = r->begun * r->bucket_count, left = r->count - first;
@@ -76,9 +90,10 @@ static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
 }
 
 sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status) {
-  while (reduce->begun < reduce->request_max &&
-         (end == reduce->count || (reduce->begun + 1) * reduce->bucket_count <= end))
-    SBAG_TRY(begin_bucket(reduce, status));
+  int64_t ready = end == reduce->count ? reduce->request_max : end / reduce->bucket_count;
+  if (reduce->begun >= ready) return SBAG_OK;
+  if (comm_size(reduce->comm) > 1) SBAG_TRY(finish_grad(reduce, status));
+  while (reduce->begun < ready) SBAG_TRY(begin_bucket(reduce, status));
   return SBAG_OK;
 }
 

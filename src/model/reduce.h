@@ -11,6 +11,7 @@
 #define MODEL_REDUCE_H
 
 #include "comm/comm.h"
+#include "kernel/kernel.h"
 #include <stdint.h>
 
 /* What one rank brings to a step. */
@@ -20,9 +21,10 @@ typedef struct reduce_deal {
 
 typedef struct reduce {
   comm_t *comm;
+  kernel_t *kernel;
   mem_t *mem;
   int64_t count;           /* values of the gradient block */
-  float *grad;             /* [count]: this rank's, then the global batch's */
+  float *grad;             /* [count]: this rank's, then the global batch's; device memory */
   double loss[2];          /* sum over samples, and their number */
   comm_request_t *request; /* of the loss, or of the slices' gradients */
 
@@ -45,9 +47,9 @@ typedef struct reduce {
   int stranded;  /* the comm broke while it held our buffers: it may still write there */
 } reduce_t;
 
-/* A zeroed `reduce` becomes one of `count` gradients at `grad`; reduce_clear frees it, also after a failure.
- */
-sbag_code_t reduce_create(comm_t *comm, mem_t *mem, float *grad, int64_t count, int64_t bucket_bytes,
+/* A zeroed `reduce` becomes one of `count` gradients at `grad`, which the kernel's own stream makes;
+ * by_slices: in the host's memory. reduce_clear frees it, also after a failure. */
+sbag_code_t reduce_create(comm_t *comm, kernel_t *kernel, float *grad, int64_t count, int64_t bucket_bytes,
                           int by_slices, reduce_t *reduce, sbag_status_t *status);
 void reduce_clear(reduce_t *reduce);
 

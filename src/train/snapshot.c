@@ -123,6 +123,7 @@ static sbag_code_t add_dense_array(saving_t *saving, const model_array_t *array,
 
 static sbag_code_t add_dense(saving_t *saving, sbag_status_t *status) {
   const session_t *s = saving->session;
+  SBAG_TRY(model_arrays_fetch(s->model, status));
   for (int i = 0; i < model_array_count(s->model); i++)
     SBAG_TRY(add_dense_array(saving, model_array(s->model, i), status));
   const sbag_optimizer_options_t *optimizer = &s->assembly.model.dense_optimizer;

@@ -147,6 +147,7 @@ sbag_code_t snapshot_check_shapes(const snapshot_t *snapshot, const session_t *s
  * needed to predict. */
 sbag_code_t snapshot_load_dense(const snapshot_t *snapshot, const model_t *model, int with_states,
                                 sbag_status_t *status) {
+  SBAG_TRY(model_arrays_fetch(model, status)); /* what is not loaded stays */
   for (int i = 0; i < model_array_count(model); i++) {
     const model_array_t *array = model_array(model, i);
     if (!with_states && strncmp(array->name, "state/", strlen("state/")) == 0) continue;
@@ -156,7 +157,7 @@ sbag_code_t snapshot_load_dense(const snapshot_t *snapshot, const model_t *model
     SBAG_TRY(check_array(snapshot, name, what, array->rank, array->shape, status));
     SBAG_TRY(checkpoint_read_rows(snapshot->file, name, 0, array->shape[0], array->data, status));
   }
-  return SBAG_OK;
+  return model_arrays_send(model, status);
 }
 
 static int count_loads(const session_t *session, int with_states) {

@@ -191,6 +191,7 @@ static int64_t run_values(const run_t *run, float *values) {
         sbag_collection_read_rows(model_collection(run->model), t, rows, table_rows[t], values + count, at));
     count += table_rows[t] * table_dim[t];
   }
+  RUN_OK(model_arrays_fetch(run->model, at));
   for (int a = 0; a < model_array_count(run->model); a++) {
     const model_array_t *array = model_array(run->model, a);
     int64_t size = array->shape[0] * array->shape[1];
@@ -468,11 +469,13 @@ START_TEST(test_arrays_carry_the_model) {
   setup.config.seed = 4;
   run_t *to = run_open(&setup, 1);
   ck_assert_int_eq(model_array_count(to->model), model_array_count(from->model));
+  RUN_OK(model_arrays_fetch(from->model, at));
   for (int a = 0; a < model_array_count(to->model); a++) {
     const model_array_t *source = model_array(from->model, a), *target = model_array(to->model, a);
     ck_assert_str_eq(source->name, target->name);
     memcpy(target->data, source->data, (size_t)(source->shape[0] * source->shape[1]) * sizeof(float));
   }
+  RUN_OK(model_arrays_send(to->model, at));
   int64_t rows[50];
   float values[50 * 8];
   for (int64_t i = 0; i < 50; i++) rows[i] = i;
@@ -488,6 +491,8 @@ START_TEST(test_arrays_carry_the_model) {
   run_step(from, 4);
   run_step(to, 4);
   ck_assert(from->loss == to->loss);
+  RUN_OK(model_arrays_fetch(from->model, at));
+  RUN_OK(model_arrays_fetch(to->model, at));
   for (int a = 0; a < model_array_count(to->model); a++) {
     const model_array_t *x = model_array(from->model, a), *y = model_array(to->model, a);
     ck_assert_mem_eq(x->data, y->data, (size_t)(x->shape[0] * x->shape[1]) * sizeof(float));

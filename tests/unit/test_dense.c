@@ -1,9 +1,9 @@
 /* The model's dense arithmetic against plain double code: products, layers, interaction, loss, optimizers,
  * and the gradients of a whole DLRM against central differences of a DLRM written again here in double. */
-#include "model/dense_optimizer.h"
+#include "dense/cpu.h"
+#include "dense/lanes.h"
+#include "dense/loss.h"
 #include "model/dlrm.h"
-#include "model/lanes.h"
-#include "model/loss.h"
 #include "oracle/draw.h"
 #include "oracle/oracle.h"
 
@@ -17,6 +17,30 @@ static mem_t *mem_open(void) {
   mem_t *mem = NULL;
   ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
   return mem;
+}
+
+/* The CPU's ops: the plain ones, or those of reproducible mode. */
+typedef struct rig {
+  mem_t *mem;
+  kernel_t *kernel;
+  dense_t *dense;
+  const dense_ops_t *ops;
+} rig_t;
+
+static rig_t rig_open(int reproducible) {
+  rig_t rig = {.mem = mem_open()};
+  ck_assert_int_eq(kernel_cpu_create(rig.mem, &rig.kernel, NULL), SBAG_OK);
+  ck_assert_int_eq(dense_create(rig.kernel, reproducible, &rig.dense, NULL), SBAG_OK);
+  rig.ops = rig.dense->ops;
+  return rig;
+}
+
+static void rig_close(rig_t *rig) {
+  dense_destroy(&rig->dense);
+  ck_assert_ptr_null(rig->dense);
+  kernel_destroy(&rig->kernel);
+  ck_assert_int_eq(mem_stats(rig->mem).live_bytes, 0);
+  mem_destroy(&rig->mem);
 }
 
 static void mem_close(mem_t *mem) {
@@ -145,12 +169,12 @@ static void layer_fill(layer_case_t *c, uint64_t number, int relu, int bias) {
 }
 
 START_TEST(test_linear) {
-  const gemm_ops_t *gemm = _i & 1 ? gemm_fixed() : gemm_openblas();
+  rig_t rig = rig_open(_i & 1);
   layer_case_t c = {0};
   dropout_t none = dropout_make(0.0, 0, 0, 0);
   layer_fill(&c, (uint64_t)_i, (_i & 2) != 0, (_i & 4) != 0);
   double dw[OUT * IN] = {0}, db[OUT] = {0}, dx[ROWS * IN] = {0};
-  linear_forward(gemm, &c.layer, &none, ROWS, c.x, STRIDE, c.y);
+  rig.ops->linear_forward(rig.dense, &c.layer, &none, ROWS, c.x, STRIDE, c.y);
   for (int i = 0; i < ROWS; i++)
     for (int j = 0; j < OUT; j++) {
       double y = c.layer.bias != NULL ? c.bias[j] : 0.0;
@@ -164,25 +188,27 @@ START_TEST(test_linear) {
         dx[i * IN + k] += g * c.weight[j * IN + k];
       }
     }
-  linear_backward(gemm, &c.layer, &none, ROWS, c.x, STRIDE, c.y, c.dy, c.dx, STRIDE);
+  rig.ops->linear_backward(rig.dense, &c.layer, &none, ROWS, c.x, STRIDE, c.y, c.dy, c.dx, STRIDE);
   for (int i = 0; i < OUT * IN; i++) ck_assert_double_eq_tol(c.weight_grad[i], dw[i], 1e-5);
   for (int j = 0; j < OUT && c.layer.bias != NULL; j++) ck_assert_double_eq_tol(c.bias_grad[j], db[j], 1e-5);
   for (int i = 0; i < ROWS * IN; i++) ck_assert_double_eq_tol(c.dx[i / IN * STRIDE + i % IN], dx[i], 1e-5);
+  rig_close(&rig);
 }
 END_TEST
 
 /* A rank without samples still takes part in the reduction: with zeros, not with the last step's gradient. */
 START_TEST(test_linear_without_rows) {
-  const gemm_ops_t *gemm = _i & 1 ? gemm_fixed() : gemm_openblas();
+  rig_t rig = rig_open(_i & 1);
   layer_case_t c = {0};
   dropout_t none = dropout_make(0.0, 0, 0, 0);
   layer_fill(&c, 99, 1, 1);
   for (int i = 0; i < OUT * IN; i++) c.weight_grad[i] = 5.0f;
   for (int i = 0; i < OUT; i++) c.bias_grad[i] = 5.0f;
-  linear_forward(gemm, &c.layer, &none, 0, c.x, STRIDE, c.y);
-  linear_backward(gemm, &c.layer, &none, 0, c.x, STRIDE, c.y, c.dy, c.dx, STRIDE);
+  rig.ops->linear_forward(rig.dense, &c.layer, &none, 0, c.x, STRIDE, c.y);
+  rig.ops->linear_backward(rig.dense, &c.layer, &none, 0, c.x, STRIDE, c.y, c.dy, c.dx, STRIDE);
   for (int i = 0; i < OUT * IN; i++) ck_assert(c.weight_grad[i] == 0.0f);
   for (int i = 0; i < OUT; i++) ck_assert(c.bias_grad[i] == 0.0f);
+  rig_close(&rig);
 }
 END_TEST
 
@@ -191,7 +217,7 @@ START_TEST(test_relu_keeps_nan) {
   dropout_t none = dropout_make(0.0, 0, 0, 0);
   layer_fill(&c, 5, 1, 1);
   c.x[2] = NAN;
-  linear_forward(gemm_fixed(), &c.layer, &none, ROWS, c.x, STRIDE, c.y);
+  cpu_linear_forward(gemm_fixed(), &c.layer, &none, ROWS, c.x, STRIDE, c.y);
   for (int j = 0; j < OUT; j++) ck_assert(isnan(c.y[j]));
   for (int j = OUT; j < ROWS * OUT; j++) ck_assert(!isnan(c.y[j]));
 }
@@ -213,10 +239,10 @@ START_TEST(test_dropout) {
   dropout_t dropout = dropout_make(0.3, 11, 5, 1000), later = dropout, next = dropout;
   later.first_sample += 700;
   next.step++;
-  linear_forward(gemm_fixed(), &layer, &dropout, SAMPLES, x, 1, whole);
-  linear_forward(gemm_fixed(), &layer, &later, SAMPLES - 700, x, 1, part);
+  cpu_linear_forward(gemm_fixed(), &layer, &dropout, SAMPLES, x, 1, whole);
+  cpu_linear_forward(gemm_fixed(), &layer, &later, SAMPLES - 700, x, 1, part);
   ck_assert_mem_eq(part, whole + 700 * UNITS, (SAMPLES - 700) * UNITS * sizeof *part);
-  linear_forward(gemm_fixed(), &layer, &next, SAMPLES, x, 1, other);
+  cpu_linear_forward(gemm_fixed(), &layer, &next, SAMPLES, x, 1, other);
   ck_assert_mem_ne(other, whole, sizeof whole);
   int kept[UNITS] = {0};
   for (int i = 0; i < SAMPLES * UNITS; i++) {
@@ -226,7 +252,7 @@ START_TEST(test_dropout) {
   for (int j = 0; j < UNITS; j++) ck_assert_int_le(abs(kept[j] - 1400), 100); /* 5 standard deviations */
   static float dy[SAMPLES * UNITS];
   for (int i = 0; i < SAMPLES * UNITS; i++) dy[i] = 1.0f;
-  linear_backward(gemm_fixed(), &layer, &dropout, SAMPLES, x, 1, whole, dy, NULL, 0);
+  cpu_linear_backward(gemm_fixed(), &layer, &dropout, SAMPLES, x, 1, whole, dy, NULL, 0);
   ck_assert_mem_eq(dy, whole, sizeof dy); /* the gradient passes where the unit did, times the same scale */
 }
 END_TEST
@@ -248,8 +274,8 @@ START_TEST(test_interaction) {
                                         .grad = grad + i * shape.dim,
                                         .data_stride = stride,
                                         .grad_stride = stride};
-  interaction_forward(&shape, vectors, FIRST, SAMPLES, out);
-  interaction_backward(&shape, vectors, FIRST, SAMPLES, out_grad);
+  cpu_interaction_forward(NULL, &shape, vectors, FIRST, SAMPLES, out);
+  cpu_interaction_backward(NULL, &shape, vectors, FIRST, SAMPLES, out_grad);
   for (int64_t r = 0; r < SAMPLES; r++) {
     double want[9 * 21] = {0};
     const float *row = v + (FIRST + r) * stride, *o = out + r * width, *g = out_grad + r * width;
@@ -283,14 +309,21 @@ END_TEST
 
 /* ---- loss ---- */
 
+static double loss_of(int64_t samples, const float *logits, const float *labels, double scale, float *grad) {
+  double sum = NAN;
+  cpu_loss(NULL, samples, logits, labels, scale, grad, &sum);
+  return sum;
+}
+
 START_TEST(test_loss) {
   for (int i = -4000; i <= 4000; i++) {
     float x = (float)i * 0.01f, y = (float)(i & 1), grad = 0.0f;
-    double loss = loss_bce_logits(1, &x, &y, 0.25, &grad);
+    double made, loss = loss_of(1, &x, &y, 0.25, &grad);
     double want = log1p(exp(-fabs((double)x))) + (x > 0.0f ? x : 0.0) - (double)x * y;
     ck_assert_double_eq_tol(loss, want, 1e-14 * (1.0 + want));
     double p = 1.0 / (1.0 + exp(-(double)x));
-    ck_assert_double_eq_tol(loss_sigmoid(x), p, 1e-15);
+    ck_assert(loss_bce(x, y, &made) == loss);
+    ck_assert_double_eq_tol(made, p, 1e-15);
     ck_assert_double_eq_tol(grad, 0.25 * (p - y), 1e-7 * fabs(0.25 * (p - y)) + 1e-17);
   }
 }
@@ -298,20 +331,20 @@ END_TEST
 
 START_TEST(test_loss_extremes) {
   float x[4] = {1e30f, -1e30f, 1e30f, -800.0f}, y[4] = {1.0f, 0.0f, 0.0f, 1.0f}, grad[4];
-  ck_assert(loss_bce_logits(2, x, y, 1.0, grad) == 0.0);
+  ck_assert(loss_of(2, x, y, 1.0, grad) == 0.0);
   ck_assert(grad[0] == 0.0f && grad[1] == 0.0f);
-  ck_assert_double_eq_tol(loss_bce_logits(1, x + 2, y + 2, 1.0, grad), 1e30, 1e24);
+  ck_assert_double_eq_tol(loss_of(1, x + 2, y + 2, 1.0, grad), 1e30, 1e24);
   ck_assert(grad[0] == 1.0f);
-  ck_assert_double_eq_tol(loss_bce_logits(1, x + 3, y + 3, 1.0, grad), 800.0, 1e-9);
+  ck_assert_double_eq_tol(loss_of(1, x + 3, y + 3, 1.0, grad), 800.0, 1e-9);
   ck_assert(grad[0] == -1.0f);
   float bad[3] = {NAN, INFINITY, -INFINITY};
   for (int i = 0; i < 3; i++)
     for (int label = 0; label < 2; label++) {
       float one = (float)label;
-      double loss = loss_bce_logits(1, &bad[i], &one, 1.0, grad);
+      double loss = loss_of(1, &bad[i], &one, 1.0, grad);
       ck_assert(!isfinite(loss));
     }
-  ck_assert(loss_bce_logits(0, NULL, NULL, 1.0, NULL) == 0.0);
+  ck_assert(loss_of(0, NULL, NULL, 1.0, NULL) == 0.0);
 }
 END_TEST
 
@@ -341,6 +374,7 @@ enum { OPTIMIZER_CASES = 7 };
 
 START_TEST(test_optimizers) {
   optimizer_case_t c = optimizer_case(_i);
+  rig_t rig = rig_open(0);
   enum { N = 300, STEPS = 12 }; /* longer than the kernel's parts of a row */
   float weight[N], grad[N], state[OPTIMIZER_STATES_MAX][N];
   double want[N], grad64[N];
@@ -367,11 +401,12 @@ START_TEST(test_optimizers) {
                                      .grad = grad,
                                      .weight = weight,
                                      .states = states};
-    dense_optimizer_update(&update);
+    rig.ops->update(rig.dense, &update);
     oracle_optimizer_update(&oracle, &table, grad64, &touched, lr, c.grad_scale);
     for (int i = 0; i < N; i++) ck_assert_double_eq_tol(weight[i], want[i], 2e-6);
   }
   arena_free(&arena);
+  rig_close(&rig);
 }
 END_TEST
 
@@ -393,7 +428,7 @@ END_TEST
 enum { FEATURES_MAX = 5, CASES = 6, BATCH = 5 };
 
 typedef struct network {
-  mem_t *mem;
+  rig_t rig;
   model_config_t config;
   dlrm_features_t features;
   int64_t dim[FEATURES_MAX], column[FEATURES_MAX];
@@ -430,18 +465,17 @@ static void network_shape(network_t *n, int number) {
 static network_t *network_open(int number, int reproducible) {
   network_t *n = calloc(1, sizeof *n);
   ck_assert_ptr_nonnull(n);
-  n->mem = mem_open();
+  n->rig = rig_open(reproducible);
   network_shape(n, number);
-  n->config.reproducible = reproducible;
   sbag_status_t status;
-  ck_assert_int_eq(dlrm_create(n->mem, &n->config, &n->features, &n->dlrm, &status), SBAG_OK);
+  ck_assert_int_eq(dlrm_create(n->rig.dense, &n->config, &n->features, &n->dlrm, &status), SBAG_OK);
   return n;
 }
 
 static void network_close(network_t *n) {
   dlrm_destroy(&n->dlrm);
   ck_assert_ptr_null(n->dlrm);
-  mem_close(n->mem);
+  rig_close(&n->rig);
   free(n);
 }
 
@@ -544,7 +578,7 @@ static double forward(network_t *n, const batch_t *b) {
   memcpy(n->dlrm->pooled, b->pooled, (size_t)(BATCH * n->features.pooled_dim) * sizeof(float));
   dlrm_bottom_forward(n->dlrm, &plain_pass, b->dense);
   const float *logits = dlrm_top_forward(n->dlrm, &plain_pass);
-  return loss_bce_logits(BATCH, logits, b->labels, 1.0 / BATCH, n->dlrm->flow[0]) / BATCH;
+  return loss_of(BATCH, logits, b->labels, 1.0 / BATCH, n->dlrm->flow[0]) / BATCH;
 }
 
 /* One value's central difference. */
@@ -641,12 +675,12 @@ START_TEST(test_reserve) {
   network_t *n = network_open(2, 0);
   batch_t b = batch_draw(n, 70);
   double loss = forward(n, &b);
-  int64_t before = mem_stats(n->mem).alloc_count;
+  int64_t before = mem_stats(n->rig.mem).alloc_count;
   ck_assert(forward(n, &b) == loss);
   ck_assert_int_eq(dlrm_reserve(n->dlrm, 1, 1, NULL), SBAG_OK);
-  ck_assert_int_eq(mem_stats(n->mem).alloc_count, before);
+  ck_assert_int_eq(mem_stats(n->rig.mem).alloc_count, before);
   sbag_status_t status;
-  mem_fail_at(n->mem, 2); /* the backward buffers */
+  mem_fail_at(n->rig.mem, 2); /* the backward buffers */
   ck_assert_int_eq(dlrm_reserve(n->dlrm, 100, 1, &status), SBAG_ERR_MEMORY);
   ck_assert_ptr_nonnull(strstr(status.message, "model: buffers of the batch"));
   ck_assert(forward(n, &b) == loss);
@@ -655,33 +689,33 @@ START_TEST(test_reserve) {
 END_TEST
 
 START_TEST(test_create_out_of_memory) {
-  network_t n = {.mem = mem_open()};
+  network_t n = {.rig = rig_open(0)};
   network_shape(&n, 2);
   n.config.dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAM);
-  int64_t failures = 0;
+  int64_t failures = 0, live = mem_stats(n.rig.mem).live_bytes;
   for (sbag_code_t code = SBAG_ERR_MEMORY; code != SBAG_OK; failures++) {
-    mem_fail_at(n.mem, failures + 1);
-    code = dlrm_create(n.mem, &n.config, &n.features, &n.dlrm, NULL);
+    mem_fail_at(n.rig.mem, failures + 1);
+    code = dlrm_create(n.rig.dense, &n.config, &n.features, &n.dlrm, NULL);
     if (code != SBAG_OK) {
       ck_assert_int_eq(code, SBAG_ERR_MEMORY);
-      ck_assert_int_eq(mem_stats(n.mem).live_bytes, 0);
+      ck_assert_int_eq(mem_stats(n.rig.mem).live_bytes, live);
     }
   }
-  mem_fail_at(n.mem, 0);
+  mem_fail_at(n.rig.mem, 0);
   ck_assert_int_gt(failures, 8);
   dlrm_destroy(&n.dlrm);
-  mem_close(n.mem);
+  rig_close(&n.rig);
 }
 END_TEST
 
 /* ---- parameters ---- */
 
 START_TEST(test_names) {
-  network_t n = {.mem = mem_open()};
+  network_t n = {.rig = rig_open(0)};
   network_shape(&n, 2);
   n.config.dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAGRAD);
   n.config.dense_optimizer.initial_accumulator_value = 0.25;
-  ck_assert_int_eq(dlrm_create(n.mem, &n.config, &n.features, &n.dlrm, NULL), SBAG_OK);
+  ck_assert_int_eq(dlrm_create(n.rig.dense, &n.config, &n.features, &n.dlrm, NULL), SBAG_OK);
   static const char *const names[] = {"bottom/0/weight",
                                       "bottom/0/bias",
                                       "bottom/1/weight",
@@ -711,18 +745,18 @@ START_TEST(test_names) {
   ck_assert_int_eq(p->arrays[1].rank, 1);
   ck_assert(p->arrays[29].data[0] == 0.25f);
   dlrm_destroy(&n.dlrm);
-  mem_close(n.mem);
+  rig_close(&n.rig);
 }
 END_TEST
 
 START_TEST(test_long_feature_name) {
-  network_t n = {.mem = mem_open()};
+  network_t n = {.rig = rig_open(0)};
   sbag_status_t status;
   network_shape(&n, 2);
   n.name[4] = "a_feature_whose_name_is_longer_than_any_sensible_column_would_ever_be_called";
-  ck_assert_int_eq(dlrm_create(n.mem, &n.config, &n.features, &n.dlrm, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_int_eq(dlrm_create(n.rig.dense, &n.config, &n.features, &n.dlrm, &status), SBAG_ERR_ARGUMENT);
   ck_assert_ptr_nonnull(strstr(status.message, "shorter than"));
-  mem_close(n.mem);
+  rig_close(&n.rig);
 }
 END_TEST
 
@@ -734,14 +768,14 @@ static double deviation(const float *values, int64_t count, double *mean) {
 }
 
 START_TEST(test_initial_values) {
-  mem_t *mem = mem_open();
+  rig_t rig = rig_open(0);
   params_layer_t layers[2] = {{.name = "top/0", .in = 300, .out = 200, .has_bias = 1},
                               {.name = "top/1", .in = 200, .out = 1000, .has_bias = 1}};
   sbag_optimizer_options_t sgd = sbag_optimizer_options_default(SBAG_OPT_SGD);
   params_t both, alone, other;
-  ck_assert_int_eq(params_create(mem, layers, 2, 1, &sgd, &both, NULL), SBAG_OK);
-  ck_assert_int_eq(params_create(mem, layers, 1, 1, &sgd, &alone, NULL), SBAG_OK);
-  ck_assert_int_eq(params_create(mem, layers, 1, 2, &sgd, &other, NULL), SBAG_OK);
+  ck_assert_int_eq(params_create(rig.dense, layers, 2, 1, &sgd, &both, NULL), SBAG_OK);
+  ck_assert_int_eq(params_create(rig.dense, layers, 1, 1, &sgd, &alone, NULL), SBAG_OK);
+  ck_assert_int_eq(params_create(rig.dense, layers, 1, 2, &sgd, &other, NULL), SBAG_OK);
   double mean;
   ck_assert_double_eq_tol(deviation(both.arrays[0].data, 60000, &mean), sqrt(2.0 / 500), 1e-3);
   ck_assert_double_eq_tol(mean, 0.0, 2e-3);
@@ -753,7 +787,7 @@ START_TEST(test_initial_values) {
   params_clear(&both);
   params_clear(&alone);
   params_clear(&other);
-  mem_close(mem);
+  rig_close(&rig);
 }
 END_TEST
 

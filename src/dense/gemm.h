@@ -4,8 +4,8 @@
  *
  * All matrices are row-major floats; c is overwritten. Sizes must fit an int (model_create and the step check
  * them). */
-#ifndef MODEL_GEMM_H
-#define MODEL_GEMM_H
+#ifndef DENSE_GEMM_H
+#define DENSE_GEMM_H
 
 #include <stdint.h>
 

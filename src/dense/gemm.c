@@ -1,7 +1,7 @@
 /* Matrix products: OpenBLAS for speed, plain loops for equal bits everywhere. */
-#include "model/gemm.h"
+#include "dense/gemm.h"
 
-#include "model/lanes.h"
+#include "dense/lanes.h"
 #include <cblas.h>
 #include <string.h>
 

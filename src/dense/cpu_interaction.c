@@ -1,13 +1,8 @@
 /* Dot products of all pairs of a sample's vectors, in the order of lanes.h: the same bits for any batch. */
-#include "model/interaction.h"
+#include "dense/cpu.h"
 
-#include "model/lanes.h"
+#include "dense/lanes.h"
 #include <string.h>
-
-int64_t interaction_width(const interaction_t *shape) {
-  int64_t n = shape->vectors;
-  return shape->concat * shape->dim + n * (n - 1) / 2;
-}
 
 static const float *value_at(const interaction_vector_t *vector, int64_t row) {
   return vector->data + row * vector->data_stride;
@@ -31,8 +26,9 @@ static void pairs_of_sample(const interaction_t *shape, const interaction_vector
   }
 }
 
-void interaction_forward(const interaction_t *shape, const interaction_vector_t *vectors, int64_t first_row,
-                         int64_t rows, float *out) {
+void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                             int64_t first_row, int64_t rows, float *out) {
+  (void)dense;
   int64_t dim = shape->dim, width = interaction_width(shape);
   for (int64_t r = 0; r < rows; r++, out += width) {
     for (int c = 0; c < shape->concat; c++)
@@ -50,8 +46,9 @@ static void pairs_grad_of_sample(const interaction_t *shape, const interaction_v
     }
 }
 
-void interaction_backward(const interaction_t *shape, const interaction_vector_t *vectors, int64_t first_row,
-                          int64_t rows, const float *out_grad) {
+void cpu_interaction_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                              int64_t first_row, int64_t rows, const float *out_grad) {
+  (void)dense;
   int64_t dim = shape->dim, width = interaction_width(shape);
   for (int64_t r = 0; r < rows; r++, out_grad += width) {
     for (int v = 0; v < shape->vectors; v++) {

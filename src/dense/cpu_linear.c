@@ -1,17 +1,9 @@
-/* Linear layers: one matrix product and one pass over its result each way. */
-#include "model/dense.h"
+/* Linear layers on the CPU: one matrix product and one pass over its result each way. */
+#include "dense/cpu.h"
 
 #include "base/random.h"
 #include <stddef.h>
 #include <string.h>
-
-dropout_t dropout_make(double p, uint64_t key, int64_t step, int64_t first_sample) {
-  return (dropout_t){.key = key,
-                     .threshold = (uint32_t)(p * 4294967296.0),
-                     .scale = (float)(1.0 / (1.0 - p)),
-                     .step = step,
-                     .first_sample = first_sample};
-}
 
 static void bias_relu(const linear_t *layer, float *restrict y) {
   const float *restrict bias = layer->bias;
@@ -31,8 +23,8 @@ static void drop(const dropout_t *dropout, int64_t row, int64_t units, float *y)
   }
 }
 
-void linear_forward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout, int64_t rows,
-                    const float *x, int64_t x_stride, float *y) {
+void cpu_linear_forward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout, int64_t rows,
+                        const float *x, int64_t x_stride, float *y) {
   gemm->nt(rows, layer->out, layer->in, x, x_stride, layer->weight, layer->in, y, layer->out);
   if (layer->bias == NULL && !layer->relu) return;
   for (int64_t i = 0; i < rows; i++) {
@@ -46,9 +38,9 @@ static void relu_grad(const linear_t *layer, float scale, const float *restrict 
   for (int64_t j = 0; j < layer->out; j++) dy[j] = y[j] > 0.0f ? dy[j] * scale : 0.0f;
 }
 
-void linear_backward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout, int64_t rows,
-                     const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
-                     int64_t dx_stride) {
+void cpu_linear_backward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout,
+                         int64_t rows, const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
+                         int64_t dx_stride) {
   if (layer->bias != NULL) memset(layer->bias_grad, 0, (size_t)layer->out * sizeof(float));
   for (int64_t i = 0; i < rows && (layer->relu || layer->bias != NULL); i++) {
     float *restrict row = dy + i * layer->out;

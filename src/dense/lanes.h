@@ -3,8 +3,8 @@
  * contract a * b + c (the build says -ffp-contract=off).
  *
  * The lanes are two vectors of four: gcc makes slow code of eight plain variables. */
-#ifndef MODEL_LANES_H
-#define MODEL_LANES_H
+#ifndef DENSE_LANES_H
+#define DENSE_LANES_H
 
 #include <stdint.h>
 #include <string.h>

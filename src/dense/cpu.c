@@ -1,0 +1,81 @@
+/* The CPU's dense arithmetic: its table, and the ops that are short. */
+#include "dense/cpu.h"
+
+#include <stddef.h>
+
+typedef struct dense_cpu {
+  dense_t base;
+  const gemm_ops_t *gemm;
+} dense_cpu_t;
+
+static const gemm_ops_t *gemm_of(dense_t *dense) {
+  return ((dense_cpu_t *)dense)->gemm;
+}
+
+static void linear_forward(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
+                           const float *x, int64_t x_stride, float *y) {
+  cpu_linear_forward(gemm_of(dense), layer, dropout, rows, x, x_stride, y);
+}
+
+static void linear_backward(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
+                            const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
+                            int64_t dx_stride) {
+  cpu_linear_backward(gemm_of(dense), layer, dropout, rows, x, x_stride, y, dy, dx, dx_stride);
+}
+
+/* In four chains of a fixed order, so that the bits are the same everywhere. */
+static void norm_squared(dense_t *dense, const float *values, int64_t count, double *sum) {
+  (void)dense;
+  double chain[4] = {0};
+  for (int64_t i = 0; i < count; i++) chain[i % 4] += (double)values[i] * (double)values[i];
+  *sum = (chain[0] + chain[1]) + (chain[2] + chain[3]);
+}
+
+/* The whole block of parameters is one long row. */
+static void update(dense_t *dense, const dense_optimizer_step_t *step) {
+  static const int64_t only_row = 0;
+  optimizer_update_t update = {
+      .at = {.options = step->options, .dtype = SBAG_F32, .dim = step->count, .weight = step->weight},
+      .step = step->step,
+      .lr = step->lr,
+      .grad_scale = step->grad_scale,
+      .count = 1,
+      .rows = &only_row,
+      .grad = step->grad};
+  for (int s = 0; s < OPTIMIZER_STATES_MAX; s++) update.at.states[s] = step->states[s];
+  dense->kernel->ops->update(dense->kernel, NULL, &update);
+}
+
+static void input(dense_t *dense, const copy_part_t *parts, int64_t count) {
+  dense->kernel->ops->copy(dense->kernel, NULL, parts, count);
+}
+
+static void input_ready(dense_t *dense) {
+  (void)dense; /* eager */
+}
+
+static void destroy(dense_t *dense) {
+  mem_free(dense->kernel->mem, dense);
+}
+
+static const dense_ops_t ops = {.name = "cpu",
+                                .destroy = destroy,
+                                .linear_forward = linear_forward,
+                                .linear_backward = linear_backward,
+                                .interaction_forward = cpu_interaction_forward,
+                                .interaction_backward = cpu_interaction_backward,
+                                .loss = cpu_loss,
+                                .norm_squared = norm_squared,
+                                .update = update,
+                                .input = input,
+                                .input_ready = input_ready};
+
+sbag_code_t dense_cpu_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status) {
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(kernel->mem, sizeof(dense_cpu_t), "dense arithmetic", &block, status));
+  dense_cpu_t *made = block;
+  *made = (dense_cpu_t){.base = {.ops = &ops, .kernel = kernel, .on_host = 1},
+                        .gemm = reproducible ? gemm_fixed() : gemm_openblas()};
+  *dense = &made->base;
+  return SBAG_OK;
+}
