@@ -13,6 +13,7 @@ namespace {
 enum {
   KEY_TILE = 4 * CUDA_BLOCK,
   LANES = 8, /* lanes of a run: as long as a run is where bags of some dozens have some owners */
+  LONG_RUN = 64 * LANES,
   RUN_TILE = 4 * CUDA_BLOCK / LANES,
   DEGREES = COVER_DEGREES + 1
 };
@@ -77,19 +78,42 @@ __device__ void add_to(unsigned long long *sum, int count) {
   if (threadIdx.x % CUDA_WARP == 0 && all > 0) atomicAdd(sum, static_cast<unsigned long long>(all));
 }
 
-/* All runs of a tile, LANES lanes a run: edge(i) for each edge, then, with all lanes there, run(r, first
- * lane or not, exists or not). The warp takes its runs in step. */
-template <class Edge, class Run>
-__device__ void over_runs(const cover &c, const tile &t, Edge edge, Run run) {
-  const int lane = threadIdx.x % LANES;
+/* What a run's edges come to, in each of its LANES lanes. `begin` == `end` where there is no run. A Fold
+ * takes edges in and joins others, in any order. What a long run has beyond LONG_RUN edges, the whole warp
+ * takes. */
+template <class Fold> __device__ Fold fold_run(const cover &c, int64_t begin, int64_t end) {
+  const int lane = threadIdx.x % CUDA_WARP;
+  const int64_t near = min(end, begin + LONG_RUN);
+  Fold fold;
+  for (int64_t i = begin + lane % LANES; i < near; i += LANES) fold.add(c, i);
+  __syncwarp();
+  for (unsigned longs = __ballot_sync(CUDA_FULL_MASK, lane % LANES == 0 && near < end); longs != 0;
+       longs &= longs - 1) {
+    const int source = __ffs(static_cast<int>(longs)) - 1;
+    const int64_t first = __shfl_sync(CUDA_FULL_MASK, near, source);
+    const int64_t last = __shfl_sync(CUDA_FULL_MASK, end, source);
+    Fold part;
+    for (int64_t i = first + lane; i < last; i += CUDA_WARP) part.add(c, i);
+    __syncwarp();
+    for (int d = CUDA_WARP / 2; d >= LANES; d /= 2) part.join(part.of_lane(d));
+    if (lane / LANES == source / LANES) fold.join(part);
+  }
+  for (int d = LANES / 2; d > 0; d /= 2) fold.join(fold.of_lane(d));
+  return fold;
+}
+
+/* A tile's runs: visit(run, its fold, whether there is such a run), by each of the run's lanes. */
+template <class Fold, class Visit> __device__ void over_runs(const cover &c, const tile &t, Visit visit) {
   for (int64_t base = t.first; base < t.end; base += CUDA_BLOCK / LANES) {
     const int64_t r = base + threadIdx.x / LANES;
     const bool exists = r < t.end;
-    if (exists)
-      for (int64_t i = c.run_begin[r] + lane, end = c.run_begin[r + 1]; i < end; i += LANES) edge(i);
-    __syncwarp();
-    run(r, exists, lane == 0);
+    const int64_t begin = exists ? c.run_begin[r] : 0, end = exists ? c.run_begin[r + 1] : 0;
+    visit(r, fold_run<Fold>(c, begin, end), exists);
   }
+}
+
+__device__ bool is_first_lane() {
+  return threadIdx.x % LANES == 0;
 }
 
 /* ---- degrees ---- */
@@ -126,23 +150,28 @@ __global__ void __launch_bounds__(CUDA_BLOCK) count_keys(cover c) {
   if (edges[threadIdx.x] > 0) atomicAdd(&h->edges[threadIdx.x], edges[threadIdx.x]);
 }
 
+struct least_degree {
+  int least = COVER_DEGREES;
+  __device__ void add(const cover &c, int64_t i) {
+    const unsigned long long degree = c.fact[2 * key_of(c, i)];
+    if (degree < static_cast<unsigned long long>(least)) least = static_cast<int>(degree);
+  }
+  __device__ void join(const least_degree &other) { least = min(least, other.least); }
+  __device__ least_degree of_lane(int bits) const {
+    least_degree other;
+    other.least = __shfl_xor_sync(CUDA_FULL_MASK, least, bits);
+    return other;
+  }
+};
+
 __global__ void __launch_bounds__(CUDA_BLOCK) count_runs(cover c) {
   CUDA_SHARED(int, runs, DEGREES);
   const tile t = run_tile(c);
   if (threadIdx.x < DEGREES) runs[threadIdx.x] = 0;
   __syncthreads();
-  int least = COVER_DEGREES;
-  over_runs(
-      c, t,
-      [&](int64_t i) {
-        const unsigned long long degree = c.fact[2 * key_of(c, i)];
-        least = degree < static_cast<unsigned long long>(least) ? static_cast<int>(degree) : least;
-      },
-      [&](int64_t, bool exists, bool first) {
-        for (int d = LANES / 2; d > 0; d /= 2) least = min(least, __shfl_xor_sync(CUDA_FULL_MASK, least, d));
-        if (exists && first) atomicAdd(&runs[least], 1);
-        least = COVER_DEGREES;
-      });
+  over_runs<least_degree>(c, t, [&](int64_t, const least_degree &fold, bool exists) {
+    if (exists && is_first_lane()) atomicAdd(&runs[fold.least], 1);
+  });
   __syncthreads();
   if (threadIdx.x < DEGREES && runs[threadIdx.x] > 0)
     atomicAdd(&c.histograms[c.feature_table[t.kind]].pools[threadIdx.x],
@@ -183,30 +212,35 @@ __global__ void __launch_bounds__(CUDA_BLOCK) choose_rows(cover c) {
 
 /* ---- rows that join, and rows that leave ---- */
 
-/* Adds a run's pool cost to the key that is the only one pooled in it: where all pooled keys together have
- * the bits that they have in common. */
+/* The bits that any pooled key of a run has, and those that all have: the same where there is only one. */
+struct pooled_keys {
+  int64_t any = 0, common = -1;
+  __device__ void add(const cover &c, int64_t i) {
+    const int64_t key = key_of(c, i);
+    if (c.row[key] != 0) return;
+    any |= key;
+    common &= key;
+  }
+  __device__ void join(const pooled_keys &other) {
+    any |= other.any;
+    common &= other.common;
+  }
+  __device__ pooled_keys of_lane(int bits) const {
+    pooled_keys other;
+    other.any = __shfl_xor_sync(CUDA_FULL_MASK, any, bits);
+    other.common = __shfl_xor_sync(CUDA_FULL_MASK, common, bits);
+    return other;
+  }
+};
+
+/* Adds a run's pool cost to the key that is the only one pooled in it. */
 __global__ void __launch_bounds__(CUDA_BLOCK) find_savings(cover c) {
   const tile t = run_tile(c);
   if (c.threshold[c.feature_table[t.kind]] == 1) return; /* the whole block */
   const unsigned long long cost = static_cast<unsigned long long>(c.pool_cost[t.kind]);
-  int64_t any = 0, common = -1;
-  over_runs(
-      c, t,
-      [&](int64_t i) {
-        const int64_t key = key_of(c, i);
-        if (c.row[key] != 0) return;
-        any |= key;
-        common &= key;
-      },
-      [&](int64_t, bool exists, bool first) {
-        for (int d = LANES / 2; d > 0; d /= 2) {
-          any |= __shfl_xor_sync(CUDA_FULL_MASK, any, d);
-          common &= __shfl_xor_sync(CUDA_FULL_MASK, common, d);
-        }
-        if (exists && first && any == common) atomicAdd(&c.fact[2 * any], cost);
-        any = 0;
-        common = -1;
-      });
+  over_runs<pooled_keys>(c, t, [&](int64_t, const pooled_keys &fold, bool exists) {
+    if (exists && is_first_lane() && fold.any == fold.common) atomicAdd(&c.fact[2 * fold.any], cost);
+  });
 }
 
 /* A pooled key that alone keeps pools worth at least what it costs as a row, less what its edges cost, joins
@@ -222,23 +256,29 @@ __global__ void __launch_bounds__(CUDA_BLOCK) promote(cover c) {
   }
 }
 
+struct any_pooled {
+  int pooled = 0;
+  __device__ void add(const cover &c, int64_t i) { pooled |= c.row[key_of(c, i)] == 0; }
+  __device__ void join(const any_pooled &other) { pooled |= other.pooled; }
+  __device__ any_pooled of_lane(int bits) const {
+    any_pooled other;
+    other.pooled = __shfl_xor_sync(CUDA_FULL_MASK, pooled, bits);
+    return other;
+  }
+};
+
 /* Counts the runs with a pooled edge, and marks the rows of the others. */
 __global__ void __launch_bounds__(CUDA_BLOCK) find_needs(cover c) {
   const tile t = run_tile(c);
   if (c.threshold[c.feature_table[t.kind]] == 1) return;
-  int pools = 0, pooled = 0;
-  over_runs(
-      c, t, [&](int64_t i) { pooled |= c.row[key_of(c, i)] == 0; },
-      [&](int64_t r, bool exists, bool first) {
-        const int lane = threadIdx.x % LANES;
-        for (int d = LANES / 2; d > 0; d /= 2) pooled |= __shfl_xor_sync(CUDA_FULL_MASK, pooled, d);
-        if (exists && !pooled)
-          for (int64_t i = c.run_begin[r] + lane, end = c.run_begin[r + 1]; i < end; i += LANES)
-            atomicOr(&c.fact[2 * key_of(c, i)], 1ull);
-        pools += exists && first && pooled;
-        pooled = 0;
-        __syncwarp();
-      });
+  int pools = 0;
+  over_runs<any_pooled>(c, t, [&](int64_t r, const any_pooled &fold, bool exists) {
+    pools += exists && is_first_lane() && fold.pooled;
+    if (exists && !fold.pooled)
+      for (int64_t i = c.run_begin[r] + threadIdx.x % LANES, end = c.run_begin[r + 1]; i < end; i += LANES)
+        atomicOr(&c.fact[2 * key_of(c, i)], 1ull);
+    __syncwarp();
+  });
   add_to(&c.pool_runs[t.block], pools);
 }
 

@@ -210,6 +210,63 @@ START_TEST(packed_lists_of_many_tiles) {
 }
 END_TEST
 
+/* ---- cover ---- */
+
+/* Runs of one edge and of thousands, over keys that repeat; two owners, two features of one table. Costs for
+ * which neither all rows nor all pools are best. */
+START_TEST(cover_of_long_runs) {
+  enum { RUNS = 400, KEYS = 3000, OWNERS = 2, FEATURES = 2 };
+  static const int tables[FEATURES] = {0, 0}, wanted[OWNERS] = {1, 1};
+  static const int64_t key_block[] = {0, KEYS / 2, KEYS}, run_block[] = {0, 90, 200, 310, RUNS};
+  static const int64_t row_cost[] = {40}, pool_cost[] = {60, 35}, edge_cost[] = {0, 1};
+  pair_t *begin = take_segments(RUNS, 3);
+  for (int64_t r = 0, longer = 0; r <= RUNS; r++) {
+    ints(begin)[r] += longer;
+    longer += r % 50 == 7 ? 2500 : 1;
+  }
+  send(begin);
+  const int64_t edges = ints(begin)[RUNS];
+  pair_t *order = take(edges, 1), *which = take(edges, KEYS / 2), *row = take(KEYS, 9);
+  pair_t *scratch = take(2 * KEYS, 9);
+  for (int64_t i = 0; i < edges; i++) {
+    ints(order)[i] = i;
+    if (i % 3 > 0) ints(which)[i] %= 60; /* some are hot */
+    if (i >= ints(begin)[200]) ints(which)[i] += KEYS / 2;
+  }
+  send(order);
+  send(which);
+  int64_t counts[2][OWNERS + 2 * OWNERS * FEATURES];
+  for (int side = 0; side < 2; side++) {
+    kernel_t *k = side == 0 ? fixture.cpu : fixture.gpu;
+    const cover_request_t q = {.ranks = OWNERS,
+                               .tables = 1,
+                               .features = FEATURES,
+                               .feature_table = tables,
+                               .wanted = wanted,
+                               .key_block = key_block,
+                               .run_block = run_block,
+                               .run_begin = side == 0 ? begin->host : begin->device,
+                               .order = side == 0 ? order->host : order->device,
+                               .which = side == 0 ? which->host : which->device,
+                               .key_count = KEYS,
+                               .row_cost = row_cost,
+                               .pool_cost = pool_cost,
+                               .edge_cost = edge_cost,
+                               .row = side == 0 ? row->host : row->device,
+                               .row_count = counts[side],
+                               .pool_runs = counts[side] + OWNERS,
+                               .pool_edges = counts[side] + OWNERS + OWNERS * FEATURES,
+                               .scratch = side == 0 ? scratch->host : scratch->device};
+    k->ops->cover(k, NULL, &q);
+  }
+  cuda_case_sync(&fixture);
+  expect_same("row", row, KEYS);
+  for (size_t i = 0; i < sizeof counts[0] / sizeof counts[0][0]; i++)
+    ck_assert_int_eq(counts[1][i], counts[0][i]);
+  ck_assert(counts[0][0] > 0 && counts[0][OWNERS] > 0); /* a mixture */
+}
+END_TEST
+
 /* ---- edges ---- */
 
 /* Bags of a thousand entries beside empty ones, in several features; the batch on the host and on the device.
@@ -357,6 +414,7 @@ Suite *cuda_large_suite(void) {
   tcase_add_test(test_case, unique_in_place);
   tcase_add_test(test_case, expanded_runs_short_and_long);
   tcase_add_test(test_case, packed_lists_of_many_tiles);
+  tcase_add_test(test_case, cover_of_long_runs);
   tcase_add_loop_test(test_case, edges_of_long_bags, 0, 2);
   tcase_add_test(test_case, copies_of_many_parts);
   tcase_add_test(test_case, warm_steps_allocate_nothing);
