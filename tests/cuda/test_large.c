@@ -218,7 +218,7 @@ START_TEST(cover_of_long_runs) {
   enum { RUNS = 400, KEYS = 3000, OWNERS = 2, FEATURES = 2 };
   static const int tables[FEATURES] = {0, 0}, wanted[OWNERS] = {1, 1};
   static const int64_t key_block[] = {0, KEYS / 2, KEYS}, run_block[] = {0, 90, 200, 310, RUNS};
-  static const int64_t row_cost[] = {40}, pool_cost[] = {60, 35}, edge_cost[] = {0, 1};
+  static const int64_t row_cost[] = {40}, pool_cost[] = {30, 35}, edge_cost[] = {0, 1};
   pair_t *begin = take_segments(RUNS, 3);
   for (int64_t r = 0, longer = 0; r <= RUNS; r++) {
     ints(begin)[r] += longer;
@@ -233,6 +233,10 @@ START_TEST(cover_of_long_runs) {
     if (i % 3 > 0) ints(which)[i] %= 60; /* some are hot */
     if (i >= ints(begin)[200]) ints(which)[i] += KEYS / 2;
   }
+  for (int64_t r = 0; r < RUNS; r++) /* what decides of a long run stands at its end */
+    for (int64_t i = ints(begin)[r], end = ints(begin)[r + 1]; end - i > 1 && end - ints(begin)[r] > 1000;
+         i++)
+      ints(which)[i] = ints(which)[i] % (KEYS / 2) % 60 + (r < 200 ? 0 : KEYS / 2);
   send(order);
   send(which);
   int64_t counts[2][OWNERS + 2 * OWNERS * FEATURES];
