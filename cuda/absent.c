@@ -1,5 +1,4 @@
-/* What stands in for this folder in a build without the CUDA toolkit. */
-#include "cuda/comm_nccl.h"
+/* What stands in for this folder's .cu files in a build without the CUDA toolkit. */
 #include "cuda/cuda_kernel.h"
 
 static sbag_code_t absent(sbag_status_t *status) {
@@ -34,14 +33,4 @@ void kernel_cuda_stream_wait(kernel_t *kernel, kernel_stream_t *later, kernel_st
 int64_t kernel_cuda_alloc_count(const kernel_t *kernel) {
   (void)kernel;
   return 0;
-}
-
-sbag_code_t comm_nccl_gpu_name(int gpu, char name[COMM_NCCL_GPU_BYTES], sbag_status_t *status) {
-  (void)gpu, (void)name;
-  return absent(status);
-}
-
-sbag_code_t comm_nccl_attach(comm_t *comm, int gpu, sbag_status_t *status) {
-  (void)comm, (void)gpu;
-  return absent(status);
 }

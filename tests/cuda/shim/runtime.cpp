@@ -129,6 +129,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char *address, int bytes, int device) {
+  snprintf(address, static_cast<size_t>(bytes), "0000:%02x:00.0", device);
+  return cudaSuccess;
+}
+
 cudaError_t cudaDriverGetVersion(int *version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
