@@ -5,7 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+Suite *cublas_suite(void);
+Suite *cuda_execution_suite(void);
 Suite *cuda_integer_suite(void);
+Suite *cuda_large_suite(void);
+Suite *cuda_values_suite(void);
+Suite *cuda_streams_suite(void);
+Suite *kernel_cover_suite(void);
+Suite *kernel_integer_suite(void);
+Suite *kernel_narrow_suite(void);
+Suite *kernel_pack_suite(void);
+Suite *kernel_places_suite(void);
+Suite *kernel_reduce_suite(void);
+Suite *kernel_rows_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -13,7 +25,19 @@ typedef struct entry {
 } entry_t;
 
 static const entry_t entries[] = {
+    {"cublas", cublas_suite},
+    {"execution", cuda_execution_suite},
     {"integer", cuda_integer_suite},
+    {"kernel_cover", kernel_cover_suite},
+    {"kernel_integer", kernel_integer_suite},
+    {"kernel_narrow", kernel_narrow_suite},
+    {"kernel_pack", kernel_pack_suite},
+    {"kernel_places", kernel_places_suite},
+    {"kernel_reduce", kernel_reduce_suite},
+    {"kernel_rows", kernel_rows_suite},
+    {"large", cuda_large_suite},
+    {"values", cuda_values_suite},
+    {"streams", cuda_streams_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0] };
@@ -41,6 +65,7 @@ static const entry_t *find(const char *name) {
 
 int main(int argc, char **argv) {
   int passed = 0, failed = 0;
+  setenv("CK_DEFAULT_TIMEOUT", "120", 0); /* a kernel takes longer here than on a GPU */
   for (int i = 0; argc == 1 && i < ENTRY_COUNT; i++) run(&entries[i], &passed, &failed);
   for (int i = 1; i < argc; i++) {
     const entry_t *entry = find(argv[i]);

@@ -16,6 +16,8 @@
 
 #include_next <cuda_runtime.h>
 
+#ifdef __cplusplus /* C, which nccl.h brings here, calls the runtime's library and no more */
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -338,4 +340,5 @@ template <class T> T atomicCAS(T *at, emu::as_t<T> expected, emu::as_t<T> v) {
   return emu::update(at, [expected, v](T old) { return old == expected ? v : old; });
 }
 
+#endif
 #endif
