@@ -36,9 +36,9 @@ struct batch_t {
   int first_block[BATCH + 1];
   int count, lanes_log[BATCH];
   /* Long segments: how many; the finished parts of each; the parts; segment << TASK_BITS | task. */
-  unsigned *listed, *finished; /* [1], [SPLIT] */
+  unsigned *listed, *finished; /* [1], [split] */
   char *parts;                 /* [split][PARTS][part_bytes] */
-  int64_t *list;               /* [LIST] */
+  int64_t *list;               /* [LIST], or as many as there are segments */
   int64_t split, part_bytes;
 };
 static_assert(sizeof(batch_t) <= 4096, "parameters of a launch");
@@ -417,19 +417,23 @@ template <class T, int V, pool_kind KIND> int64_t pool_bytes() {
 
 /* Room for the list of long segments. */
 template <class T, int V, pool_kind KIND> void place_list(cuda_lane_t *lane, batch_t *batch) {
-  int64_t lanes = 1;
+  int64_t lanes = 1, segments = 0; /* of which all may be long */
   for (int i = 0; i < batch->count; i++) {
+    segments += batch->task[i].segment_end - batch->task[i].segment_begin;
     const int64_t width = static_cast<int64_t>(V) << batch->lanes_log[i];
     const int64_t tiles = (batch->task[i].dim + width - 1) / width;
     lanes = std::max(lanes, tiles << batch->lanes_log[i]);
   }
   batch->part_bytes = lanes * pool_bytes<T, V, KIND>();
-  batch->split = std::min<int64_t>(SPLIT, std::max<int64_t>(1, PARTS_BYTES / (PARTS * batch->part_bytes)));
+  batch->split = std::max<int64_t>(1, PARTS_BYTES / (PARTS * batch->part_bytes));
+  batch->split = std::min({SPLIT, segments, batch->split});
   batch->parts = cuda_scratch<char>(lane, batch->split * PARTS * batch->part_bytes);
-  batch->list = cuda_scratch<int64_t>(lane, LIST);
-  batch->listed = cuda_scratch<unsigned>(lane, 1 + SPLIT);
+  batch->list = cuda_scratch<int64_t>(lane, std::min<int64_t>(LIST, segments));
+  batch->listed = cuda_scratch<unsigned>(lane, 1 + batch->split);
   batch->finished = batch->listed + 1;
-  CUDA_TRY(lane, cudaMemsetAsync(batch->listed, 0, (1 + SPLIT) * sizeof *batch->listed, lane->stream));
+  CUDA_TRY(lane,
+           cudaMemsetAsync(batch->listed, 0, static_cast<size_t>(1 + batch->split) * sizeof *batch->listed,
+                           lane->stream));
 }
 
 template <class T, int V, pool_kind KIND> void launch_batch(cuda_lane_t *lane, batch_t *batch) {

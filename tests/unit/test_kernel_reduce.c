@@ -474,6 +474,7 @@ END_TEST
 Suite *kernel_reduce_suite(void) {
   Suite *suite = suite_create("kernel_reduce");
   TCase *test_case = tcase_create("kernel_reduce");
+  tcase_set_timeout(test_case, 60); /* sanitizers, and kernels executed on a busy CPU */
   int cases = 2 * kernel_case_count();
   tcase_add_loop_test(test_case, sums_of_scaled_and_selected_terms, 0, cases);
   tcase_add_loop_test(test_case, maxima_are_torchs, 0, cases);

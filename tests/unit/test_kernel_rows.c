@@ -487,6 +487,7 @@ END_TEST
 Suite *kernel_rows_suite(void) {
   Suite *suite = suite_create("kernel_rows");
   TCase *test_case = tcase_create("kernel_rows");
+  tcase_set_timeout(test_case, 60); /* sanitizers, and kernels executed on a busy CPU */
   int kernels = kernel_case_count();
   tcase_add_loop_test(test_case, memory_of_every_kind, 0, kernels);
   tcase_add_loop_test(test_case, buffers_grow_and_stay, 0, kernels);
