@@ -127,6 +127,34 @@ check_asan() {
   unset LSAN_OPTIONS UBSAN_OPTIONS
 }
 
+# What would run on a GPU, executed on the CPU (tests/cuda): as it is; queued until it is waited for, in other orders
+# of lanes and blocks; over several ranks; and under sanitizers. ThreadSanitizer takes the blocks of a launch as one
+# after another, or as unordered, which finds races between them. The GPU's own code is built with build/.
+check_cuda() {
+  local seed count blocks short=(execution integer streams kernel_integer kernel_pack)
+  if [ ! -x "$root/build/tests/cuda/kernels" ]; then
+    skipped "tests/cuda: the CUDA toolkit's headers are not here"
+    return
+  fi
+  step "cuda kernels" 300 "$root/build/tests/cuda/kernels"
+  for seed in 1 2 $([ $full = 0 ] || echo 3 4 5 6 7 8); do
+    EMU_STREAMS=lazy EMU_SEED=$seed step "cuda kernels, lazy, seed $seed" 300 "$root/build/tests/cuda/kernels"
+  done
+  if [ -x "$root/build/tests/cuda/ranks" ]; then
+    for count in 1 2 3 $([ $full = 0 ] || echo 4 8); do
+      EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda ranks" 300 "$count" "$root/build/tests/cuda/ranks"
+    done
+  fi
+  step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
+  # shellcheck disable=SC2016  # the inner shell's own arguments
+  step "build cuda-tsan" 900 bash -c '. "$1/launch/common.sh" && build cuda-tsan build-cuda-tsan --target test_cuda' \
+    build "$root" || return
+  for blocks in "" 1; do
+    EMU_XBLOCK=$blocks step "cuda kernels build-cuda-tsan${blocks:+, unordered blocks}" 300 \
+      "$root/build-cuda-tsan/tests/cuda/kernels" "${short[@]}"
+  done
+}
+
 check_scripts() {
   local script
   for script in "$root"/tests/app/*.sh; do
@@ -172,6 +200,7 @@ mkdir -p "$logs"
 check_release
 check_clang
 check_asan
+check_cuda
 check_scripts
 [ $full = 0 ] || check_full
 

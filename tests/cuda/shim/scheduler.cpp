@@ -364,7 +364,8 @@ static void run_block(dim3 block) {
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread) {
   enum : size_t { KEPT_MOST = 4096 };
   const char *seed = getenv("EMU_SEED");
-  const bool unordered = getenv("EMU_XBLOCK") != nullptr;
+  const char *unordered_text = getenv("EMU_XBLOCK");
+  const bool unordered = unordered_text != nullptr && unordered_text[0] != 0;
   const uint64_t blocks = static_cast<uint64_t>(grid.x) * grid.y * grid.z;
   if (run.now != nullptr) fatal("a kernel launches a kernel");
   run.random = seed == nullptr ? 0 : strtoull(seed, nullptr, 10);
