@@ -106,6 +106,7 @@ static void draw_table(property_case_t *it, int t) {
   draw_t *draw = &it->draw;
   int64_t rows = draw_one_in(draw, 4) ? draw_between(draw, 1, 5) : draw_between(draw, 1, 60);
   int64_t dim = draw_between(draw, 1, 20);
+  if (it->full) rows = draw_between(draw, 60, 300);
   sbag_table_options_t *table = &it->tables[t];
   *table = sbag_table_options_default(arena_text(&it->arena, "table%d", t), rows, dim);
   table->optimizer = draw_optimizer(draw);
@@ -147,8 +148,9 @@ void property_case_draw(property_case_t *it, uint64_t seed, uint64_t number, int
   it->synchronized = it->special || !draw_one_in(draw, 3);
   it->writes_weights = draw_one_in(draw, 4);
   it->step_count = it->special ? 1 : (int)draw_between(draw, 1, STEPS_MAX);
-  it->table_count = (int)draw_between(draw, 1, TABLES_MAX);
-  it->feature_count = (int)draw_between(draw, 1, FEATURES_MAX);
+  it->full = draw_one_in(draw, 4);
+  it->table_count = (int)draw_between(draw, 1, it->full ? 2 : TABLES_MAX);
+  it->feature_count = (int)draw_between(draw, 1, it->full ? 3 : FEATURES_MAX);
   if (it->table_count > it->feature_count && !draw_one_in(draw, 4)) it->table_count = it->feature_count;
   for (int t = 0; t < it->table_count; t++) draw_table(it, t);
   for (int f = 0; f < it->feature_count; f++) draw_feature(it, f);
@@ -158,11 +160,12 @@ void property_case_draw(property_case_t *it, uint64_t seed, uint64_t number, int
  */
 
 /* An index that is often one of few, so that rows repeat; outside the table where that is allowed. */
-static int64_t draw_index(property_case_t *it, int64_t rows, int crowded) {
+static int64_t draw_index(property_case_t *it, int64_t rows, int crowded, int spread) {
   draw_t *draw = &it->draw;
   if (it->options.bounds_check != SBAG_BOUNDS_FATAL && draw_one_in(draw, 15))
     return draw_one_in(draw, 2) ? -draw_between(draw, 1, 3) : rows + draw_below(draw, 3);
   if (crowded) return draw_below(draw, rows < 3 ? rows : 3);
+  if (it->full && !spread && draw_one_in(draw, 2)) return draw_below(draw, (rows + 7) / 8);
   return draw_below(draw, rows);
 }
 
@@ -172,14 +175,14 @@ static void draw_bags(property_case_t *it, int f, property_batch_t *batch, int64
   oracle_bags_t *bags = &batch->bags[f];
   int64_t rows = it->tables[it->features[f].table].num_embeddings;
   int64_t *offsets = arena_ints(&it->arena, batch->samples + 1);
-  int empty = draw_one_in(draw, 10), crowded = draw_one_in(draw, 3);
+  int empty = draw_one_in(draw, 10), crowded = !batch->spread && draw_one_in(draw, it->full ? 10 : 3);
   for (int64_t bag = 0; bag < batch->samples; bag++) {
     int64_t length = draw_one_in(draw, 3) ? 0 : draw_one_in(draw, 25) ? 30 : draw_between(draw, 1, 6);
     offsets[bag + 1] = offsets[bag] + (uniform > 0 ? uniform : empty ? 0 : length);
   }
   int64_t count = offsets[batch->samples];
   int64_t *indices = arena_ints(&it->arena, count);
-  for (int64_t i = 0; i < count; i++) indices[i] = draw_index(it, rows, crowded);
+  for (int64_t i = 0; i < count; i++) indices[i] = draw_index(it, rows, crowded, batch->spread);
   *bags = (oracle_bags_t){batch->samples, offsets, indices, NULL};
   if (it->features[f].mode != SBAG_SUM || draw_one_in(draw, 2)) return;
   double *weights = arena_doubles(&it->arena, count);
@@ -221,15 +224,26 @@ static void count_lookups(const property_case_t *it, int f, property_batch_t *ba
   }
 }
 
+/* No rank without samples: dense pools are agreed upon by all or not at all. */
+static void split_evenly(property_case_t *it, property_batch_t *batch) {
+  int64_t each = draw_between(&it->draw, 1, 48 / it->size + 1);
+  batch->samples = it->size * each;
+  for (int r = 0; r <= it->size; r++) batch->first[r] = r * each;
+}
+
 void property_batch_draw(property_case_t *it, property_batch_t *batch) {
   draw_t *draw = &it->draw;
   *batch = (property_batch_t){.first = arena_ints(&it->arena, it->size + 1)};
   batch->samples = draw_one_in(draw, 12) ? 0 : draw_between(draw, 1, 24);
   batch_split(draw, batch->samples, it->size, batch->first);
+  if (it->full && !draw_one_in(draw, 6)) split_evenly(it, batch);
+  batch->spread = it->full && draw_one_in(draw, 2);
   for (int f = 0; f < it->feature_count; f++) {
     batch->unweighted[f] = arena_alloc(&it->arena, it->size, sizeof *batch->unweighted[f]);
     int64_t dim = it->tables[it->features[f].table].embedding_dim;
     int64_t uniform = draw_one_in(draw, 3) ? draw_between(draw, 1, 5) : 0;
+    if (it->full) uniform = draw_between(draw, 2, 12);
+    if (batch->spread) uniform = draw_between(draw, 8, 10) * it->size;
     draw_bags(it, f, batch, uniform);
     take_mine(it, f, batch, uniform);
     count_lookups(it, f, batch);

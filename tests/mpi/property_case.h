@@ -21,6 +21,7 @@ typedef struct property_case {
   int special;        /* NaN, infinities and -0.0 among the weights; such a case is not updated */
   int synchronized;   /* the oracle takes over the library's weights after every step; otherwise nothing is
                          read before the end, and no winner can be held against another */
+  int full;           /* long bags of few samples, rows that many share: mixtures and dense pools pay */
   int writes_weights; /* weights come by write_rows, not by from_pretrained */
 
   oracle_table_t weights[TABLES_MAX]; /* what the tables should hold */
@@ -32,6 +33,7 @@ typedef struct property_case {
 typedef struct property_batch {
   int64_t *first; /* [size + 1] samples of each rank */
   int64_t samples;
+  int spread;                       /* in a full case: each bag has rows of about every owner */
   oracle_bags_t bags[FEATURES_MAX]; /* of all ranks */
   int *unweighted[FEATURES_MAX];    /* [size] this rank brings no per_sample_weights */
   double *grads[FEATURES_MAX];      /* [samples][dim] */
