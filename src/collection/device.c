@@ -110,11 +110,15 @@ sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, kernel_t
   if (wanted == SBAG_DEVICE_CPU) return kernel_cpu_create(mem, kernel, status);
   size_t bytes = sizeof(seats_t) + mem_array_bytes(comm_size(comm), sizeof(seat_t));
   SBAG_TRY(comm_agree(comm, mem_calloc(mem, bytes, "context: seats", seats, status), status));
-  sbag_code_t code = take_seats(mem, comm, *seats, kernel, status);
+  sbag_status_t cause;
+  sbag_code_t code = take_seats(mem, comm, *seats, kernel, &cause);
   if (code == SBAG_OK) {
     *device = SBAG_DEVICE_CUDA;
     return comm_nccl_attach(comm, ((seats_t *)*seats)->mine.index, status);
   }
-  if (wanted == SBAG_DEVICE_CUDA || comm_check(comm, NULL) != SBAG_OK) return code;
+  if (wanted == SBAG_DEVICE_CUDA || comm_check(comm, NULL) != SBAG_OK) {
+    if (status != NULL) *status = cause;
+    return code;
+  }
   return kernel_cpu_create(mem, kernel, status);
 }

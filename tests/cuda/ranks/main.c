@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+Suite *comm_nccl_suite(void);
 Suite *nccl_suite(void);
 
 typedef struct entry {
@@ -18,6 +19,7 @@ typedef struct entry {
 } entry_t;
 
 static const entry_t entries[] = {
+    {"comm_nccl", comm_nccl_suite},
     {"nccl", nccl_suite},
 };
 
