@@ -145,13 +145,19 @@ static sbag_code_t fill_rows(void *user, int64_t first_row, int64_t rows, void *
   return sbag_collection_read_range(array->collection, 0, array->state, first_row, rows, out, status);
 }
 
+static sbag_code_t own_rows(void *user, checkpoint_rows_t *own, sbag_status_t *status) {
+  const bench_array_t *array = user;
+  return collection_own_rows(array->collection, 0, array->state, own, status);
+}
+
 static sbag_code_t declare(bench_arrays_t *arrays, checkpoint_writer_t *writer, sbag_status_t *status) {
   for (int i = 0; i < arrays->count; i++) {
     bench_array_t *array = &arrays->arrays[i];
     int64_t shape[2] = {array->rows, array->width};
     char name[128];
     name_of(array, name);
-    SBAG_TRY(checkpoint_add_array(writer, name, CHECKPOINT_F32, 2, shape, fill_rows, array, status));
+    SBAG_TRY(
+        checkpoint_add_own_array(writer, name, CHECKPOINT_F32, 2, shape, fill_rows, own_rows, array, status));
   }
   return SBAG_OK;
 }

@@ -15,7 +15,8 @@
  *   checkpoint_add_int(writer, "", "step", 100, status);      "" is the file itself
  *   checkpoint_commit(&writer, status);
  *
- * Arrays are walked in contiguous blocks of rows, one block a rank, each in chunks of at most 16 MiB (or one
+ * Rows that a rank has in memory are written straight from there (checkpoint_add_own_array). All others:
+ * arrays are walked in contiguous blocks of rows, one block a rank, each in chunks of at most 16 MiB (or one
  * row; writing, one piece). Every rank makes the same number of callback calls for an array, at the end with
  * 0 rows where its block is shorter, so a callback may be collective itself. If a callback fails on one rank
  * the others finish their call of that chunk; then all ranks return that one message. */
@@ -49,6 +50,14 @@ typedef struct checkpoint_array {
 /* Writes rows [first_row, first_row + rows) to out [rows][columns]. rows may be 0, out is then unusable. */
 typedef sbag_code_t (*checkpoint_fill_t)(void *user, int64_t first_row, int64_t rows, void *out,
                                          sbag_status_t *status);
+/* Rows [first_row, first_row + rows) of an array, which stand together at data [rows][columns]. */
+typedef struct checkpoint_rows {
+  const void *data;
+  int64_t first_row, rows;
+} checkpoint_rows_t;
+/* Tells the rows that this rank has in memory, which must stay as they are until the commit is done; rows is
+ * 0 where it has none. Not collective. */
+typedef sbag_code_t (*checkpoint_own_t)(void *user, checkpoint_rows_t *own, sbag_status_t *status);
 /* Takes rows [first_row, first_row + rows) from data [rows][columns], which is valid during the call. */
 typedef sbag_code_t (*checkpoint_take_t)(void *user, int64_t first_row, int64_t rows, const void *data,
                                          sbag_status_t *status);
@@ -70,6 +79,13 @@ void checkpoint_writer_set_piece(checkpoint_writer_t *writer, int64_t bytes);
 sbag_code_t checkpoint_add_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
                                  int rank, const int64_t *shape, checkpoint_fill_t fill, void *user,
                                  sbag_status_t *status);
+/* As checkpoint_add_array, for rows that the ranks have in memory: commit asks `own` once, and where all
+ * ranks' rows make up the array, each row one rank's, every rank writes its own from where they stand,
+ * without waiting for the others. `fill` is then called, once and on all ranks, only if pieces begin in one
+ * rank's rows and end in another's; otherwise as ever. own may be NULL. */
+sbag_code_t checkpoint_add_own_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
+                                     int rank, const int64_t *shape, checkpoint_fill_t fill,
+                                     checkpoint_own_t own, void *user, sbag_status_t *status);
 /* Not collective. A u8 array; rank 0's data and bytes count, the other ranks may pass NULL and 0. data is
  * borrowed until commit. */
 sbag_code_t checkpoint_add_blob(checkpoint_writer_t *writer, const char *name, const void *data,

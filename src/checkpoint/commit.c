@@ -1,29 +1,17 @@
 /* Writes what was declared. Rank 0 makes the HDF5 part in memory and copies it, then every rank writes its
- * rows at their offsets and takes their checksums, then rank 0 adds the trailer and gives the file its name.
- * The space is reserved before the first row, and every step is agreed on, so that an error on one rank ends
- * the commit on all. The bytes of the file do not depend on the number of ranks. */
-#include "checkpoint/checkpoint.h"
+ * rows at their offsets and takes their checksums (commit_rows.c), then rank 0 adds the trailer and gives the
+ * file its name. The space is reserved before the first row, and every step is agreed on, so that an error on
+ * one rank ends the commit on all. The bytes of the file do not depend on the number of ranks. */
+#include "checkpoint/commit.h"
 
 #include "checkpoint/disk.h"
 #include "checkpoint/gate.h"
-#include "checkpoint/hdf5_make.h"
-#include "checkpoint/writer.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-typedef struct commit {
-  checkpoint_writer_t *w;
-  int file; /* the temporary file, -1 while it is not open */
-  int made; /* rank 0: the temporary file is ours to remove */
-  hdf5_place_t place;
-  trailer_t trailer; /* the arrays as they were declared, on rank 0 at last by offset */
-  int64_t *sums;     /* all checksums, one array's behind the other's; those of other ranks are 0 */
-  int64_t sum_count;
-} commit_t;
 
 /* FNV-1a. */
 static uint64_t digest(uint64_t hash, const void *data, size_t bytes) {
@@ -165,69 +153,6 @@ static sbag_code_t prepare(commit_t *c, sbag_status_t *status) {
   return comm_agree(w->comm, root ? SBAG_OK : open_temporary(c, status), status);
 }
 
-/* ---- the rows ---- */
-
-/* Writes whole pieces and takes their checksums. That the disk begins to work at once is a wish. */
-static sbag_code_t write_pieces(commit_t *c, const trailer_array_t *array, int64_t first, int64_t rows,
-                                const void *data, sbag_status_t *status) {
-  const char *at = data;
-  int64_t offset = array->offset + first * array->row_bytes, bytes = rows * array->row_bytes;
-  for (int64_t done = 0; done < rows; done += array->piece_rows) {
-    int64_t count = rows - done < array->piece_rows ? rows - done : array->piece_rows;
-    array->sums[(first + done) / array->piece_rows] =
-        checksum_piece(at + done * array->row_bytes, (size_t)(count * array->row_bytes));
-  }
-  SBAG_TRY(disk_write(c->file, c->w->temporary, offset, bytes, data, status));
-  if (bytes > 0) (void)sync_file_range(c->file, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
-  return SBAG_OK;
-}
-
-/* One array, chunk by chunk. One agreement a chunk covers both the callback and the write. */
-static sbag_code_t write_rows(commit_t *c, const layout_item_t *item, const trailer_array_t *array,
-                              const layout_walk_t *walk, void *chunk, sbag_status_t *status) {
-  for (int64_t i = 0; i < walk->chunk_count; i++) {
-    int64_t first = layout_chunk_first(walk, i), rows = layout_chunk_rows(walk, i);
-    sbag_code_t code = item->fill(item->user, first, rows, chunk, status);
-    if (code == SBAG_OK) code = write_pieces(c, array, first, rows, chunk, status);
-    SBAG_TRY(comm_agree(c->w->comm, code, status));
-  }
-  return SBAG_OK;
-}
-
-static sbag_code_t write_array(commit_t *c, const layout_item_t *item, int64_t index, sbag_status_t *status) {
-  checkpoint_writer_t *w = c->w;
-  const trailer_array_t *array = &c->trailer.arrays[index];
-  int size = comm_size(w->comm),
-      turn = layout_turn(&item->array, array->piece_rows, index, comm_rank(w->comm), size);
-  layout_walk_t walk = layout_walk(&item->array, array->piece_rows, 1, w->chunk_bytes, turn, size);
-  void *chunk = NULL;
-  size_t bytes = mem_array_bytes(walk.rows_per_chunk, (size_t)array->row_bytes);
-  sbag_code_t code = mem_alloc(w->mem, bytes, "checkpoint: chunk", &chunk, status);
-  code = comm_agree(w->comm, code, status);
-  if (code == SBAG_OK) code = write_rows(c, item, array, &walk, chunk, status);
-  mem_free(w->mem, chunk);
-  return code;
-}
-
-/* Rank 0 has all of it. */
-static sbag_code_t write_blob(commit_t *c, const layout_item_t *item, int64_t index, sbag_status_t *status) {
-  sbag_code_t code = SBAG_OK;
-  if (comm_rank(c->w->comm) == 0)
-    code = write_pieces(c, &c->trailer.arrays[index], 0, item->array.shape[0], item->data, status);
-  return comm_agree(c->w->comm, code, status);
-}
-
-static sbag_code_t write_data(commit_t *c, sbag_status_t *status) {
-  int64_t index = 0;
-  for (int64_t i = 0; i < c->w->count; i++) {
-    const layout_item_t *item = &c->w->items[i];
-    if (item->kind == LAYOUT_ARRAY) SBAG_TRY(write_array(c, item, index, status));
-    if (item->kind == LAYOUT_BLOB) SBAG_TRY(write_blob(c, item, index, status));
-    if (item->key == NULL) index++;
-  }
-  return SBAG_OK;
-}
-
 /* ---- the end ---- */
 
 static int by_offset(const void *a, const void *b) {
@@ -298,7 +223,7 @@ static sbag_code_t publish(checkpoint_writer_t *w, sbag_status_t *status) {
 static sbag_code_t run(commit_t *c, sbag_status_t *status) {
   SBAG_TRY(agree_on_items(c->w, status));
   SBAG_TRY(prepare(c, status));
-  SBAG_TRY(write_data(c, status));
+  SBAG_TRY(commit_rows(c, status));
   SBAG_TRY(finish(c, status));
   return publish(c->w, status);
 }
@@ -313,6 +238,8 @@ sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *statu
     mem_free(w->mem, c.trailer.arrays);
     mem_free(w->mem, c.sums);
     mem_free(w->mem, c.place.offsets);
+    mem_free(w->mem, c.sources);
+    mem_free(w->mem, c.chunk);
     checkpoint_abort(writer);
   }
   *writer = NULL; /* a broken comm may still write into what it was given: that is left */

@@ -42,6 +42,7 @@ typedef struct layout_item {
   char *key;                /* of the attribute; NULL for datasets */
   checkpoint_array_t array; /* datasets */
   checkpoint_fill_t fill;   /* LAYOUT_ARRAY */
+  checkpoint_own_t own;     /* likewise; may be NULL */
   void *user;
   const void *data; /* LAYOUT_BLOB, on rank 0 */
   char *text;

@@ -107,13 +107,19 @@ static sbag_code_t add_dataset(checkpoint_writer_t *w, const layout_item_t *item
 sbag_code_t checkpoint_add_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
                                  int rank, const int64_t *shape, checkpoint_fill_t fill, void *user,
                                  sbag_status_t *status) {
+  return checkpoint_add_own_array(writer, name, type, rank, shape, fill, NULL, user, status);
+}
+
+sbag_code_t checkpoint_add_own_array(checkpoint_writer_t *writer, const char *name, checkpoint_type_t type,
+                                     int rank, const int64_t *shape, checkpoint_fill_t fill,
+                                     checkpoint_own_t own, void *user, sbag_status_t *status) {
   int64_t each = checkpoint_type_bytes(type);
   if (each == 0 || (rank != 1 && rank != 2))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "checkpoint: '%s' has type %s and %d dimensions; it must have f32, f64, i64, i32 or u8 "
                       "and 1 or 2",
                       name, checkpoint_type_name(type), rank);
-  layout_item_t item = {.kind = LAYOUT_ARRAY, .fill = fill, .user = user};
+  layout_item_t item = {.kind = LAYOUT_ARRAY, .fill = fill, .own = own, .user = user};
   item.array = (checkpoint_array_t){type, rank, {shape[0], rank == 2 ? shape[1] : 1}};
   const int64_t *s = item.array.shape;
   if (s[0] < 0 || s[1] < 1 || s[1] > INT64_MAX / 4 / each || s[0] > INT64_MAX / 4 / (s[1] * each))

@@ -1,5 +1,6 @@
 /* Loading: see load.h. First every rank reads what it owns of the tables that are dealt in blocks, without
- * the others; then all read the rest together and send each row to its owner. */
+ * the others; then all read the rest together and send each row to its owner. Saving is the checkpoint's
+ * work, which asks here for what a rank owns. */
 #include "collection/load.h"
 
 #include "collection/collection.h"
@@ -36,12 +37,15 @@ static sbag_code_t check_loads(const walk_t *w, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-/* Whether consecutive rows of the table stand together in memory that a read can fill; the same on all ranks.
- * A mirrored table, which is small, is written through the exchange, which tells the mirrors. */
+/* Whether consecutive rows of the table stand together in memory that a file call takes; the same on all
+ * ranks. */
+static int is_together(sbag_collection_h c, int table) {
+  return c->context->options.device == SBAG_DEVICE_CPU && c->plan->tables[table].layout == SBAG_LAYOUT_BLOCK;
+}
+
+/* A mirrored table, which is small, is written through the exchange, which tells the mirrors. */
 static int is_direct(const walk_t *w, const collection_load_t *load) {
-  return w->c->context->options.device == SBAG_DEVICE_CPU &&
-         w->c->store->tables[load->table].mirror == NULL &&
-         w->c->plan->tables[load->table].layout == SBAG_LAYOUT_BLOCK;
+  return is_together(w->c, load->table) && w->c->store->tables[load->table].mirror == NULL;
 }
 
 /* ---- a rank's own rows ---- */
@@ -126,4 +130,21 @@ sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *r
   }
   if (code != SBAG_OK && status != NULL) *status = own;
   return code;
+}
+
+/* ---- saving ---- */
+
+sbag_code_t collection_own_rows(sbag_collection_h collection, int table, int state, checkpoint_rows_t *own,
+                                sbag_status_t *status) {
+  void *base = NULL;
+  int64_t width = 0;
+  SBAG_TRY(collection_array(collection, table, state, &base, &width, status));
+  const store_table_t *of = &collection->store->tables[table];
+  *own = (checkpoint_rows_t){NULL, 0, 0};
+  if (!is_together(collection, table) || of->local_rows == 0) return SBAG_OK;
+  kernel_t *kernel = collection->context->kernel;
+  SBAG_TRY(store_catch_up(collection->store, table, NULL, 0, status));
+  SBAG_TRY(kernel->ops->stream_sync(kernel, NULL, status));
+  *own = (checkpoint_rows_t){base, plan_row(&collection->plan->tables[table], of->shard, 0), of->local_rows};
+  return SBAG_OK;
 }

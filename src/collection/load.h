@@ -1,5 +1,6 @@
 /* Arrays of a checkpoint into tables, of any plan and on any number of ranks: where a rank's rows stand
- * together in the file it reads them straight into its shard. */
+ * together in the file it reads them straight into its shard. And the way back: such rows as a checkpoint
+ * writes them straight from the shard. */
 #ifndef COLLECTION_LOAD_H
 #define COLLECTION_LOAD_H
 
@@ -16,5 +17,11 @@ typedef struct collection_load {
  * rows are of no use. */
 sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
                             const collection_load_t *loads, int count, sbag_status_t *status);
+
+/* Not collective. This rank's rows of a weight (state -1) or a state, brought up to date: a
+ * checkpoint_own_t's answer, valid until the next call that changes rows. None where the plan does not keep a
+ * rank's rows together, or no file call can read them. */
+sbag_code_t collection_own_rows(sbag_collection_h collection, int table, int state, checkpoint_rows_t *own,
+                                sbag_status_t *status);
 
 #endif

@@ -1,5 +1,6 @@
-/* Saving: every array of the model is declared with a callback that reads its rows, every number by its name.
- */
+/* Saving: every array of the model is declared with callbacks that tell where its rows are or read them,
+ * every number by its name. */
+#include "collection/load.h"
 #include "train/snapshot_describe.h"
 #include "train/snapshot_parts.h"
 
@@ -10,6 +11,11 @@
 static sbag_code_t fill_rows(void *user, int64_t first_row, int64_t rows, void *out, sbag_status_t *status) {
   const snapshot_array_t *a = user;
   return sbag_collection_read_range(a->collection, a->table, a->state, first_row, rows, out, status);
+}
+
+static sbag_code_t own_rows(void *user, checkpoint_rows_t *own, sbag_status_t *status) {
+  const snapshot_array_t *a = user;
+  return collection_own_rows(a->collection, a->table, a->state, own, status);
 }
 
 static int64_t columns_of(const model_array_t *array) {
@@ -39,8 +45,8 @@ static sbag_code_t add_table_array(saving_t *saving, int table, int state, sbag_
   *array = snapshot_array(s, table, state);
   const sbag_table_options_t *options = &s->assembly.tables[table];
   int64_t shape[2] = {options->num_embeddings, array->width};
-  SBAG_TRY(checkpoint_add_array(saving->writer, name, CHECKPOINT_F32, snapshot_array_rank(array), shape,
-                                fill_rows, array, status));
+  SBAG_TRY(checkpoint_add_own_array(saving->writer, name, CHECKPOINT_F32, snapshot_array_rank(array), shape,
+                                    fill_rows, own_rows, array, status));
   if (state < 0)
     return snapshot_describe(saving->writer, name, "the table's vectors, [row][dim]", "1", status);
   return snapshot_describe_state(

@@ -25,8 +25,10 @@ typedef struct test {
   fault_end_t end;
   fault_lost_t lost;
   int64_t passed, failed;
-  int64_t ignored;  /* errors of calls that nobody told of */
-  int64_t range[2]; /* what the ranks compare */
+  int64_t ignored;           /* errors of calls that nobody told of */
+  int64_t range[2];          /* what the ranks compare */
+  float own[ROWS * COLUMNS]; /* this rank's rows of the array that the ranks have in memory */
+  int64_t own_generation;
 } test_t;
 
 static float value(int64_t generation, int64_t i) {
@@ -48,19 +50,40 @@ static sbag_code_t take(void *user, int64_t first, int64_t rows, const void *dat
   return SBAG_OK;
 }
 
-static sbag_code_t declare(checkpoint_writer_t *writer, int64_t *generation, sbag_status_t *status) {
+/* Of the array in memory: rows that end within pieces. */
+static sbag_code_t own_rows(void *user, checkpoint_rows_t *own, sbag_status_t *status) {
+  (void)status;
+  const test_t *t = user;
+  int64_t rank = comm_rank(t->comm), size = comm_size(t->comm), first = ROWS * rank / size;
+  *own = (checkpoint_rows_t){t->own, first, ROWS * (rank + 1) / size - first};
+  return SBAG_OK;
+}
+
+static sbag_code_t fill_own(void *user, int64_t first, int64_t rows, void *out, sbag_status_t *status) {
+  test_t *t = user;
+  return fill(&t->own_generation, first, rows, out, status);
+}
+
+static sbag_code_t declare(test_t *t, checkpoint_writer_t *writer, int64_t *generation,
+                           sbag_status_t *status) {
   const int64_t shape[2] = {ROWS, COLUMNS};
+  checkpoint_rows_t own;
+  t->own_generation = *generation;
+  SBAG_TRY(own_rows(t, &own, status));
+  SBAG_TRY(fill(generation, own.first_row, own.rows, t->own, status));
   checkpoint_writer_set_piece(writer, 2000);
   checkpoint_writer_set_chunk(writer, 5000);
   SBAG_TRY(checkpoint_add_int(writer, "", "generation", *generation, status));
   SBAG_TRY(checkpoint_add_array(writer, "a/weight", CHECKPOINT_F32, 2, shape, fill, generation, status));
+  SBAG_TRY(
+      checkpoint_add_own_array(writer, "b/weight", CHECKPOINT_F32, 2, shape, fill_own, own_rows, t, status));
   return checkpoint_add_blob(writer, "config", "a: 1", 4, status);
 }
 
 static sbag_code_t commit(test_t *t, int64_t generation, sbag_status_t *status) {
   checkpoint_writer_t *writer = NULL;
   SBAG_TRY(checkpoint_writer_create(t->comm, t->mem, t->path, &writer, status));
-  sbag_code_t code = declare(writer, &generation, status);
+  sbag_code_t code = declare(t, writer, &generation, status);
   if (code == SBAG_OK) return checkpoint_commit(&writer, status);
   checkpoint_abort(&writer);
   return code;
@@ -73,6 +96,7 @@ static sbag_code_t check(test_t *t, int64_t *generation, sbag_status_t *status) 
   sbag_code_t code = checkpoint_read_int(reader, "", "generation", generation, status);
   code = comm_agree(t->comm, code, status);
   if (code == SBAG_OK) code = checkpoint_read_array(reader, "a/weight", take, generation, status);
+  if (code == SBAG_OK) code = checkpoint_read_array(reader, "b/weight", take, generation, status);
   checkpoint_close(&reader);
   return code;
 }

@@ -141,6 +141,19 @@ enum { PATTERNS = sizeof patterns / sizeof patterns[0], CHUNK_BYTES = 10000, PIE
 
 static const char vocabulary[] = "one\0two\n\xff";
 
+/* Blobs and attributes. */
+static void declare_rest(checkpoint_writer_t *writer) {
+  int root = comm_rank(comm) == 0;
+  ck_assert_int_eq(checkpoint_add_blob(writer, "vocabulary/user", root ? vocabulary : NULL,
+                                       root ? (int64_t)sizeof vocabulary : 0, &status),
+                   SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_blob(writer, "vocabulary/none", NULL, 0, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_int(writer, "", "step", INT64_MIN + 7, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_real(writer, "metrics/test", "auc", 0.1, &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_text(writer, "tables/user", "mode", "mean \xc3\xa4", &status), SBAG_OK);
+  ck_assert_int_eq(checkpoint_add_text(writer, "tables/user/weight", "unit", "", &status), SBAG_OK);
+}
+
 static checkpoint_writer_t *declare(pattern_t *p) {
   checkpoint_writer_t *writer = NULL;
   ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
@@ -152,15 +165,7 @@ static checkpoint_writer_t *declare(pattern_t *p) {
         checkpoint_add_array(writer, p[i].name, p[i].type, p[i].rank, p[i].shape, fill, &p[i], &status),
         SBAG_OK);
   }
-  int root = comm_rank(comm) == 0;
-  ck_assert_int_eq(checkpoint_add_blob(writer, "vocabulary/user", root ? vocabulary : NULL,
-                                       root ? (int64_t)sizeof vocabulary : 0, &status),
-                   SBAG_OK);
-  ck_assert_int_eq(checkpoint_add_blob(writer, "vocabulary/none", NULL, 0, &status), SBAG_OK);
-  ck_assert_int_eq(checkpoint_add_int(writer, "", "step", INT64_MIN + 7, &status), SBAG_OK);
-  ck_assert_int_eq(checkpoint_add_real(writer, "metrics/test", "auc", 0.1, &status), SBAG_OK);
-  ck_assert_int_eq(checkpoint_add_text(writer, "tables/user", "mode", "mean \xc3\xa4", &status), SBAG_OK);
-  ck_assert_int_eq(checkpoint_add_text(writer, "tables/user/weight", "unit", "", &status), SBAG_OK);
+  declare_rest(writer);
   return writer;
 }
 
@@ -251,6 +256,176 @@ START_TEST(test_round_trip) {
 }
 END_TEST
 
+/* ---- rows in memory ---- */
+
+static char *whole_file(size_t *bytes) {
+  struct stat about;
+  FILE *file = fopen(path, "rb");
+  ck_assert_ptr_nonnull(file);
+  ck_assert_int_eq(fstat(fileno(file), &about), 0);
+  *bytes = (size_t)about.st_size;
+  char *data = malloc(*bytes);
+  ck_assert_ptr_nonnull(data);
+  ck_assert_uint_eq(fread(data, 1, *bytes, file), *bytes);
+  ck_assert_int_eq(fclose(file), 0);
+  return data;
+}
+
+typedef enum division {
+  EVEN,       /* blocks */
+  BACKWARDS,  /* the last rank has the first block */
+  GROWING,    /* the first ranks' blocks are smaller than a piece, or empty */
+  LAST_ALONE, /* the last rank has all */
+  COVERING,   /* how many of them make up the array; no others may be written from memory */
+  ROW_MISSING = COVERING,
+  ROW_TWICE,
+  HALF_TWICE, /* as many rows as the array has */
+  DIVISIONS
+} division_t;
+
+/* What this rank has of a pattern. `pattern` stands first: `fill` takes it. */
+typedef struct owned {
+  pattern_t pattern;
+  division_t division;
+  checkpoint_rows_t rows;
+  void *block;
+  int asked, fails;
+} owned_t;
+
+static int64_t share(int64_t rows, int64_t part, int64_t parts) {
+  return rows * part / parts;
+}
+
+static checkpoint_rows_t divided(division_t division, int64_t rows) {
+  int64_t rank = comm_rank(comm), size = comm_size(comm), place = size - 1 - rank;
+  checkpoint_rows_t own = {.first_row = share(rows, rank, size)};
+  int64_t end = share(rows, rank + 1, size);
+  if (division == BACKWARDS) own.first_row = share(rows, place, size), end = share(rows, place + 1, size);
+  if (division == GROWING)
+    own.first_row = share(rows, rank * rank * rank, size * size * size),
+    end = share(rows, (rank + 1) * (rank + 1) * (rank + 1), size * size * size);
+  if (division == LAST_ALONE) own.first_row = 0, end = place == 0 ? rows : 0;
+  if (division == ROW_MISSING && place == 0 && end > own.first_row) end--;
+  if (division == ROW_TWICE && rank == 0 && end < rows) end++;
+  if (division == HALF_TWICE) {
+    own.first_row = 0;
+    end = rank == 0 ? rows / 2 : rank == 1 ? rows - rows / 2 : 0;
+  }
+  own.rows = end - own.first_row;
+  return own;
+}
+
+static sbag_code_t own_rows(void *user, checkpoint_rows_t *own, sbag_status_t *st) {
+  owned_t *o = user;
+  o->asked++;
+  if (o->fails) return status_set(st, SBAG_ERR_ARGUMENT, "the planted error");
+  *own = o->rows;
+  return SBAG_OK;
+}
+
+static void own_begin(owned_t *o, int i, division_t division) {
+  *o = (owned_t){.pattern = patterns[i], .division = division};
+  pattern_t *p = &o->pattern;
+  int64_t columns = pattern_columns(p), each = checkpoint_type_bytes(p->type);
+  o->rows = divided(division, p->shape[0]);
+  o->block = malloc((size_t)(o->rows.rows * columns * each) + 1);
+  ck_assert_ptr_nonnull(o->block);
+  for (int64_t k = 0; k < o->rows.rows * columns; k++)
+    pattern_value(p, o->rows.first_row + k / columns, k % columns, (char *)o->block + k * each);
+  o->rows.data = o->block;
+}
+
+/* As declare, by way of memory. */
+static checkpoint_writer_t *declare_own(owned_t o[PATTERNS], division_t division, int64_t chunk_bytes) {
+  checkpoint_writer_t *writer = NULL;
+  ck_assert_int_eq(checkpoint_writer_create(comm, mem, path, &writer, &status), SBAG_OK);
+  checkpoint_writer_set_chunk(writer, chunk_bytes);
+  checkpoint_writer_set_piece(writer, PIECE_BYTES);
+  for (int i = 0; i < PATTERNS; i++) {
+    own_begin(&o[i], i, division);
+    const pattern_t *p = &o[i].pattern;
+    ck_assert_int_eq(
+        checkpoint_add_own_array(writer, p->name, p->type, p->rank, p->shape, fill, own_rows, &o[i], &status),
+        SBAG_OK);
+  }
+  declare_rest(writer);
+  return writer;
+}
+
+static void own_end(owned_t o[PATTERNS]) {
+  for (int i = 0; i < PATTERNS; i++) free(o[i].block);
+}
+
+/* Whether the rows came from memory: but for one piece a rank, none was asked for. */
+static void check_own(const owned_t *o) {
+  const pattern_t *p = &o->pattern;
+  int64_t range[2] = {p->calls, -p->calls}, rows = p->rows, most = comm_size(comm) - 1;
+  ck_assert_int_eq(comm_allreduce(comm, range, 2, COMM_I64, COMM_MAX, "test", &status), SBAG_OK);
+  ck_assert_int_eq(comm_allreduce(comm, &rows, 1, COMM_I64, COMM_SUM, "test", &status), SBAG_OK);
+  ck_assert_int_eq(range[0], -range[1]);
+  ck_assert_int_eq(o->asked, 1);
+  int64_t piece_rows = PIECE_BYTES / (pattern_columns(p) * checkpoint_type_bytes(p->type));
+  if (piece_rows == 0) piece_rows = 1;
+  if (o->division < COVERING) ck_assert(p->calls <= 1 && rows <= most * piece_rows);
+  if (o->division == LAST_ALONE) ck_assert_int_eq(p->calls, 0);
+  if (o->division == ROW_MISSING) ck_assert_int_eq(rows, p->shape[0]);
+}
+
+/* Chunks of one piece make several rounds. */
+START_TEST(test_own_rows) {
+  write_all();
+  size_t bytes = 0, own_bytes = 0;
+  char *data = whole_file(&bytes);
+  for (int division = 0; division < DIVISIONS; division++)
+    for (int64_t chunk_bytes = 1; chunk_bytes <= CHUNK_BYTES; chunk_bytes += CHUNK_BYTES - 1) {
+      owned_t o[PATTERNS];
+      ck_assert_int_eq(comm_barrier(comm, "test", &status), SBAG_OK); /* all have read the last one */
+      if (comm_rank(comm) == 0) unlink(path);
+      checkpoint_writer_t *writer = declare_own(o, (division_t)division, chunk_bytes);
+      ck_assert_msg(checkpoint_commit(&writer, &status) == SBAG_OK, "%s", status.message);
+      for (int i = 0; i < PATTERNS; i++) check_own(&o[i]);
+      own_end(o);
+      char *own = whole_file(&own_bytes);
+      ck_assert_msg(own_bytes == bytes && memcmp(own, data, bytes) == 0, "division %d", division);
+      free(own);
+    }
+  free(data);
+}
+END_TEST
+
+/* One rank cannot tell its rows, or tells some that are not there: all ranks say so. */
+START_TEST(test_own_rows_fail) {
+  int last = comm_rank(comm) == comm_size(comm) - 1;
+  for (int which = 0; which < 4; which++) {
+    owned_t o[PATTERNS];
+    checkpoint_writer_t *writer = declare_own(o, EVEN, CHUNK_BYTES);
+    checkpoint_rows_t *rows = &o[1].rows;
+    if (last && which == 0) o[1].fails = 1;
+    if (last && which == 1) rows->rows++;
+    if (last && which == 2) rows->data = NULL;
+    if (last && which == 3) rows->first_row = -1;
+    ck_assert_int_eq(checkpoint_commit(&writer, &status), SBAG_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(status.message, which == 0 ? "the planted error" : "are not in it"));
+    ck_assert_int_eq(status.rank, comm_size(comm) - 1);
+    own_end(o);
+    struct stat file;
+    ck_assert_int_ne(stat(path, &file), 0);
+  }
+}
+END_TEST
+
+/* The callback of a piece that two ranks share. */
+START_TEST(test_own_callback_fails) {
+  if (comm_size(comm) == 1) return;
+  owned_t o[PATTERNS];
+  checkpoint_writer_t *writer = declare_own(o, EVEN, CHUNK_BYTES);
+  o[0].pattern.fail_at_row = 1003 / comm_size(comm);
+  ck_assert_int_eq(checkpoint_commit(&writer, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(status.message, "the planted error"));
+  own_end(o);
+}
+END_TEST
+
 /* Plain h5py reads it all, where it is installed. */
 START_TEST(test_h5py) {
   write_all();
@@ -274,19 +449,6 @@ START_TEST(test_h5py) {
   }
 }
 END_TEST
-
-static char *whole_file(size_t *bytes) {
-  struct stat about;
-  FILE *file = fopen(path, "rb");
-  ck_assert_ptr_nonnull(file);
-  ck_assert_int_eq(fstat(fileno(file), &about), 0);
-  *bytes = (size_t)about.st_size;
-  char *data = malloc(*bytes);
-  ck_assert_ptr_nonnull(data);
-  ck_assert_uint_eq(fread(data, 1, *bytes, file), *bytes);
-  ck_assert_int_eq(fclose(file), 0);
-  return data;
-}
 
 /* One rank replaces what all wrote, by the same bytes. */
 START_TEST(test_self_replaces) {
@@ -706,6 +868,9 @@ Suite *checkpoint_suite(void) {
   tcase_add_checked_fixture(tcase, setup, teardown);
   tcase_set_timeout(tcase, 120);
   tcase_add_test(tcase, test_round_trip);
+  tcase_add_test(tcase, test_own_rows);
+  tcase_add_test(tcase, test_own_rows_fail);
+  tcase_add_test(tcase, test_own_callback_fails);
   tcase_add_test(tcase, test_h5py);
   tcase_add_test(tcase, test_self_replaces);
   tcase_add_test(tcase, test_rows_anywhere);
