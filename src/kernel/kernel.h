@@ -77,7 +77,8 @@ enum { REDUCE_SUM, REDUCE_MAX };
 /* out[segment] = op over the segment's terms of scale * vector. A REDUCE_SUM of an empty segment is zeros.
  * REDUCE_MAX carries (value, position in the bag) as torch needs it: the term at position 0 starts and wins
  * for good if it is NaN; a later NaN is passed over; the first of equals wins; the positions of an empty
- * segment are -1 and its values 0. */
+ * segment are -1 and its values 0. Tasks of one call run beside each other: none reads what another writes.
+ */
 typedef struct reduce_task {
   int op;
   int64_t dim;
