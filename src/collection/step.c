@@ -228,6 +228,7 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
     k->ops->norm_squared(k, NULL, c->options.dtype, grads.grad, grads.count, c->store->tables[t].dim, &sum,
                          non_finite);
   }
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   exact_sum_carry(&sum);
   memcpy(numbers, sum.digit, sizeof sum.digit);
   SBAG_TRY(comm_allreduce(c->context->comm, numbers, EXACT_SUM_DIGITS + 1, COMM_I64, COMM_SUM,
