@@ -158,6 +158,59 @@ START_TEST(blocks_need_a_piece_of_memory) {
 }
 END_TEST
 
+/* ---- saving ---- */
+
+static sbag_code_t own_rows(void *user, checkpoint_rows_t *own, sbag_status_t *status) {
+  const array_t *a = user;
+  return collection_own_rows(collection, a->table, a->state, own, status);
+}
+
+static sbag_code_t read_rows(void *user, int64_t first_row, int64_t rows, void *out, sbag_status_t *status) {
+  const array_t *a = user;
+  return sbag_collection_read_range(collection, a->table, a->state, first_row, rows, out, status);
+}
+
+static void save_file(const char *again) {
+  checkpoint_writer_t *writer = NULL;
+  ck_assert_int_eq(
+      checkpoint_writer_create(context_comm(context), context_mem(context), again, &writer, &failure),
+      SBAG_OK);
+  checkpoint_writer_set_piece(writer, PIECE_BYTES);
+  for (int i = 0; i < ARRAYS; i++) {
+    const int64_t shape[2] = {ROWS + arrays[i].table, arrays[i].width};
+    ck_assert_int_eq(checkpoint_add_own_array(writer, arrays[i].name, CHECKPOINT_F32,
+                                              arrays[i].width > 1 ? 2 : 1, shape, read_rows, own_rows,
+                                              &arrays[i], &failure),
+                     SBAG_OK);
+  }
+  ck_assert_msg(checkpoint_commit(&writer, &failure) == SBAG_OK, "%s", failure.message);
+}
+
+static int is_same_file(const char *a, const char *b) {
+  FILE *left = fopen(a, "rb"), *right = fopen(b, "rb");
+  ck_assert(left != NULL && right != NULL);
+  int x, y;
+  do {
+    x = getc(left);
+    y = getc(right);
+  } while (x == y && x != EOF);
+  fclose(left);
+  fclose(right);
+  return x == y;
+}
+
+/* What the file's rows are, every layout gives back, from memory or by reading. */
+START_TEST(saved_again_is_the_same_file) {
+  char again[300];
+  snprintf(again, sizeof again, "%s.again", path);
+  ck_assert_int_eq(collection_load(collection, reader, loads, ARRAYS, &failure), SBAG_OK);
+  save_file(again);
+  if (sbag_context_rank(context) != 0) return;
+  ck_assert(is_same_file(path, again));
+  unlink(again);
+}
+END_TEST
+
 /* Flips a bit of a row's first value. */
 static void damage(const array_t *array, int64_t row) {
   float wanted = value_of(array, row, 0), next = value_of(array, row, 1), found[2] = {0};
@@ -211,6 +264,7 @@ Suite *load_suite(void) {
   TCase *tcase = tcase_create("load");
   tcase_add_checked_fixture(tcase, setup, teardown);
   tcase_add_test(tcase, every_layout_loads);
+  tcase_add_test(tcase, saved_again_is_the_same_file);
   tcase_add_test(tcase, blocks_need_a_piece_of_memory);
   tcase_add_loop_test(tcase, damage_is_told_by_all, 0, TABLES);
   tcase_add_test(tcase, what_does_not_fit_is_refused);

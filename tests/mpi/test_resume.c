@@ -1,5 +1,6 @@
 /* A collection that goes on from rows, states and a step count which another one had: to the bit on the same
  * number of ranks, closely on another, for every optimizer. */
+#include "collection/load.h"
 #include "oracle/batch.h"
 #include "rig.h"
 
@@ -150,6 +151,41 @@ START_TEST(goes_on_to_the_bit) {
 }
 END_TEST
 
+/* ---- rows as a checkpoint writes them from memory ---- */
+
+static void check_own(rig_t *rig, int table, int state, const double *wanted) {
+  checkpoint_rows_t own = {NULL, -1, -1};
+  rig_must(collection_own_rows(rig->collection, table, state, &own, &rig_failure));
+  int64_t width = rig_width(rig, table, state), sum = own.rows;
+  for (int64_t i = 0; i < own.rows * width; i++) {
+    double got =
+        rig->options.dtype == SBAG_F32 ? (double)((const float *)own.data)[i] : ((const double *)own.data)[i];
+    ck_assert_msg(memcmp(&got, &wanted[own.first_row * width + i], sizeof got) == 0,
+                  "table %d, state %d, value %lld from row %lld", table, state, (long long)i,
+                  (long long)own.first_row);
+  }
+  MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  int together = rig->options.layout == SBAG_LAYOUT_BLOCK && rig->options.context.device == SBAG_DEVICE_CPU;
+  ck_assert_int_eq(sum, together ? rig->options.rows[table] : 0);
+}
+
+/* They are what others read, though nobody has read a row before. */
+START_TEST(own_rows_are_up_to_date) {
+  rig_options_t options = options_of(_i);
+  rig_t told, read;
+  rig_open(&told, &options);
+  rig_open(&read, &options);
+  train(&told, 0, HALF);
+  train(&read, 0, HALF);
+  saved_t wanted = save(&read);
+  for (int t = 0; t < RIG_TABLES; t++)
+    for (int s = 0; s <= sbag_collection_state_count(told.collection, t); s++)
+      check_own(&told, t, s - 1, wanted.of[t][s]);
+  rig_close(&told);
+  rig_close(&read);
+}
+END_TEST
+
 /* ---- another number of ranks ---- */
 
 /* What all ranks of a job of `size` bring to a batch, one behind the other. */
@@ -258,6 +294,7 @@ Suite *resume_suite(void) {
   Suite *suite = suite_create("resume");
   TCase *cases = tcase_create("resume");
   tcase_add_loop_test(cases, goes_on_to_the_bit, 0, 2 * SBAG_OPT_COUNT);
+  tcase_add_loop_test(cases, own_rows_are_up_to_date, 0, 2 * SBAG_OPT_COUNT);
   tcase_add_loop_test(cases, goes_on_on_other_ranks, 0, SBAG_OPT_COUNT);
   tcase_add_test(cases, refuses_what_cannot_be);
   suite_add_tcase(suite, cases);
