@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts here share; to be sourced. It installs Debian packages, builds, and starts ranks on this machine.
+# What the scripts here share; to be sourced. It installs Debian packages, builds, and starts ranks.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export LC_ALL=C.UTF-8
@@ -68,4 +68,47 @@ build() {
   shift 2
   (cd "$root" && { cmake --preset "$preset" || cmake --fresh --preset "$preset"; } &&
     cmake --build "$folder" -j "$(nproc)" "$@")
+}
+
+# start_job MPIRUN_OPTION... -- PROGRAM ARGUMENT...: starts ranks, and exits as they do. `shardbag train` gets a progress
+# bar where stdout is a terminal, which a rank cannot tell; Ctrl-C and SIGTERM become SIGUSR1 for it: it writes a
+# checkpoint and stops. A second one ends it at once.
+start_job() {
+  local options=()
+  while [ "$1" != -- ]; do
+    options+=("$1")
+    shift
+  done
+  shift
+  command -v mpirun >/dev/null || fail "mpirun is not there; on Debian: apt-get install openmpi-bin"
+  training=no
+  if [ "$(basename "$1")" = shardbag ] && [ "${2-}" = train ]; then
+    training=yes
+    [ ! -t 1 ] || [[ " $* " = *" --progress"[\ =]* ]] || set -- "$@" --progress bar
+  fi
+  # In a session of its own, or mpirun would answer the terminal's Ctrl-C itself, by killing the ranks.
+  setsid mpirun --bind-to none "${options[@]}" "$@" </dev/null &
+  child=$!
+  asked=no
+  trap end_asked INT TERM HUP
+  trap 'kill -USR1 "$child" 2>/dev/null' USR1
+  # A trapped signal ends `wait`, not mpirun: wait again until it is gone.
+  local code
+  while :; do
+    wait "$child"
+    code=$?
+    kill -0 "$child" 2>/dev/null || exit $code
+  done
+}
+
+# The first request to end asks a training to save; everything else is ended.
+# shellcheck disable=SC2317  # called by the traps
+end_asked() {
+  if [ "$training" = yes ] && [ "$asked" = no ]; then
+    asked=yes
+    echo "$(basename "$0"): asked for a checkpoint and a stop; once more ends it at once" >&2
+    kill -USR1 "$child" 2>/dev/null
+  else
+    kill -TERM "$child" 2>/dev/null
+  fi
 }

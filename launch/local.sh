@@ -20,36 +20,5 @@ usage() {
 count=$1
 shift
 [ $# -gt 0 ] || usage "a program is missing"
-command -v mpirun >/dev/null || fail "mpirun is not there; on Debian: apt-get install openmpi-bin"
 
-training=no
-if [ "$(basename "$1")" = shardbag ] && [ "${2-}" = train ]; then
-  training=yes
-  [ ! -t 1 ] || [[ " $* " = *" --progress"[\ =]* ]] || set -- "$@" --progress bar
-fi
-
-# The first request to end asks a training to save; everything else is ended.
-asked=no
-# shellcheck disable=SC2317  # called by the traps
-request() {
-  if [ "$training" = yes ] && [ "$asked" = no ]; then
-    asked=yes
-    echo "local.sh: asked for a checkpoint and a stop; once more ends it at once" >&2
-    kill -USR1 "$child" 2>/dev/null
-  else
-    kill -TERM "$child" 2>/dev/null
-  fi
-}
-
-# In a session of its own, or mpirun would answer the terminal's Ctrl-C itself, by killing the ranks.
-setsid mpirun --oversubscribe --bind-to none -n "$count" "$@" </dev/null &
-child=$!
-trap request INT TERM HUP
-trap 'kill -USR1 "$child" 2>/dev/null' USR1
-
-# A trapped signal ends `wait`, not mpirun: wait again until it is gone.
-while :; do
-  wait "$child"
-  code=$?
-  kill -0 "$child" 2>/dev/null || exit $code
-done
+start_job --oversubscribe -n "$count" -- "$@"
