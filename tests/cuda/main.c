@@ -6,6 +6,7 @@
 #include <string.h>
 
 Suite *cublas_suite(void);
+Suite *cuda_dense_suite(void);
 Suite *cuda_execution_suite(void);
 Suite *cuda_integer_suite(void);
 Suite *cuda_large_suite(void);
@@ -26,6 +27,7 @@ typedef struct entry {
 
 static const entry_t entries[] = {
     {"cublas", cublas_suite},
+    {"dense", cuda_dense_suite},
     {"execution", cuda_execution_suite},
     {"integer", cuda_integer_suite},
     {"kernel_cover", kernel_cover_suite},

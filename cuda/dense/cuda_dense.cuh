@@ -1,0 +1,38 @@
+/* What the files of this folder share: see dense/dense.h for what each op does. */
+#ifndef CUDA_DENSE_CUH
+#define CUDA_DENSE_CUH
+
+#include "cuda/cuda_common.cuh"
+
+extern "C" {
+#include "cuda/dense/cuda_dense.h"
+}
+
+#include <cublas_v2.h>
+
+typedef struct cuda_dense {
+  dense_t base; /* first: a dense_t of this folder is a cuda_dense_t */
+  dense_ops_t ops;
+  cublasHandle_t blas; /* on the kernel's own stream */
+  void *workspace;     /* of cuBLAS, which would allocate one otherwise */
+  kernel_stream_t *copies;
+} cuda_dense_t;
+
+static inline cuda_dense_t *cuda_dense_of(dense_t *dense) {
+  return reinterpret_cast<cuda_dense_t *>(dense);
+}
+
+/* Keeps the first failure, as CUDA_TRY. */
+void cuda_dense_blas(cuda_lane_t *lane, cublasStatus_t status, const char *call, const char *file, int line);
+
+#define CUBLAS_TRY(lane, call)                                                                               \
+  do {                                                                                                       \
+    if (!cuda_has_failed(lane)) cuda_dense_blas(lane, (call), #call, __FILE__, __LINE__);                    \
+  } while (0)
+
+/* Each file adds its ops to the table. */
+void cuda_interaction_ops(dense_ops_t *ops);
+void cuda_linear_ops(dense_ops_t *ops);
+void cuda_sum_ops(dense_ops_t *ops);
+
+#endif

@@ -1,0 +1,333 @@
+/* The GPU's dense ops against the CPU's: random layers, interactions, losses and steps, within what the order
+ * of a float sum makes of the result. What is exact stays exact: dropout's choice, the optimizer, NaN. */
+#include "cuda_case.h"
+#include "dense/dense.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct rig {
+  cuda_case_t c;
+  dense_t *cpu, *gpu;
+  uint64_t seed;
+} rig_t;
+
+static rig_t rig;
+
+static void set_up(void) {
+  sbag_status_t status;
+  rig = (rig_t){.seed = 1};
+  cuda_case_open(&rig.c);
+  ck_assert_int_eq(dense_create(rig.c.cpu, 0, &rig.cpu, &status), SBAG_OK);
+  ck_assert_msg(dense_create(rig.c.gpu, 0, &rig.gpu, &status) == SBAG_OK, "%s", status.message);
+  ck_assert_str_eq(rig.gpu->ops->name, "cuda");
+}
+
+static void tear_down(void) {
+  dense_destroy(&rig.gpu);
+  dense_destroy(&rig.cpu);
+  cuda_case_close(&rig.c);
+}
+
+/* An array on both sides. */
+typedef struct twin {
+  float *host, *device;
+  int64_t count;
+} twin_t;
+
+static twin_t twin(int64_t count) {
+  twin_t t = {.host = malloc((size_t)count * sizeof(float) + 1), .count = count};
+  ck_assert_ptr_nonnull(t.host);
+  for (int64_t i = 0; i < count; i++)
+    t.host[i] = (float)((double)(cuda_case_random(&rig.seed) % 2001) / 1000.0 - 1.0);
+  t.device = cuda_case_put(&rig.c, t.host, (size_t)count * sizeof(float));
+  return t;
+}
+
+static void drop(twin_t *t) {
+  cuda_case_drop(&rig.c, t->device);
+  free(t->host);
+}
+
+/* The GPU's values are the CPU's within `tolerance`; then both are dropped. */
+static void check(twin_t *t, double tolerance, const char *what) {
+  float *got = malloc((size_t)t->count * sizeof(float) + 1);
+  ck_assert_ptr_nonnull(got);
+  cuda_case_get(&rig.c, got, t->device, (size_t)t->count * sizeof(float));
+  for (int64_t i = 0; i < t->count; i++) {
+    double want = t->host[i], most = tolerance * (1.0 + fabs(want));
+    int same = isfinite(want) ? fabs(want - got[i]) <= most : isnan(want) ? isnan(got[i]) : want == got[i];
+    ck_assert_msg(same, "%s: %lld of %lld: %.9g, should be %.9g", what, (long long)i, (long long)t->count,
+                  got[i], want);
+  }
+  free(got);
+  drop(t);
+}
+
+/* ---- layers ---- */
+
+typedef struct layer_case {
+  int64_t rows, in, out, x_stride;
+  int bias, relu;
+  double dropout;
+} layer_case_t;
+
+static const layer_case_t layers[] = {
+    {1, 1, 1, 1, 1, 0, 0},        {37, 13, 64, 13, 1, 1, 0},   {300, 64, 1, 64, 1, 0, 0},
+    {129, 33, 35, 40, 1, 1, 0},   {64, 16, 24, 50, 0, 0, 0},   {5, 7, 10, 7, 1, 1, 0.4},
+    {260, 20, 128, 20, 1, 1, .5}, {70, 12, 33, 12, 0, 1, 0.1}, {0, 6, 9, 6, 1, 1, 0},
+};
+
+enum { LAYERS = sizeof layers / sizeof *layers };
+
+START_TEST(test_linear) {
+  const layer_case_t *c = &layers[_i];
+  twin_t x = twin(c->rows * c->x_stride + 1), weight = twin(c->out * c->in), bias = twin(c->out + 1);
+  twin_t y = twin(c->rows * c->out), dy = twin(c->rows * c->out), dx = twin(c->rows * c->x_stride + 1);
+  twin_t weight_grad = twin(c->out * c->in), bias_grad = twin(c->out);
+  /* the GPU's bias is not aligned to its vector loads */
+  linear_t host = {.in = c->in,
+                   .out = c->out,
+                   .weight = weight.host,
+                   .bias = c->bias ? bias.host + 1 : NULL,
+                   .weight_grad = weight_grad.host,
+                   .bias_grad = c->bias ? bias_grad.host : NULL,
+                   .relu = c->relu},
+           device = host;
+  device.weight = weight.device;
+  device.bias = c->bias ? bias.device + 1 : NULL;
+  device.weight_grad = weight_grad.device;
+  device.bias_grad = c->bias ? bias_grad.device : NULL;
+  const dropout_t dropout = dropout_make(c->dropout, 77, 3, 1000);
+  for (int step = 0; step < 2; step++) {
+    rig.cpu->ops->linear_forward(rig.cpu, &host, &dropout, c->rows, x.host, c->x_stride, y.host);
+    rig.gpu->ops->linear_forward(rig.gpu, &device, &dropout, c->rows, x.device, c->x_stride, y.device);
+  }
+  rig.cpu->ops->linear_backward(rig.cpu, &host, &dropout, c->rows, x.host, c->x_stride, y.host, dy.host,
+                                _i % 2 ? NULL : dx.host, c->x_stride);
+  rig.gpu->ops->linear_backward(rig.gpu, &device, &dropout, c->rows, x.device, c->x_stride, y.device,
+                                dy.device, _i % 2 ? NULL : dx.device, c->x_stride);
+  check(&y, 1e-5, "y");
+  check(&dy, 1e-6, "dy");
+  check(&dx, 1e-5, "dx"); /* and what is between its rows stays */
+  check(&weight_grad, 1e-5, "weight's gradient");
+  check(&bias_grad, 1e-5, "bias's gradient");
+  drop(&x), drop(&weight), drop(&bias);
+}
+END_TEST
+
+START_TEST(test_nan_goes_through) {
+  enum { ROWS = 5, IN = 3, OUT = 8 };
+  twin_t x = twin(ROWS * IN), weight = twin(OUT * IN), bias = twin(OUT), y = twin(ROWS * OUT);
+  const float nan = NAN;
+  const copy_part_t part = {x.device + IN, &nan, sizeof nan};
+  const dropout_t none = dropout_make(0.0, 0, 0, 0);
+  linear_t host = {.in = IN, .out = OUT, .weight = weight.host, .bias = bias.host, .relu = 1}, device = host;
+  device.weight = weight.device;
+  device.bias = bias.device;
+  x.host[IN] = NAN;
+  rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
+  rig.cpu->ops->linear_forward(rig.cpu, &host, &none, ROWS, x.host, IN, y.host);
+  rig.gpu->ops->linear_forward(rig.gpu, &device, &none, ROWS, x.device, IN, y.device);
+  ck_assert(isnan(y.host[OUT]));
+  check(&y, 1e-5, "y");
+  drop(&x), drop(&weight), drop(&bias);
+}
+END_TEST
+
+/* ---- interaction ---- */
+
+typedef struct shape_case {
+  int vectors, concat;
+  int64_t dim, rows;
+} shape_case_t;
+
+/* 400 vectors are more than fit in shared memory, forward and backward; 150 fit in the forward alone. */
+static const shape_case_t shapes[] = {{1, 1, 5, 3},   {2, 0, 1, 9},    {4, 1, 8, 40},
+                                      {5, 5, 33, 7},  {27, 1, 64, 5},  {9, 3, 17, 4},
+                                      {33, 1, 36, 3}, {150, 0, 35, 1}, {400, 1, 9, 1}};
+
+enum { SHAPES = sizeof shapes / sizeof *shapes, FIRST = 2 };
+
+START_TEST(test_interaction) {
+  const shape_case_t *c = &shapes[_i];
+  const interaction_t shape = {.vectors = c->vectors, .concat = c->concat, .dim = c->dim};
+  const int64_t stride = c->dim * c->vectors + 3, width = interaction_width(&shape);
+  twin_t v = twin((FIRST + c->rows) * stride), grad = twin(c->rows * stride);
+  twin_t out = twin(c->rows * width + 1), out_grad = twin(c->rows * width + 1);
+  interaction_vector_t *host = calloc((size_t)c->vectors, sizeof *host);
+  interaction_vector_t *device = calloc((size_t)c->vectors, sizeof *device);
+  ck_assert(host != NULL && device != NULL);
+  for (int i = 0; i < c->vectors; i++) {
+    host[i] = (interaction_vector_t){v.host + i * c->dim, grad.host + i * c->dim, stride, stride};
+    device[i] = (interaction_vector_t){v.device + i * c->dim, grad.device + i * c->dim, stride, stride};
+  }
+  rig.cpu->ops->interaction_forward(rig.cpu, &shape, host, FIRST, c->rows, out.host);
+  rig.gpu->ops->interaction_forward(rig.gpu, &shape, device, FIRST, c->rows, out.device);
+  rig.cpu->ops->interaction_backward(rig.cpu, &shape, host, FIRST, c->rows, out_grad.host);
+  rig.gpu->ops->interaction_backward(rig.gpu, &shape, device, FIRST, c->rows, out_grad.device);
+  check(&out, 1e-5, "products");
+  check(&grad, 1e-5, "gradients");
+  drop(&v), drop(&out_grad);
+  free(host), free(device);
+}
+END_TEST
+
+/* A vector that is not finite spoils its pairs and no others; its own gradient is of the others alone. */
+START_TEST(test_interaction_not_finite) {
+  enum { N = 6, DIM = 4 };
+  const interaction_t shape = {.vectors = N, .concat = 0, .dim = DIM};
+  const float bad = INFINITY;
+  twin_t v = twin(N * DIM), grad = twin(N * DIM), out = twin(interaction_width(&shape));
+  twin_t out_grad = twin(interaction_width(&shape));
+  interaction_vector_t host[N], device[N];
+  const copy_part_t part = {v.device + 2 * DIM, &bad, sizeof bad};
+  v.host[2 * DIM] = bad;
+  rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
+  for (int i = 0; i < N; i++) {
+    host[i] = (interaction_vector_t){v.host + i * DIM, grad.host + i * DIM, N * DIM, N * DIM};
+    device[i] = (interaction_vector_t){v.device + i * DIM, grad.device + i * DIM, N * DIM, N * DIM};
+  }
+  rig.cpu->ops->interaction_forward(rig.cpu, &shape, host, 0, 1, out.host);
+  rig.gpu->ops->interaction_forward(rig.gpu, &shape, device, 0, 1, out.device);
+  rig.cpu->ops->interaction_backward(rig.cpu, &shape, host, 0, 1, out_grad.host);
+  rig.gpu->ops->interaction_backward(rig.gpu, &shape, device, 0, 1, out_grad.device);
+  ck_assert(isfinite(grad.host[2 * DIM]) && !isfinite(grad.host[0]));
+  check(&out, 1e-5, "products");
+  check(&grad, 1e-5, "gradients");
+  drop(&v), drop(&out_grad);
+}
+END_TEST
+
+/* ---- sums ---- */
+
+START_TEST(test_loss) {
+  static const int64_t counts[] = {0, 1, 31, 1500, 5000};
+  const int64_t count = counts[_i];
+  twin_t logits = twin(count), labels = twin(count), grad = twin(count);
+  double want = NAN, got = NAN;
+  rig.cpu->ops->loss(rig.cpu, count, logits.host, labels.host, 0.5, grad.host, &want);
+  rig.gpu->ops->loss(rig.gpu, count, logits.device, labels.device, 0.5, grad.device, &got);
+  cuda_case_sync(&rig.c);
+  ck_assert_double_eq_tol(got, want, 1e-12 * (double)(count + 1));
+  check(&grad, 0.0, "gradient");
+  drop(&logits), drop(&labels);
+}
+END_TEST
+
+START_TEST(test_loss_not_finite) {
+  twin_t logits = twin(40), labels = twin(40), grad = twin(40);
+  const float bad[3] = {NAN, INFINITY, -INFINITY};
+  const copy_part_t part = {logits.device + 17, &bad[_i], sizeof bad[_i]};
+  double got = 0.0;
+  rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
+  rig.gpu->ops->loss(rig.gpu, 40, logits.device, labels.device, 1.0, grad.device, &got);
+  cuda_case_sync(&rig.c);
+  ck_assert(!isfinite(got));
+  drop(&logits), drop(&labels), drop(&grad);
+}
+END_TEST
+
+START_TEST(test_norm) {
+  static const int64_t counts[] = {0, 1, 1500, 2000001};
+  twin_t values = twin(counts[_i]);
+  double want = NAN, got = NAN, again = NAN;
+  rig.cpu->ops->norm_squared(rig.cpu, values.host, values.count, &want);
+  rig.gpu->ops->norm_squared(rig.gpu, values.device, values.count, &got);
+  rig.gpu->ops->norm_squared(rig.gpu, values.device, values.count, &again);
+  cuda_case_sync(&rig.c);
+  ck_assert_double_eq_tol(got, want, 1e-12 * (1.0 + want));
+  ck_assert(got == again);
+  drop(&values);
+}
+END_TEST
+
+/* ---- the optimizer ---- */
+
+/* The tables' formulas on both sides: the same bits. */
+START_TEST(test_update) {
+  static const sbag_optimizer_t kinds[] = {SBAG_OPT_SGD, SBAG_OPT_SGD, SBAG_OPT_ADAGRAD, SBAG_OPT_ADAM,
+                                           SBAG_OPT_ADAM};
+  static const int64_t counts[] = {1, 127, 128, 1000};
+  sbag_optimizer_options_t options = sbag_optimizer_options_default(kinds[_i]);
+  options.lr = 0.1;
+  options.weight_decay = 0.01;
+  if (_i == 1) options.momentum = 0.9;
+  if (_i == 4) options.amsgrad = 1, options.clip_value = 0.3;
+  const optimizer_info_t info = optimizer_info(&options);
+  for (int n = 0; n < 4; n++) {
+    twin_t weight = twin(counts[n]), grad = twin(counts[n]), state[OPTIMIZER_STATES_MAX];
+    float *host[OPTIMIZER_STATES_MAX] = {0}, *device[OPTIMIZER_STATES_MAX] = {0};
+    for (int s = 0; s < info.state_count; s++) {
+      state[s] = twin(counts[n]);
+      for (int64_t i = 0; i < counts[n]; i++) state[s].host[i] = (float)info.states[s].initial;
+      const copy_part_t part = {state[s].device, state[s].host, counts[n] * (int64_t)sizeof(float)};
+      rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
+      host[s] = state[s].host, device[s] = state[s].device;
+    }
+    for (int64_t step = 1; step <= 3; step++) {
+      dense_optimizer_step_t update = {
+          &options, step, options.lr / (double)step, 0.5, counts[n], grad.host, weight.host, host};
+      rig.cpu->ops->update(rig.cpu, &update);
+      update.grad = grad.device, update.weight = weight.device, update.states = device;
+      rig.gpu->ops->update(rig.gpu, &update);
+    }
+    check(&weight, 0.0, "weights");
+    for (int s = 0; s < info.state_count; s++) check(&state[s], 0.0, "state");
+    drop(&grad);
+  }
+}
+END_TEST
+
+/* ---- batches ---- */
+
+/* What has been handed over may change at once, and arrives before what reads it. */
+START_TEST(test_input) {
+  enum { COUNT = 5000 };
+  float *values = malloc(COUNT * sizeof *values), got[COUNT];
+  ck_assert_ptr_nonnull(values);
+  twin_t to = twin(COUNT), other = twin(COUNT);
+  for (int round = 0; round < 4; round++) {
+    for (int i = 0; i < COUNT; i++) values[i] = (float)(i + round);
+    const copy_part_t parts[2] = {{to.device, values, COUNT * (int64_t)sizeof(float)}, {NULL, NULL, 0}};
+    rig.gpu->ops->input(rig.gpu, parts, 2);
+    memset(values, 0xff, COUNT * sizeof *values);
+    rig.gpu->ops->input_ready(rig.gpu);
+    const copy_part_t within = {other.device, to.device, COUNT * (int64_t)sizeof(float)};
+    rig.c.gpu->ops->copy(rig.c.gpu, NULL, &within, 1);
+    cuda_case_get(&rig.c, got, other.device, sizeof got);
+    for (int i = 0; i < COUNT; i++) ck_assert(got[i] == (float)(i + round));
+  }
+  drop(&to), drop(&other);
+  free(values);
+}
+END_TEST
+
+START_TEST(test_reproducible_is_refused) {
+  sbag_status_t status;
+  dense_t *none = NULL;
+  ck_assert_int_eq(dense_create(rig.c.gpu, 1, &none, &status), SBAG_ERR_UNSUPPORTED);
+  ck_assert_ptr_null(none);
+  ck_assert_ptr_nonnull(strstr(status.message, "reproducible needs device cpu"));
+}
+END_TEST
+
+Suite *cuda_dense_suite(void) {
+  Suite *suite = suite_create("dense");
+  TCase *tc = tcase_create("dense");
+  tcase_add_checked_fixture(tc, set_up, tear_down);
+  tcase_add_loop_test(tc, test_linear, 0, LAYERS);
+  tcase_add_test(tc, test_nan_goes_through);
+  tcase_add_loop_test(tc, test_interaction, 0, SHAPES);
+  tcase_add_test(tc, test_interaction_not_finite);
+  tcase_add_loop_test(tc, test_loss, 0, 5);
+  tcase_add_loop_test(tc, test_loss_not_finite, 0, 3);
+  tcase_add_loop_test(tc, test_norm, 0, 4);
+  tcase_add_loop_test(tc, test_update, 0, 5);
+  tcase_add_test(tc, test_input);
+  tcase_add_test(tc, test_reproducible_is_refused);
+  suite_add_tcase(suite, tc);
+  return suite;
+}
