@@ -465,6 +465,95 @@ START_TEST(wide_and_narrow_tables) {
 }
 END_TEST
 
+/* ---- at the edges of the messages' widths ---- */
+
+enum { EDGE_TABLES = 70 };
+
+/* Collections of `count` tables of `rows` x 1, each with one feature; values are row numbers. */
+static sbag_collection_h open_many(sbag_context_h context, arena_t *arena, int count, int64_t rows,
+                                   sbag_mode_t mode) {
+  sbag_table_options_t tables[EDGE_TABLES];
+  sbag_feature_options_t features[EDGE_TABLES];
+  sbag_collection_h collection = NULL;
+  float *values = arena_alloc(arena, rows, sizeof *values);
+  for (int64_t r = 0; r < rows; r++) values[r] = (float)r;
+  for (int t = 0; t < count; t++) {
+    tables[t] = sbag_table_options_default(arena_text(arena, "table%d", t), rows, 1);
+    tables[t].from_pretrained = values;
+    tables[t].layout = SBAG_LAYOUT_CYCLIC;
+    tables[t].optimizer.lr = 1;
+    features[t] = sbag_feature_options_default(arena_text(arena, "feature%d", t), t);
+    features[t].mode = mode;
+  }
+  rig_must(sbag_collection_create(context, NULL, tables, count, features, count, &collection, &rig_failure));
+  return collection;
+}
+
+/* A max over bags about as long as a place in 1, 2 or 4 bytes can say; the largest row comes at the very end
+ * and, on all ranks alike, takes the whole gradient. */
+START_TEST(places_in_the_longest_bags) {
+  static const int64_t lengths[] = {1, 254, 255, 256, 65534, 65535, 65536, 70001};
+  sbag_context_options_t options = sbag_context_options_default();
+  sbag_context_h context;
+  int size;
+  options.exchange = (sbag_exchange_t)_i;
+  rig_must(sbag_context_create_mpi(MPI_COMM_WORLD, &options, &context, &rig_failure));
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+    arena_t arena = {NULL};
+    int64_t rows = 300, length = lengths[l], offset = 0, winner = -1, last = rows - 1;
+    sbag_collection_h collection = open_many(context, &arena, 1, rows, SBAG_MAX);
+    int64_t *index = arena_ints(&arena, length);
+    for (int64_t i = 0; i < length; i++) index[i] = i + 1 == length ? last : i % last;
+    sbag_bags_t bags = sbag_bags_1d(index, length, &offset, 1);
+    sbag_step_h step = NULL;
+    float out = -1, grad = 0.5f, value = -1;
+    rig_must(sbag_collection_forward_begin(collection, &bags, 0, &step, &rig_failure));
+    rig_must(sbag_step_forward_end(step, &out, &rig_failure));
+    rig_must(sbag_step_max_indices(step, 0, &winner, &rig_failure));
+    rig_must(sbag_step_backward(step, &grad, NULL, &rig_failure));
+    rig_must(sbag_step_update(step, 1, 1, &rig_failure));
+    sbag_step_release(&step);
+    rig_must(sbag_collection_read_rows(collection, 0, &last, 1, &value, &rig_failure));
+    int right = winner == last && is(out, (double)last) && is(value, (double)last - 0.5 * size);
+    ck_assert_msg(right, "length %lld: %g of row %lld, then %g", (long long)length, out, (long long)winner,
+                  value);
+    sbag_collection_destroy(&collection);
+    arena_free(&arena);
+  }
+  sbag_context_destroy(&context);
+}
+END_TEST
+
+/* More tables than one word of the counts has bits for their dense pools. */
+START_TEST(dense_pools_of_many_tables) {
+  sbag_context_options_t options = sbag_context_options_default();
+  sbag_context_h context;
+  arena_t arena = {NULL};
+  sbag_bags_t bags[EDGE_TABLES];
+  sbag_step_h step = NULL;
+  int64_t index[EDGE_TABLES][2], offset = 0;
+  float out[EDGE_TABLES];
+  options.exchange = SBAG_EXCHANGE_DENSE;
+  rig_must(sbag_context_create_mpi(MPI_COMM_WORLD, &options, &context, &rig_failure));
+  sbag_collection_h collection = open_many(context, &arena, EDGE_TABLES, 100, SBAG_SUM);
+  for (int t = 0; t < EDGE_TABLES; t++) {
+    index[t][0] = t;
+    index[t][1] = 99 - sbag_context_rank(context);
+    bags[t] = sbag_bags_1d(index[t], 2, &offset, 1);
+  }
+  rig_must(sbag_collection_forward_begin(collection, bags, 0, &step, &rig_failure));
+  rig_must(sbag_step_forward_end(step, out, &rig_failure));
+  sbag_step_stats_t stats = sbag_step_stats(step);
+  for (int t = 0; t < EDGE_TABLES; t++) ck_assert(is(out[t], (double)(index[t][0] + index[t][1])));
+  ck_assert_int_eq(stats.dense_tables, sbag_context_size(context) > 1 ? EDGE_TABLES : 0);
+  sbag_step_release(&step);
+  sbag_collection_destroy(&collection);
+  sbag_context_destroy(&context);
+  arena_free(&arena);
+}
+END_TEST
+
 Suite *exchange_suite(void) {
   Suite *suite = suite_create("exchange");
   TCase *test_case = tcase_create("exchange");
@@ -476,6 +565,8 @@ Suite *exchange_suite(void) {
   tcase_add_test(test_case, every_way_gives_the_same_and_repeats_itself);
   tcase_add_loop_test(test_case, narrow_wires_lose_what_they_say, 0, 2 * WAYS);
   tcase_add_loop_test(test_case, wide_and_narrow_tables, 0, 4);
+  tcase_add_loop_test(test_case, places_in_the_longest_bags, 0, WAYS);
+  tcase_add_test(test_case, dense_pools_of_many_tables);
   suite_add_tcase(suite, test_case);
   return suite;
 }
