@@ -130,22 +130,30 @@ check_asan() {
 # What would run on a GPU, executed on the CPU (tests/cuda): as it is; queued until it is waited for, in other orders
 # of lanes and blocks; over several ranks; and under sanitizers. ThreadSanitizer takes the blocks of a launch as one
 # after another, or as unordered, which finds races between them. The GPU's own code is built with build/.
+# By nvcc for real architectures, where it is there; and the same sources executed on the CPU.
 check_cuda() {
   local seed count blocks short=(execution integer streams kernel_integer kernel_pack)
-  if [ ! -x "$root/build/tests/cuda/kernels" ]; then
+  if [ ! -d "$root/build/tests/cuda" ]; then
     skipped "tests/cuda: the CUDA toolkit's headers are not here"
     return
   fi
+  if cmake --preset cuda -S "$root" >"$logs/cmake-cuda.log" 2>&1; then
+    # shellcheck disable=SC2016  # the inner shell's own arguments
+    step "build cuda, by nvcc" 900 bash -c '. "$1/launch/common.sh" && build cuda build-cuda --target shardbag_app' \
+      build "$root" && step "a GPU or a reason" 60 "$root/tests/cuda/no_gpu.sh" "$root/build-cuda"
+  else
+    skipped "the GPU's part by nvcc: $(grep -m 1 -A 1 'CMake Error' "$logs/cmake-cuda.log" | tail -n 1)"
+  fi
+  step "build what executes kernels" 900 cmake --build "$root/build" -j "$(nproc)" --target test_cuda test_cuda_ranks || return
   step "cuda kernels" 300 "$root/build/tests/cuda/kernels"
   for seed in 1 2 $([ $full = 0 ] || echo 3 4 5 6 7 8); do
     EMU_STREAMS=lazy EMU_SEED=$seed step "cuda kernels, lazy, seed $seed" 300 "$root/build/tests/cuda/kernels"
   done
-  if [ -x "$root/build/tests/cuda/ranks" ]; then
-    for count in 1 2 3 $([ $full = 0 ] || echo 4 8); do
-      EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda ranks" 300 "$count" "$root/build/tests/cuda/ranks"
-    done
-  fi
-  step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
+  for count in 1 2 3 $([ $full = 0 ] || echo 4 8); do
+    EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda ranks" 300 "$count" "$root/build/tests/cuda/ranks"
+  done
+  step "build what executes kernels, asan" 900 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
+    step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
   # shellcheck disable=SC2016  # the inner shell's own arguments
   step "build cuda-tsan" 900 bash -c '. "$1/launch/common.sh" && build cuda-tsan build-cuda-tsan --target test_cuda' \
     build "$root" || return
