@@ -48,15 +48,15 @@ __device__ philox4x32_ctr_t dropout_words(const dropout_t &d, uint64_t low) {
 }
 
 __device__ void activate(const activation_t &a, int64_t row, int64_t block, int count, float v[UNITS]) {
-  for (int j = 0; j < count; j++) {
-    if (a.bias != nullptr) v[j] += __ldg(a.bias + block * UNITS + j);
+  for (int j = 0; j < UNITS; j++) {
+    if (a.bias != nullptr && j < count) v[j] += __ldg(a.bias + block * UNITS + j);
     if (a.relu) v[j] = v[j] < 0.0f ? 0.0f : v[j]; /* keeps NaN */
   }
   if (a.dropout.threshold == 0) return;
   const uint64_t sample = static_cast<uint64_t>(a.dropout.first_sample + row);
   const philox4x32_ctr_t word =
       dropout_words(a.dropout, sample * static_cast<uint64_t>(a.blocks) + static_cast<uint64_t>(block));
-  for (int j = 0; j < count; j++) v[j] = word.v[j] < a.dropout.threshold ? 0.0f : v[j] * a.dropout.scale;
+  for (int j = 0; j < UNITS; j++) v[j] = word.v[j] < a.dropout.threshold ? 0.0f : v[j] * a.dropout.scale;
 }
 
 __global__ void __launch_bounds__(CUDA_BLOCK) activation(activation_t a, float *__restrict__ y) {
@@ -72,9 +72,11 @@ __global__ void __launch_bounds__(CUDA_BLOCK) activation(activation_t a, float *
     }
     const int count = left < UNITS ? static_cast<int>(left) : static_cast<int>(UNITS);
     float v[UNITS] = {};
-    for (int j = 0; j < count; j++) v[j] = at[j];
+    for (int j = 0; j < UNITS; j++)
+      if (j < count) v[j] = at[j];
     activate(a, row, block, count, v);
-    for (int j = 0; j < count; j++) at[j] = v[j];
+    for (int j = 0; j < UNITS; j++)
+      if (j < count) at[j] = v[j];
   }
 }
 

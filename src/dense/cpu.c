@@ -33,14 +33,12 @@ static void norm_squared(dense_t *dense, const float *values, int64_t count, dou
 
 /* The whole block of parameters is one long row. */
 static void update(dense_t *dense, const dense_optimizer_step_t *step) {
-  static const int64_t only_row = 0;
   optimizer_update_t update = {
       .at = {.options = step->options, .dtype = SBAG_F32, .dim = step->count, .weight = step->weight},
       .step = step->step,
       .lr = step->lr,
       .grad_scale = step->grad_scale,
       .count = 1,
-      .rows = &only_row,
       .grad = step->grad};
   for (int s = 0; s < OPTIMIZER_STATES_MAX; s++) update.at.states[s] = step->states[s];
   dense->kernel->ops->update(dense->kernel, NULL, &update);

@@ -55,7 +55,7 @@ typedef struct optimizer_update {
   double lr;         /* of this step */
   double grad_scale; /* gradients are multiplied by it, then clamped (options->clip_value) */
   int64_t count;
-  const int64_t *rows;    /* [count] local rows */
+  const int64_t *rows;    /* [count] local rows; NULL: rows 0 to count - 1 */
   const int64_t *touched; /* NULL, or [count + 1]: row i is left out if touched[i] == touched[i + 1] */
   const void *grad;       /* [count][dim] */
 } optimizer_update_t;

@@ -183,6 +183,19 @@ code=$?
 check "local.sh turns SIGTERM into a stop" test $code = 0
 check "with a checkpoint" test -n "$(find "$work/term" -name 'ckpt-*.h5')"
 
+# hostfile.sh counts ranks by the file, and refuses one that does not say them.
+printf '# here\nlocalhost slots=2\n' >"$work/hosts"
+"$root/launch/hostfile.sh" "$work/hosts" "${long[@]}" --set "run.dir=$work/hosts-run" --set train.max_steps=2 \
+  >"$work/out" 2>"$work/err" </dev/null
+code=$?
+check "hostfile.sh starts a machine's ranks" test $code = 0
+check "as many as the file says" grep -qs '"ranks":2' "$work/hosts-run/metrics.jsonl"
+echo node1 >>"$work/hosts"
+"$root/launch/hostfile.sh" "$work/hosts" true >"$work/out" 2>"$work/err"
+code=$?
+check "hostfile.sh wants slots" test $code = 2
+check "and says where" grep -q "'node1' does not say how many ranks" "$work/err"
+
 # silent_rank RANK: it is among those that did not answer. One that waits for it may be too: "ranks 1, 2".
 silent_rank() { grep -qE "no answer from ranks? ([0-9]+, )*$1(,| within)" "$work/said"; }
 

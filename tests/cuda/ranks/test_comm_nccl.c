@@ -70,9 +70,12 @@ static fixture_t open_on(MPI_Comm parent, int64_t chunk_bytes, double timeout_s)
   return f;
 }
 
+/* All ranks have theirs when it returns: a test's failure must not reach one that is still at it. */
 static fixture_t fixture_open(int64_t chunk_bytes, double timeout_s) {
   MPI_Barrier(MPI_COMM_WORLD);
-  return open_on(MPI_COMM_WORLD, chunk_bytes, timeout_s);
+  fixture_t f = open_on(MPI_COMM_WORLD, chunk_bytes, timeout_s);
+  MPI_Barrier(MPI_COMM_WORLD);
+  return f;
 }
 
 static void fixture_close(fixture_t *f) {
