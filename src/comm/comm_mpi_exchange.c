@@ -44,13 +44,16 @@ sbag_code_t comm_mpi_exchange_begin(comm_mpi_t *c, const comm_part_t *send, cons
   int64_t ticket = 0;
   SBAG_TRY(comm_check_parts(&c->base, send, recv, status));
   SBAG_TRY(comm_device_of_parts(&c->base, send, recv, &device, status));
+  /* Also for the device's: a rank with nothing to send or receive can't tell whose the others' memory is, and
+   * its tags must stay in step with theirs. */
+  const int tag = (int)(c->sequence++ % c->tag_count);
   if (device != NULL) {
     SBAG_TRY(device->ops->exchange_begin(device, send, recv, &ticket, status));
     return comm_mpi_request_of_device(c, device, ticket, request, status);
   }
   SBAG_TRY(comm_mpi_request_take(c, &r, status));
   r->kind = COMM_MPI_EXCHANGE;
-  r->tag = (int)(c->sequence++ % c->tag_count);
+  r->tag = tag;
   int me = c->base.rank, size = c->base.size;
   for (int k = 1; k < size; k++) {
     int from = (me + size - k) % size;

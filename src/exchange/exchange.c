@@ -75,7 +75,8 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
   x->transfer_counts = take(&a, 4 * (int64_t)(x->ranks + 1) * (x->tables + 2), sizeof(int64_t));
   x->transfer_send = take(&a, x->ranks, sizeof *x->transfer_send);
   x->transfer_recv = take(&a, x->ranks, sizeof *x->transfer_recv);
-  x->range_rows.kind = MEMORY_DEVICE;
+  x->range_rows.kind = x->range_values.kind = MEMORY_DEVICE;
+  x->transfer_index.kind = MEMORY_PINNED;
   for (int b = 0; b < TRANSFER_BUFFERS; b++) x->transfer[b].kind = MEMORY_DEVICE;
   if (a.code != SBAG_OK) {
     exchange_destroy(&x);
@@ -96,6 +97,8 @@ void exchange_destroy(exchange_t **exchange) {
                     x->table_sums, x->table_feature, x->transfer_counts, x->transfer_send, x->transfer_recv};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(mem, blocks[i]);
   kernel_buffer_free(x->c.kernel, &x->range_rows);
+  kernel_buffer_free(x->c.kernel, &x->range_values);
+  kernel_buffer_free(x->c.kernel, &x->transfer_index);
   for (int b = 0; b < TRANSFER_BUFFERS; b++) kernel_buffer_free(x->c.kernel, &x->transfer[b]);
   mem_free(mem, x);
 }

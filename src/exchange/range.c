@@ -14,7 +14,8 @@ typedef struct range {
   int table, write;
   char *base; /* the owner's array [local_rows][width] */
   int64_t width, first, count;
-  char *values;   /* [count][width] */
+  char *values;   /* [count][width]: the caller's, or where they are staged */
+  char *callers;  /* NULL, or the caller's [count][width], which is the host's memory and not the device's */
   int64_t *asked; /* [ranks][RANGE_WORDS]: outcome, table, width, first and count of each rank */
 } range_t;
 
@@ -202,19 +203,50 @@ static sbag_code_t move_lists(range_t *r, int64_t longest, sbag_status_t *status
   return SBAG_OK;
 }
 
+/* Between the caller's memory and the device's, where they are not the same. */
+static void copy_values(const range_t *r, int back) {
+  kernel_t *k = r->x->c.kernel;
+  int64_t bytes = r->count * r->width * r->x->real_bytes;
+  copy_part_t part = {back ? r->callers : r->values, back ? r->values : r->callers, bytes};
+  if (r->callers != NULL) k->ops->copy(k, NULL, &part, 1);
+}
+
+static sbag_code_t stage_values(range_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  if (k->ops->device == SBAG_DEVICE_CPU || r->count == 0) return SBAG_OK;
+  SBAG_TRY(kernel_buffer_reserve(k, &x->range_values, (size_t)(r->count * r->width * x->real_bytes),
+                                 "rows in transfer", status));
+  r->callers = r->values;
+  r->values = x->range_values.data;
+  if (r->write) copy_values(r, 0);
+  return SBAG_OK;
+}
+
+static sbag_code_t give_values(const range_t *r, sbag_status_t *status) {
+  if (r->callers == NULL || r->write) return SBAG_OK;
+  copy_values(r, 1);
+  return r->x->c.kernel->ops->stream_sync(r->x->c.kernel, NULL, status);
+}
+
 static sbag_code_t move(range_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   sbag_status_t own;
   status_clear(&own);
   sbag_code_t local = check_range(r, &own);
+  if (local == SBAG_OK) local = stage_values(r, &own);
   SBAG_TRY(agree_ranges(r, local, &own, status));
   int64_t longest = 0;
   for (int p = 0; p < x->ranks; p++) longest = larger(longest, r->asked[p * RANGE_WORDS + ASKED_COUNT]);
   if (longest == 0) return SBAG_OK;
   sbag_layout_t layout = x->c.plan->tables[r->table].layout;
-  if (layout == SBAG_LAYOUT_SCRAMBLE) return move_lists(r, longest, status);
+  if (layout == SBAG_LAYOUT_SCRAMBLE) {
+    SBAG_TRY(move_lists(r, longest, status));
+    return exchange_give_up(x, give_values(r, status), status);
+  }
   SBAG_TRY(exchange_give_up(
       x, layout == SBAG_LAYOUT_CYCLIC ? move_dealt(r, longest, status) : move_blocks(r, status), status));
+  SBAG_TRY(exchange_give_up(x, give_values(r, status), status));
   return r->write ? exchange_refresh_mirrors(x, status) : SBAG_OK;
 }
 

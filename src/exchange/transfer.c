@@ -164,12 +164,19 @@ static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_
 }
 
 /* Copied, not added to zero as in a reduction: what is read and written back keeps every bit, a zero's sign
- * too. */
-static void gather_rows(transfer_t *t, const void *from, const int64_t *index, int64_t count, void *to) {
+ * too. The host makes the copies, and so needs the list. */
+static sbag_code_t gather_rows(transfer_t *t, const void *from, const int64_t *list, int64_t count, void *to,
+                               sbag_status_t *status) {
   enum { PARTS = 64 };
-  kernel_t *k = t->x->c.kernel;
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
   copy_part_t parts[PARTS];
-  int64_t bytes = t->width * t->x->real_bytes;
+  int64_t bytes = t->width * x->real_bytes;
+  SBAG_TRY(kernel_buffer_reserve(k, &x->transfer_index, (size_t)(count * 8), "rows in transfer", status));
+  const int64_t *index = x->transfer_index.data;
+  parts[0] = (copy_part_t){x->transfer_index.data, list, count * 8};
+  k->ops->copy(k, NULL, parts, 1);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   for (int64_t first = 0; first < count; first += PARTS) {
     int64_t n = count - first < PARTS ? count - first : PARTS;
     for (int64_t i = 0; i < n; i++)
@@ -178,6 +185,7 @@ static void gather_rows(transfer_t *t, const void *from, const int64_t *index, i
                                .bytes = bytes};
     k->ops->copy(k, NULL, parts, n);
   }
+  return SBAG_OK;
 }
 
 /* Values between owners (`owner_side`, by peer) and requesters (by owner). */
@@ -208,10 +216,10 @@ static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, voi
                              sbag_status_t *status) {
   void *mine, *theirs;
   SBAG_TRY(take_values(t, &mine, &theirs, status));
-  gather_rows(t, base, i64(t, T_IN), t->in_count, theirs);
+  SBAG_TRY(gather_rows(t, base, i64(t, T_IN), t->in_count, theirs, status));
   SBAG_TRY(exchange_values(t, mine, theirs, 0, status));
-  gather_rows(t, mine, i64(t, T_WHICH), count, values);
-  return SBAG_OK;
+  SBAG_TRY(gather_rows(t, mine, i64(t, T_WHICH), count, values, status));
+  return t->x->c.kernel->ops->stream_sync(t->x->c.kernel, NULL, status); /* the values may be the host's */
 }
 
 static sbag_code_t write_rows(transfer_t *t, void *base, const void *values, sbag_status_t *status) {
@@ -222,7 +230,7 @@ static sbag_code_t write_rows(transfer_t *t, void *base, const void *values, sba
   SBAG_TRY(take_values(t, &mine, &theirs, status));
   k->ops->gather_i64(k, NULL, i64(t, T_BEGIN) + 1, NULL, t->distinct, -1, last);
   k->ops->gather_i64(k, NULL, i64(t, T_MEMBER), last, t->distinct, 0, last);
-  gather_rows(t, values, last, t->distinct, mine);
+  SBAG_TRY(gather_rows(t, values, last, t->distinct, mine, status));
   SBAG_TRY(exchange_values(t, mine, theirs, 1, status));
   SBAG_TRY(store_will_write(x->c.store, t->table, i64(t, T_IN), t->in_count, status));
   k->ops->scatter_rows(k, NULL, x->c.store->dtype, theirs, t->width, i64(t, T_IN), t->in_count, base);
