@@ -47,10 +47,8 @@ static int64_t matching_of(const bench_graph_t *g) {
 static void draw(made_t *made, uint64_t seed) {
   uint64_t i = 0, key = random_key(seed, "cover");
   int64_t edges = 0, most = 1 + random_below(key, i++, 7);
-  made->graph = (bench_graph_t){.rows = 1 + random_below(key, i++, ROWS),
-                                .bags = 1 + random_below(key, i++, BAGS),
-                                .begin = made->begin,
-                                .bag = made->bag};
+  int64_t rows = 1 + random_below(key, i++, ROWS), bags = 1 + random_below(key, i++, BAGS);
+  made->graph = (bench_graph_t){.rows = rows, .bags = bags, .begin = made->begin, .bag = made->bag};
   for (int64_t row = 0; row < made->graph.rows; row++) {
     made->begin[row] = edges;
     int64_t count = random_below(key, i++, most);
