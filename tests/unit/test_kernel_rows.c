@@ -42,6 +42,8 @@ START_TEST(memory_of_every_kind) {
     ck_assert_str_eq(back, text);
     c.ops->release(c.kernel, (kernel_memory_t)kind, block);
     block = NULL;
+    if (c.ops->device != SBAG_DEVICE_CPU)
+      continue; /* its memory is not counted, and cannot be made to fail */
     mem_fail_at(c.mem, 1);
     ck_assert_int_eq(c.ops->alloc(c.kernel, (kernel_memory_t)kind, 10, "the thing", &block, &status),
                      SBAG_ERR_MEMORY);
@@ -67,9 +69,11 @@ START_TEST(buffers_grow_and_stay) {
     ck_assert_int_eq(kernel_buffer_reserve(c.kernel, &buffer, bytes, "test", &status), SBAG_OK);
   ck_assert_ptr_eq(buffer.data, data); /* the headroom is a half */
   ck_assert_int_eq(mem_stats(c.mem).alloc_count, allocations);
-  mem_fail_at(c.mem, 1);
-  ck_assert_int_eq(kernel_buffer_reserve(c.kernel, &buffer, 1000000, "test", &status), SBAG_ERR_MEMORY);
-  ck_assert(buffer.data == NULL && buffer.bytes == 0);
+  if (c.ops->device == SBAG_DEVICE_CPU) {
+    mem_fail_at(c.mem, 1);
+    ck_assert_int_eq(kernel_buffer_reserve(c.kernel, &buffer, 1000000, "test", &status), SBAG_ERR_MEMORY);
+    ck_assert(buffer.data == NULL && buffer.bytes == 0);
+  }
   ck_assert_int_eq(kernel_buffer_reserve(c.kernel, &buffer, SIZE_MAX, "test", &status), SBAG_ERR_MEMORY);
   ck_assert_int_eq(kernel_buffer_reserve(c.kernel, &buffer, 10, "test", &status), SBAG_OK);
   kernel_buffer_free(c.kernel, &buffer);
