@@ -204,7 +204,7 @@ check_full() {
 }
 
 cd "$root" || exit 1
-install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev python3 python3-numpy python3-h5py iproute2
+install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev libomp-14-dev python3 python3-numpy python3-h5py iproute2
 mkdir -p "$logs"
 check_release
 check_clang

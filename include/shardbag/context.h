@@ -39,7 +39,9 @@ typedef enum sbag_log_level { SBAG_LOG_DEBUG, SBAG_LOG_INFO, SBAG_LOG_WARNING } 
 typedef void (*sbag_log_fn)(void *user, sbag_log_level_t level, const char *line);
 
 typedef struct sbag_context_options {
-  sbag_device_t device;     /* SBAG_DEVICE_CPU */
+  sbag_device_t device; /* SBAG_DEVICE_CPU */
+  int threads; /* of this rank on the CPU; 0: OMP_NUM_THREADS, or its part of the machine's cores. Results do
+                  not depend on it */
   sbag_exchange_t exchange; /* SBAG_EXCHANGE_AUTO */
   sbag_wire_t wire;         /* SBAG_WIRE_FULL */
   int reproducible; /* 1: the same bits for any number of ranks; forward by rows, backward by bag gradients */
@@ -65,6 +67,9 @@ SBAG_API int sbag_context_rank(sbag_context_h context);
 SBAG_API int sbag_context_size(sbag_context_h context);
 /* SBAG_DEVICE_CPU or SBAG_DEVICE_CUDA, the same on all ranks. */
 SBAG_API sbag_device_t sbag_context_device(sbag_context_h context);
+
+/* The threads that this rank uses on the CPU. */
+SBAG_API int sbag_context_threads(sbag_context_h context);
 
 /* Makes all ranks agree on an outcome: every rank passes its own code, with the message in *status where it
  * is not SBAG_OK; all return the code and message of the lowest rank that failed. Collective. */

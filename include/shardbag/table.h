@@ -9,6 +9,9 @@ extern "C" {
 #endif
 
 typedef enum sbag_dtype { SBAG_F32 = 0, SBAG_F64 = 1 } sbag_dtype_t;
+/* How a table's weights are kept. In 16 bits they are widened to float as they are read, and everything is
+ * computed in float. Of f32 collections only. */
+typedef enum sbag_storage { SBAG_STORAGE_FULL = 0, SBAG_STORAGE_F16, SBAG_STORAGE_BF16 } sbag_storage_t;
 typedef enum sbag_mode { SBAG_SUM = 0, SBAG_MEAN = 1, SBAG_MAX = 2 } sbag_mode_t;
 
 /* Initial values depend on (seed, table name, global row, column) alone, never on the number of ranks. */

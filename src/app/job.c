@@ -98,6 +98,7 @@ static sbag_code_t load_settings(job_t *job, const char *file, const options_t *
 sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *status) {
   sbag_context_options_t o = context_options(job);
   o.device = (sbag_device_t)settings->device;
+  o.threads = (int)settings->threads;
   o.exchange = (sbag_exchange_t)settings->exchange;
   o.wire = (sbag_wire_t)settings->wire.vectors;
   o.chunk_bytes = settings->wire.chunk_bytes;

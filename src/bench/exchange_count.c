@@ -153,7 +153,8 @@ static sbag_code_t create_parts(bench_counter_t *c, sbag_status_t *status) {
   SBAG_TRY(allocate(c, &c->bags, s->tables, sizeof *c->bags, status));
   SBAG_TRY(allocate(c, &c->tables, s->tables, sizeof *c->tables, status));
   SBAG_TRY(allocate(c, &c->features, s->tables, sizeof *c->features, status));
-  SBAG_TRY(kernel_cpu_create(mem, &c->kernel, status));
+  const kernel_cpu_options_t cpu = {.threads = 1};
+  SBAG_TRY(kernel_cpu_create(mem, &cpu, &c->kernel, status));
   SBAG_TRY(virtual_create(mem, c->c.rank, c->c.ranks, &c->comm, status));
   SBAG_TRY(bench_exchange_describe(s, c->owners, c->c.owners, mem, &c->made, status));
   SBAG_TRY(plan_create(mem, c->c.ranks, c->made.tables, c->made.count, &c->plan, status));

@@ -1,12 +1,15 @@
 /* Contexts: what everything else hangs from. */
 #include "collection/context.h"
 #include "collection/device.h"
+#include "collection/machine.h"
 #include <shardbag/version.h>
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { CONTEXT_THREADS_MOST = 4096 };
 
 const char *sbag_version(void) {
   return SBAG_VERSION;
@@ -29,6 +32,10 @@ sbag_code_t context_options_check(const sbag_context_options_t *options, sbag_co
   if (o.wire < SBAG_WIRE_FULL || o.wire > SBAG_WIRE_BF16)
     return status_set(status, SBAG_ERR_ARGUMENT, "context: wire %d is none of full (0), f16 (1), bf16 (2)",
                       (int)o.wire);
+  if (o.threads < 0 || o.threads > CONTEXT_THREADS_MOST)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "context: threads %d is not in 0 (the rank's part of the cores) to %d", o.threads,
+                      CONTEXT_THREADS_MOST);
   if (o.chunk_bytes < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "context: chunk_bytes %lld is below 0",
                       (long long)o.chunk_bytes);
@@ -45,7 +52,11 @@ sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_optio
   kernel_t *kernel = NULL;
   sbag_device_t device = SBAG_DEVICE_CPU;
   sbag_code_t code = mem_calloc(mem, sizeof(struct sbag_context), "context", &made, status);
-  if (code == SBAG_OK) code = device_open(mem, comm, options->device, &kernel, &device, &seats, status);
+  kernel_cpu_options_t cpu = {.threads = options->threads};
+  int share = 1;
+  if (code == SBAG_OK) code = machine_threads(mem, comm, &share, status);
+  if (cpu.threads == 0) cpu.threads = share;
+  if (code == SBAG_OK) code = device_open(mem, comm, options->device, &cpu, &kernel, &device, &seats, status);
   if (code != SBAG_OK) {
     mem_free(mem, made);
     comm_fail(comm, status); /* the other ranks have theirs */
@@ -58,6 +69,7 @@ sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_optio
   sbag_context_h c = made;
   *c = (struct sbag_context){.mem = mem, .comm = comm, .kernel = kernel, .seats = seats, .options = *options};
   c->options.device = device;
+  c->options.threads = cpu.threads;
   *context = c;
   return SBAG_OK;
 }
@@ -100,6 +112,10 @@ int sbag_context_size(sbag_context_h context) {
 
 sbag_device_t sbag_context_device(sbag_context_h context) {
   return context->options.device;
+}
+
+int sbag_context_threads(sbag_context_h context) {
+  return context->options.threads;
 }
 
 sbag_code_t sbag_context_agree(sbag_context_h context, sbag_code_t mine, sbag_status_t *status) {

@@ -12,7 +12,7 @@ struct sbag_context {
   comm_t *comm;
   kernel_t *kernel;
   void *seats;                    /* of device_open */
-  sbag_context_options_t options; /* device: the one that was chosen */
+  sbag_context_options_t options; /* device and threads: those that were chosen */
 };
 
 /* Borrowed from the context. */

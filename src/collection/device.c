@@ -5,14 +5,13 @@
 
 #include "cuda/comm_nccl.h"
 #include "cuda/cuda_kernel.h"
+#include "collection/machine.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What each rank tells the others. */
 typedef struct seat {
-  char host[64], boot[40]; /* the machine: its name, and its kernel's random id since it started */
+  machine_t machine;
   char gpu[COMM_NCCL_GPU_BYTES];
   int32_t index, gpus; /* the GPU's number there, and how many the rank sees */
 } seat_t;
@@ -21,23 +20,9 @@ typedef struct seats {
   seat_t mine, all[]; /* [size] */
 } seats_t;
 
-static void name_machine(seat_t *seat) {
-  memset(seat, 0, sizeof *seat);
-  if (gethostname(seat->host, sizeof seat->host - 1) != 0)
-    snprintf(seat->host, sizeof seat->host, "a machine");
-  FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-  if (file == NULL) return; /* the name has to do */
-  if (fgets(seat->boot, (int)sizeof seat->boot, file) == NULL) seat->boot[0] = '\0';
-  fclose(file);
-}
-
-static int same_machine(const seat_t *a, const seat_t *b) {
-  return strcmp(a->host, b->host) == 0 && strcmp(a->boot, b->boot) == 0;
-}
-
 static int ranks_here(const seats_t *seats, const seat_t *at, int end) {
   int count = 0;
-  for (int p = 0; p < end; p++) count += same_machine(&seats->all[p], at);
+  for (int p = 0; p < end; p++) count += machine_same(&seats->all[p].machine, &at->machine);
   return count;
 }
 
@@ -80,12 +65,12 @@ static sbag_code_t check_shared(const comm_t *comm, const seats_t *seats, sbag_s
   for (int p = 1; p < size; p++)
     for (int q = 0; q < p; q++) {
       const seat_t *a = &seats->all[q], *b = &seats->all[p];
-      if (!same_machine(a, b) || strcmp(a->gpu, b->gpu) != 0) continue;
+      if (!machine_same(&a->machine, &b->machine) || strcmp(a->gpu, b->gpu) != 0) continue;
       return status_set(
           status, SBAG_ERR_ARGUMENT,
           "device cuda: ranks %d and %d would share GPU %s of %s, which NCCL cannot do: %d ranks "
           "there see %d GPU%s; start one rank a GPU",
-          q, p, a->gpu, a->host, ranks_here(seats, a, size), (int)a->gpus, a->gpus == 1 ? "" : "s");
+          q, p, a->gpu, a->machine.host, ranks_here(seats, a, size), (int)a->gpus, a->gpus == 1 ? "" : "s");
     }
   return SBAG_OK;
 }
@@ -94,7 +79,8 @@ static sbag_code_t check_shared(const comm_t *comm, const seats_t *seats, sbag_s
 static sbag_code_t take_seats(mem_t *mem, comm_t *comm, seats_t *seats, kernel_t **kernel,
                               sbag_status_t *status) {
   const int64_t bytes = (int64_t)sizeof(seat_t);
-  name_machine(&seats->mine);
+  memset(&seats->mine, 0, sizeof seats->mine);
+  machine_name(&seats->mine.machine);
   SBAG_TRY(comm_allgather(comm, &seats->mine, bytes, seats->all, "start: machines", status));
   sbag_code_t code = take_gpu(mem, comm, seats, kernel, status);
   code = comm_agree(comm, code, status);
@@ -104,10 +90,10 @@ static sbag_code_t take_seats(mem_t *mem, comm_t *comm, seats_t *seats, kernel_t
   return code;
 }
 
-sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, kernel_t **kernel,
-                        sbag_device_t *device, void **seats, sbag_status_t *status) {
+sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, const kernel_cpu_options_t *cpu,
+                        kernel_t **kernel, sbag_device_t *device, void **seats, sbag_status_t *status) {
   *device = SBAG_DEVICE_CPU;
-  if (wanted == SBAG_DEVICE_CPU) return kernel_cpu_create(mem, kernel, status);
+  if (wanted == SBAG_DEVICE_CPU) return kernel_cpu_create(mem, cpu, kernel, status);
   size_t bytes = sizeof(seats_t) + mem_array_bytes(comm_size(comm), sizeof(seat_t));
   SBAG_TRY(comm_agree(comm, mem_calloc(mem, bytes, "context: seats", seats, status), status));
   sbag_status_t cause;
@@ -120,5 +106,5 @@ sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, kernel_t
     if (status != NULL) *status = cause;
     return code;
   }
-  return kernel_cpu_create(mem, kernel, status);
+  return kernel_cpu_create(mem, cpu, kernel, status);
 }

@@ -45,13 +45,32 @@ static void cpu_update(kernel_t *k, kernel_stream_t *stream, const optimizer_upd
   optimizer_update_scalar(update);
 }
 
+static void cpu_update_sums(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,
+                            const reduce_task_t *sums, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    optimizer_update_t update = updates[i];
+    update.touched = sums[i].begin;
+    update.grad = sums[i].out;
+    k->ops->reduce(k, stream, update.at.dtype, &sums[i], 1);
+    k->ops->update(k, stream, &update);
+  }
+}
+
 static void cpu_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,
                          int64_t count, const int64_t *rows) {
   (void)k, (void)stream;
   optimizer_catch_up_scalar(at, step, count, rows);
 }
 
-sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *status) {
+int kernel_isa_available(kernel_isa_t isa) {
+  return isa == ISA_BEST || isa == ISA_SCALAR;
+}
+
+sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, kernel_t **kernel,
+                              sbag_status_t *status) {
+  if (!kernel_isa_available(options->isa))
+    return status_set(status, SBAG_ERR_UNSUPPORTED, "kernel: this machine has no instruction set %d",
+                      (int)options->isa);
   void *p = NULL;
   SBAG_TRY(mem_calloc(mem, sizeof(cpu_kernel_t), "kernel", &p, status));
   cpu_kernel_t *made = p;
@@ -66,6 +85,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *stat
                              .edges_build = cpu_edges_build,
                              .winner_rows = cpu_winner_rows,
                              .update = cpu_update,
+                             .update_sums = cpu_update_sums,
                              .catch_up = cpu_catch_up};
   cpu_integer_ops(&made->ops);
   cpu_pack_ops(&made->ops);
@@ -73,7 +93,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *stat
   cpu_places_ops(&made->ops);
   cpu_narrow_ops(&made->ops);
   cpu_real_ops(&made->ops);
-  made->base = (kernel_t){.ops = &made->ops, .mem = mem};
+  made->base = (kernel_t){.ops = &made->ops, .mem = mem, .threads = options->threads};
   *kernel = &made->base;
   return SBAG_OK;
 }

@@ -89,7 +89,8 @@ typedef struct reduce_task {
   const int64_t *term; /* [terms] vector index; its vector is at src + term * stride */
   int64_t stride;      /* elements: the dim where terms are rows, 1 where they are vector offsets */
   const void *src;
-  const void *scale; /* NULL, or [terms] of the dtype */
+  sbag_storage_t storage; /* of src; not SBAG_STORAGE_FULL for the dtype SBAG_F32 alone */
+  const void *scale;      /* NULL, or [terms] of the dtype */
   const int64_t *
       count_begin; /* NULL, or a mean: the sum is divided by count_begin[s + 1] - count_begin[s] (unless 0) */
   /* REDUCE_MAX: where a term stands in its bag. NULL: term - begin[segment]. Else p >= 0 is the position; p <
@@ -400,6 +401,12 @@ struct kernel_ops {
   void (*renorm)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *weight, int64_t dim,
                  const int64_t *rows, int64_t count, double max_norm, double norm_type, void *to);
   void (*update)(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update);
+  /* For each i: reduce of sums[i] (a REDUCE_SUM, segments [0, updates[i].count)), then update of updates[i]
+   * with those sums as its gradients and with touched = sums[i].begin (its own grad and touched are not
+   * read): in one pass, where the kernel can. sums[i].out: room for the sums, [count][dim] and out_stride
+   * dim; its content afterwards is nobody's. */
+  void (*update_sums)(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,
+                      const reduce_task_t *sums, int64_t count);
   void (*catch_up)(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,
                    int64_t count, const int64_t *rows);
 };
@@ -408,10 +415,22 @@ typedef struct kernel_ops kernel_ops_t;
 struct kernel {
   const kernel_ops_t *ops;
   mem_t *mem;
+  int threads; /* that ops of the CPU may use, at least 1 */
 };
 
-/* The scalar kernel of the CPU. */
-sbag_code_t kernel_cpu_create(mem_t *mem, kernel_t **kernel, sbag_status_t *status);
+/* Which instructions a kernel of the CPU uses: the best that this machine has, or a set by name. */
+typedef enum kernel_isa { ISA_BEST, ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT } kernel_isa_t;
+typedef struct kernel_cpu_options {
+  int threads; /* at least 1 */
+  kernel_isa_t isa;
+} kernel_cpu_options_t;
+
+/* A kernel of the CPU. Refuses an instruction set that this machine lacks. All of them, with any number of
+ * threads, give the same bits. */
+sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, kernel_t **kernel,
+                              sbag_status_t *status);
+/* Whether this machine has it. */
+int kernel_isa_available(kernel_isa_t isa);
 void kernel_destroy(kernel_t **kernel);
 
 static inline size_t kernel_dtype_bytes(sbag_dtype_t dtype) {

@@ -154,6 +154,7 @@ typedef struct settings {
   config_sections_t tables;   /* settings_table_t */
   config_sections_t features; /* settings_feature_t */
   int device;                 /* sbag_device_t */
+  int64_t threads;            /* 0: auto */
   int exchange;               /* sbag_exchange_t */
   settings_wire_t wire;
   settings_schedule_t schedule;

@@ -339,6 +339,8 @@ static const config_key_t settings_keys[] = {
                  "features that differ from the defaults; the reader's others are pooled by mean"),
     KEY_CHOICE(settings_t, "device", device, "cpu", device_kinds,
                "cuda: every rank on a GPU of its own; auto: cuda where every rank has one, else cpu"),
+    KEY_INT(settings_t, threads, "auto", 1, 4096, word_auto,
+            "of each rank on the CPU; auto: OMP_NUM_THREADS, or its part of the machine's cores"),
     KEY_CHOICE(settings_t, "exchange", exchange, "auto", exchange_kinds,
                "what owners send; auto: per pair of ranks, table and batch, whatever takes the fewest bytes"),
     KEY_SECTION(settings_t, wire, &wire_section, "how it travels between ranks"),

@@ -9,7 +9,8 @@
 void cuda_case_open(cuda_case_t *c) {
   sbag_status_t status;
   ck_assert_int_eq(mem_create(&c->mem, &status), SBAG_OK);
-  ck_assert_int_eq(kernel_cpu_create(c->mem, &c->cpu, &status), SBAG_OK);
+  ck_assert_int_eq(kernel_cpu_create(c->mem, &(kernel_cpu_options_t){.threads = 1}, &c->cpu, &status),
+                   SBAG_OK);
   ck_assert_msg(kernel_cuda_create(c->mem, 0, &c->gpu, &status) == SBAG_OK, "%s", status.message);
 }
 

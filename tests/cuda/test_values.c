@@ -21,7 +21,8 @@ typedef struct both {
 
 static void both_open(both_t *b, sbag_dtype_t dtype, uint64_t stream, uint64_t number) {
   kernel_case_open(&b->gpu, 0);
-  ck_assert_int_eq(kernel_cpu_create(b->gpu.mem, &b->cpu, NULL), SBAG_OK);
+  ck_assert_int_eq(kernel_cpu_create(b->gpu.mem, &(kernel_cpu_options_t){.threads = 1}, &b->cpu, NULL),
+                   SBAG_OK);
   b->draw = draw_start(stream, number);
   b->dtype = dtype;
 }

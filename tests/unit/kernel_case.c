@@ -19,7 +19,12 @@ static sbag_code_t create_cuda(mem_t *mem, kernel_t **kernel, sbag_status_t *sta
 
 static const create_fn kernels[] = {create_cuda};
 #else
-static const create_fn kernels[] = {kernel_cpu_create};
+static sbag_code_t create_scalar(mem_t *mem, kernel_t **kernel, sbag_status_t *status) {
+  const kernel_cpu_options_t options = {.threads = 1, .isa = ISA_SCALAR};
+  return kernel_cpu_create(mem, &options, kernel, status);
+}
+
+static const create_fn kernels[] = {create_scalar};
 #endif
 
 int kernel_case_count(void) {

@@ -29,7 +29,8 @@ typedef struct rig {
 
 static rig_t rig_open(int reproducible) {
   rig_t rig = {.mem = mem_open()};
-  ck_assert_int_eq(kernel_cpu_create(rig.mem, &rig.kernel, NULL), SBAG_OK);
+  ck_assert_int_eq(kernel_cpu_create(rig.mem, &(kernel_cpu_options_t){.threads = 1}, &rig.kernel, NULL),
+                   SBAG_OK);
   ck_assert_int_eq(dense_create(rig.kernel, reproducible, &rig.dense, NULL), SBAG_OK);
   rig.ops = rig.dense->ops;
   return rig;

@@ -87,7 +87,8 @@ START_TEST(a_kernel_without_memory_for_itself) {
   kernel_t *kernel = NULL;
   ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
   mem_fail_at(mem, 1);
-  ck_assert_int_eq(kernel_cpu_create(mem, &kernel, NULL), SBAG_ERR_MEMORY);
+  ck_assert_int_eq(kernel_cpu_create(mem, &(kernel_cpu_options_t){.threads = 1}, &kernel, NULL),
+                   SBAG_ERR_MEMORY);
   ck_assert_ptr_null(kernel);
   kernel_destroy(&kernel);
   mem_destroy(&mem);

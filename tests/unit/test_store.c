@@ -25,7 +25,7 @@ static void must(sbag_code_t code) {
 
 static void open_kernel(void) {
   must(mem_create(&mem, &failure));
-  must(kernel_cpu_create(mem, &kernel, &failure));
+  must(kernel_cpu_create(mem, &(kernel_cpu_options_t){.threads = 1}, &kernel, &failure));
 }
 
 static void close_kernel(void) {
