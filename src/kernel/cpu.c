@@ -93,6 +93,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
   cpu_places_ops(&made->ops);
   cpu_narrow_ops(&made->ops);
   cpu_real_ops(&made->ops);
+  cpu_reduce_ops(&made->ops);
   made->base = (kernel_t){.ops = &made->ops, .mem = mem, .threads = options->threads};
   *kernel = &made->base;
   return SBAG_OK;

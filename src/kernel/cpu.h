@@ -1,5 +1,5 @@
 /* The scalar kernel's ops, by file: cpu_edges.c, cpu_integer.c, cpu_pack.c, cpu_cover.c,
- * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc). */
+ * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc), cpu_reduce.c (of cpu_reduce.inc). */
 #ifndef KERNEL_CPU_H
 #define KERNEL_CPU_H
 
@@ -22,5 +22,6 @@ void cpu_cover_ops(kernel_ops_t *ops);
 void cpu_places_ops(kernel_ops_t *ops);
 void cpu_narrow_ops(kernel_ops_t *ops);
 void cpu_real_ops(kernel_ops_t *ops);
+void cpu_reduce_ops(kernel_ops_t *ops);
 
 #endif

@@ -50,16 +50,6 @@ static void cpu_grad_terms(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dt
   BY_DTYPE(grad_terms, map, terms);
 }
 
-static void cpu_reduce(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const reduce_task_t *tasks,
-                       int64_t count) {
-  for (int64_t i = 0; i < count; i++) {
-    if (tasks[i].op == REDUCE_MAX)
-      BY_DTYPE(reduce_max, &tasks[i]);
-    else
-      BY_DTYPE(reduce_sum, &tasks[i]);
-  }
-}
-
 static void cpu_dot(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, int64_t dim, int64_t count,
                     const void *left, const int64_t *left_at, const void *right, const int64_t *right_at,
                     int64_t right_stride, void *dot) {
@@ -101,7 +91,6 @@ void cpu_real_ops(kernel_ops_t *ops) {
   ops->fill_real = cpu_fill_real;
   ops->edge_weights = cpu_edge_weights;
   ops->grad_terms = cpu_grad_terms;
-  ops->reduce = cpu_reduce;
   ops->dot = cpu_dot;
   ops->frequency_scale = cpu_frequency_scale;
   ops->norm_squared = cpu_norm_squared;

@@ -74,7 +74,12 @@ typedef struct edges_request {
 
 enum { REDUCE_SUM, REDUCE_MAX };
 
+/* Terms of a segment that the CPU adds in one go: of a longer segment it adds the sums of its blocks, so that
+ * several threads can share a row that is hot, and the result is the same for any number of them. */
+enum { REDUCE_BLOCK = 4096 };
+
 /* out[segment] = op over the segment's terms of scale * vector. A REDUCE_SUM of an empty segment is zeros.
+ * The CPU adds in the order of the terms, from 0, each block of REDUCE_BLOCK by itself and then their sums.
  * REDUCE_MAX carries (value, position in the bag) as torch needs it: the term at position 0 starts and wins
  * for good if it is NaN; a later NaN is passed over; the first of equals wins; the positions of an empty
  * segment are -1 and its values 0. Tasks of one call run beside each other: none reads what another writes.
