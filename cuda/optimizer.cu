@@ -517,9 +517,21 @@ void cuda_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t 
   launch(lane, at, &u);
 }
 
+void cuda_update_sums(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,
+                      const reduce_task_t *sums, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    optimizer_update_t update = updates[i];
+    update.touched = sums[i].begin;
+    update.grad = sums[i].out;
+    k->ops->reduce(k, stream, update.at.dtype, &sums[i], 1);
+    k->ops->update(k, stream, &update);
+  }
+}
+
 } // namespace
 
 void cuda_optimizer_ops(kernel_ops_t *ops) {
   ops->update = cuda_update;
+  ops->update_sums = cuda_update_sums;
   ops->catch_up = cuda_catch_up;
 }

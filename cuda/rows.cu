@@ -133,13 +133,15 @@ __global__ void __launch_bounds__(REAL_THREADS)
 
 /* ---- copies ---- */
 
+/* to[to_rows[i]] = from[from_rows[i]]; without a list: row i. */
 template <class T, int V>
 __global__ void __launch_bounds__(REAL_THREADS)
-    scatter_rows(groups_t q, const T *values, const int64_t *rows, T *weight) {
+    copy_rows(groups_t q, const T *from, const int64_t *from_rows, T *to, const int64_t *to_rows) {
   for (group_t g(q, V); g.row < q.count; g.row += g.step) {
-    T *to = weight + __ldg(rows + g.row) * q.dim;
+    const T *source = from + (from_rows != nullptr ? __ldg(from_rows + g.row) : g.row) * q.dim;
+    T *target = to + (to_rows != nullptr ? __ldg(to_rows + g.row) : g.row) * q.dim;
     for (int64_t c = g.column; c < q.dim; c += g.width)
-      real_store<REAL_KEPT, V>(to + c, real_load<REAL_READONLY, V>(values + g.row * q.dim + c));
+      real_store<REAL_KEPT, V>(target + c, real_load<REAL_READONLY, V>(source + c));
   }
 }
 
@@ -333,17 +335,24 @@ void cuda_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
 }
 
 template <class T, int V>
-void launch_scatter_rows(cuda_lane_t *lane, const groups_t &q, const void *values, const int64_t *rows,
-                         void *weight) {
-  CUDA_LAUNCH(lane, (scatter_rows<T, V>), blocks_for(q), REAL_THREADS, 0, q, static_cast<const T *>(values),
-              rows, static_cast<T *>(weight));
+void launch_copy_rows(cuda_lane_t *lane, const groups_t &q, const void *from, const int64_t *from_rows,
+                      void *to, const int64_t *to_rows) {
+  CUDA_LAUNCH(lane, (copy_rows<T, V>), blocks_for(q), REAL_THREADS, 0, q, static_cast<const T *>(from),
+              from_rows, static_cast<T *>(to), to_rows);
 }
 
 void cuda_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
                        int64_t dim, const int64_t *rows, int64_t count, void *weight) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
-  REAL_BY_VECTOR(dtype, vector, launch_scatter_rows, cuda_begin(k, stream), q, values, rows, weight);
+  REAL_BY_VECTOR(dtype, vector, launch_copy_rows, cuda_begin(k, stream), q, values, nullptr, weight, rows);
+}
+
+void cuda_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *weight,
+                      int64_t dim, const int64_t *rows, int64_t count, void *values) {
+  int vector;
+  const groups_t q = groups_for(dtype, count, dim, &vector);
+  REAL_BY_VECTOR(dtype, vector, launch_copy_rows, cuda_begin(k, stream), q, weight, rows, values, nullptr);
 }
 
 template <class T, int V>
@@ -397,6 +406,7 @@ void cuda_rows_ops(kernel_ops_t *ops) {
   ops->dot = cuda_dot;
   ops->norm_squared = cuda_norm_squared;
   ops->scatter_rows = cuda_scatter_rows;
+  ops->gather_rows = cuda_gather_rows;
   ops->renorm = cuda_renorm;
   ops->init = cuda_init;
 }

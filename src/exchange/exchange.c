@@ -76,7 +76,6 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
   x->transfer_send = take(&a, x->ranks, sizeof *x->transfer_send);
   x->transfer_recv = take(&a, x->ranks, sizeof *x->transfer_recv);
   x->range_rows.kind = x->range_values.kind = MEMORY_DEVICE;
-  x->transfer_index.kind = MEMORY_PINNED;
   for (int b = 0; b < TRANSFER_BUFFERS; b++) x->transfer[b].kind = MEMORY_DEVICE;
   if (a.code != SBAG_OK) {
     exchange_destroy(&x);
@@ -98,7 +97,6 @@ void exchange_destroy(exchange_t **exchange) {
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(mem, blocks[i]);
   kernel_buffer_free(x->c.kernel, &x->range_rows);
   kernel_buffer_free(x->c.kernel, &x->range_values);
-  kernel_buffer_free(x->c.kernel, &x->transfer_index);
   for (int b = 0; b < TRANSFER_BUFFERS; b++) kernel_buffer_free(x->c.kernel, &x->transfer[b]);
   mem_free(mem, x);
 }

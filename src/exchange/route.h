@@ -27,7 +27,6 @@ struct exchange {
   int *table_feature; /* [tables] one of its features, or -1 */
   int64_t next_id;
   kernel_buffer_t range_rows, range_values;   /* of range.c */
-  kernel_buffer_t transfer_index;             /* of transfer.c: a list in the host's memory */
   kernel_buffer_t transfer[TRANSFER_BUFFERS]; /* of transfer.c and mirror.c */
   int64_t *transfer_counts;                   /* [4 * (ranks + 1) * (tables + 2)] host */
   comm_part_t *transfer_send, *transfer_recv; /* [ranks] */

@@ -13,7 +13,8 @@ enum {
   T_SCRATCH,
   T_IN,
   T_OUT_VALUES,
-  T_IN_VALUES
+  T_IN_VALUES,
+  T_VALUES
 };
 
 /* The message of counts: words of int64. */
@@ -163,31 +164,6 @@ static sbag_code_t open(transfer_t *t, const int64_t *rows, int64_t count, sbag_
   return agreed ? code : exchange_give_up(x, code, status);
 }
 
-/* Copied, not added to zero as in a reduction: what is read and written back keeps every bit, a zero's sign
- * too. The host makes the copies, and so needs the list. */
-static sbag_code_t gather_rows(transfer_t *t, const void *from, const int64_t *list, int64_t count, void *to,
-                               sbag_status_t *status) {
-  enum { PARTS = 64 };
-  exchange_t *x = t->x;
-  kernel_t *k = x->c.kernel;
-  copy_part_t parts[PARTS];
-  int64_t bytes = t->width * x->real_bytes;
-  SBAG_TRY(kernel_buffer_reserve(k, &x->transfer_index, (size_t)(count * 8), "rows in transfer", status));
-  const int64_t *index = x->transfer_index.data;
-  parts[0] = (copy_part_t){x->transfer_index.data, list, count * 8};
-  k->ops->copy(k, NULL, parts, 1);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
-  for (int64_t first = 0; first < count; first += PARTS) {
-    int64_t n = count - first < PARTS ? count - first : PARTS;
-    for (int64_t i = 0; i < n; i++)
-      parts[i] = (copy_part_t){.to = (char *)to + (first + i) * bytes,
-                               .from = (const char *)from + index[first + i] * bytes,
-                               .bytes = bytes};
-    k->ops->copy(k, NULL, parts, n);
-  }
-  return SBAG_OK;
-}
-
 /* Values between owners (`owner_side`, by peer) and requesters (by owner). */
 static sbag_code_t exchange_values(transfer_t *t, void *requester_side, void *owner_side, int to_owner,
                                    sbag_status_t *status) {
@@ -212,25 +188,50 @@ static sbag_code_t take_values(transfer_t *t, void **requester_side, void **owne
   return take(x, T_OUT_VALUES, t->in_count * t->width * x->real_bytes, owner_side, status);
 }
 
-static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, void *values,
-                             sbag_status_t *status) {
-  void *mine, *theirs;
-  SBAG_TRY(take_values(t, &mine, &theirs, status));
-  SBAG_TRY(gather_rows(t, base, i64(t, T_IN), t->in_count, theirs, status));
-  SBAG_TRY(exchange_values(t, mine, theirs, 0, status));
-  SBAG_TRY(gather_rows(t, mine, i64(t, T_WHICH), count, values, status));
-  return t->x->c.kernel->ops->stream_sync(t->x->c.kernel, NULL, status); /* the values may be the host's */
+/* Whether the caller's values may be where only `copy` can reach them. */
+static int is_apart(const transfer_t *t) {
+  return t->x->c.kernel->ops->device != SBAG_DEVICE_CPU;
 }
 
-static sbag_code_t write_rows(transfer_t *t, void *base, const void *values, sbag_status_t *status) {
+static int64_t values_bytes(const transfer_t *t, int64_t count) {
+  return count * t->width * t->x->real_bytes;
+}
+
+static void copy_values(const transfer_t *t, int64_t count, void *to, const void *from) {
+  kernel_t *k = t->x->c.kernel;
+  copy_part_t part = {to, from, values_bytes(t, count)};
+  k->ops->copy(k, NULL, &part, 1);
+}
+
+static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, void *values,
+                             sbag_status_t *status) {
+  kernel_t *k = t->x->c.kernel;
+  sbag_dtype_t dtype = t->x->c.store->dtype;
+  void *mine, *theirs, *read = values;
+  SBAG_TRY(take_values(t, &mine, &theirs, status));
+  k->ops->gather_rows(k, NULL, dtype, base, t->width, i64(t, T_IN), t->in_count, theirs);
+  SBAG_TRY(exchange_values(t, mine, theirs, 0, status));
+  if (is_apart(t)) SBAG_TRY(take(t->x, T_VALUES, values_bytes(t, count), &read, status));
+  k->ops->gather_rows(k, NULL, dtype, mine, t->width, i64(t, T_WHICH), count, read);
+  if (is_apart(t)) copy_values(t, count, values, read);
+  return k->ops->stream_sync(k, NULL, status);
+}
+
+static sbag_code_t write_rows(transfer_t *t, void *base, int64_t count, const void *values,
+                              sbag_status_t *status) {
   exchange_t *x = t->x;
   kernel_t *k = x->c.kernel;
-  void *mine, *theirs;
+  void *mine, *theirs, *given;
   int64_t *last = i64(t, T_SCRATCH);
   SBAG_TRY(take_values(t, &mine, &theirs, status));
   k->ops->gather_i64(k, NULL, i64(t, T_BEGIN) + 1, NULL, t->distinct, -1, last);
   k->ops->gather_i64(k, NULL, i64(t, T_MEMBER), last, t->distinct, 0, last);
-  SBAG_TRY(gather_rows(t, values, last, t->distinct, mine, status));
+  if (is_apart(t)) {
+    SBAG_TRY(take(x, T_VALUES, values_bytes(t, count), &given, status));
+    copy_values(t, count, given, values);
+    values = given;
+  }
+  k->ops->gather_rows(k, NULL, x->c.store->dtype, values, t->width, last, t->distinct, mine);
   SBAG_TRY(exchange_values(t, mine, theirs, 1, status));
   SBAG_TRY(store_will_write(x->c.store, t->table, i64(t, T_IN), t->in_count, status));
   k->ops->scatter_rows(k, NULL, x->c.store->dtype, theirs, t->width, i64(t, T_IN), t->in_count, base);
@@ -256,6 +257,6 @@ sbag_code_t exchange_write_rows(exchange_t *exchange, int table, void *base, int
                                 sbag_status_t *status) {
   transfer_t t = {.x = exchange, .table = table, .width = width};
   SBAG_TRY(open(&t, rows, count, status));
-  SBAG_TRY(exchange_give_up(exchange, write_rows(&t, base, values, status), status));
+  SBAG_TRY(exchange_give_up(exchange, write_rows(&t, base, count, values, status), status));
   return exchange_refresh_mirrors(exchange, status);
 }

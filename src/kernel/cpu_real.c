@@ -80,6 +80,14 @@ static void cpu_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
     memcpy((char *)weight + (size_t)rows[i] * bytes, (const char *)values + (size_t)i * bytes, bytes);
 }
 
+static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *weight,
+                            int64_t dim, const int64_t *rows, int64_t count, void *values) {
+  (void)k, (void)stream;
+  size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
+  for (int64_t i = 0; i < count; i++)
+    memcpy((char *)values + (size_t)i * bytes, (const char *)weight + (size_t)rows[i] * bytes, bytes);
+}
+
 static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *weight, int64_t dim,
                        const int64_t *rows, int64_t count, double max_norm, double norm_type, void *to) {
   BY_DTYPE(renorm, weight, dim, rows, count, max_norm, norm_type, to);
@@ -96,5 +104,6 @@ void cpu_real_ops(kernel_ops_t *ops) {
   ops->norm_squared = cpu_norm_squared;
   ops->init = cpu_init;
   ops->scatter_rows = cpu_scatter_rows;
+  ops->gather_rows = cpu_gather_rows;
   ops->renorm = cpu_renorm;
 }

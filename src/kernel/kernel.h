@@ -400,6 +400,9 @@ struct kernel_ops {
   /* weight[rows[i]] = values[i]. */
   void (*scatter_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
                        int64_t dim, const int64_t *rows, int64_t count, void *weight);
+  /* values[i] = weight[rows[i]], bit for bit. */
+  void (*gather_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *weight,
+                      int64_t dim, const int64_t *rows, int64_t count, void *values);
   /* Scales distinct rows whose norm is above max_norm by max_norm / (norm + 1e-7), as torch. to NULL: in
    * place; else to[i] is the row's value after that and the table is not written. A row with NaN is left
    * alone. */

@@ -144,6 +144,33 @@ START_TEST(scattered_rows_leave_the_others) {
 }
 END_TEST
 
+/* What adding to zero would lose too: the sign of a zero, and which NaN it is. */
+START_TEST(gathered_rows_keep_their_bits) {
+  static const int64_t dims[] = {1, 5, 8, 1000};
+  for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
+    enum { ROWS = 9, COUNT = 14 };
+    kernel_case_t c;
+    sbag_dtype_t dtype = open_case(&c, _i);
+    draw_t draw = draw_start(3, d);
+    size_t bytes = (size_t)dims[d] * kernel_dtype_bytes(dtype);
+    unsigned char *weight = arena_alloc(&c.arena, ROWS, bytes);
+    int64_t rows[COUNT];
+    for (size_t i = 0; i < ROWS * bytes; i++) weight[i] = (unsigned char)draw_below(&draw, 256);
+    memset(weight, 0xff, kernel_dtype_bytes(dtype));
+    for (int i = 0; i < COUNT; i++) rows[i] = draw_below(&draw, ROWS);
+    rows[0] = 0;
+    void *to = kernel_new(&c, COUNT, bytes);
+    c.ops->gather_rows(c.kernel, NULL, dtype, kernel_put(&c, weight, ROWS, bytes), dims[d],
+                       kernel_put_ints(&c, rows, COUNT), COUNT, to);
+    const unsigned char *got = kernel_get(&c, to, COUNT, bytes);
+    for (int i = 0; i < COUNT; i++)
+      ck_assert_msg(memcmp(got + (size_t)i * bytes, weight + (size_t)rows[i] * bytes, bytes) == 0,
+                    "row %d of dim %lld", i, (long long)dims[d]);
+    kernel_case_close(&c);
+  }
+}
+END_TEST
+
 /* Features with weights, without any, and without entries. */
 START_TEST(edges_take_their_entries_weights) {
   enum { FEATURES = 4 };
@@ -421,35 +448,41 @@ static void put_pair(kernel_case_t *c, draw_t *draw, const sbag_optimizer_option
   pair->device.lr_log = kernel_put(c, pair->host.lr_log, OPTIMIZER_LR_LOG, sizeof(double));
 }
 
-static void step_pair(kernel_case_t *c, draw_t *draw, update_pair_t *pair, int64_t step) {
-  size_t bytes = kernel_dtype_bytes(pair->host.dtype);
+/* Both sides' update of the step, but for its gradients. */
+static void begin_step(kernel_case_t *c, draw_t *draw, update_pair_t *pair, int64_t step,
+                       optimizer_update_t *host, optimizer_update_t *device) {
   int64_t count = draw_between(draw, 0, pair->rows), *rows = kernel_draw_order(c, draw, pair->rows);
-  int64_t *touched = kernel_draw_segments(c, draw, count, 2), size = count * pair->dim;
-  int skips = draw_one_in(draw, 2);
-  optimizer_update_t update = {.at = pair->host,
+  *host = (optimizer_update_t){.at = pair->host,
                                .step = step,
                                .lr = 0.05 / (double)step,
                                .grad_scale = 0.5,
                                .count = count,
-                               .rows = rows,
-                               .touched = skips ? touched : NULL};
-  optimizer_update_t on_device = update;
-  on_device.at = pair->device;
-  on_device.rows = kernel_put_ints(c, rows, count);
-  on_device.touched = skips ? kernel_put_ints(c, touched, count + 1) : NULL;
-  on_device.grad = kernel_put_real(c, pair->host.dtype, kernel_draw_values(c, draw, size), size);
-  update.grad = kernel_get(c, on_device.grad, size, bytes);
-  if (pair->host.lr_log != NULL) {
-    double *log = arena_doubles(&c->arena, step);
-    memcpy(log, pair->host.lr_log, (size_t)(step - 1) * sizeof *log);
-    log[step - 1] = update.lr;
-    copy_part_t parts[] = {
-        {(void *)(uintptr_t)pair->device.lr_log, log, step * (int64_t)sizeof *log},
-        {(void *)(uintptr_t)pair->host.lr_log, log, step * (int64_t)sizeof *log},
-    };
-    c->ops->copy(c->kernel, NULL, parts, 2);
-    ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
+                               .rows = rows};
+  *device = *host;
+  device->at = pair->device;
+  device->rows = kernel_put_ints(c, rows, count);
+  if (pair->host.lr_log == NULL) return;
+  double *log = arena_doubles(&c->arena, step);
+  memcpy(log, pair->host.lr_log, (size_t)(step - 1) * sizeof *log);
+  log[step - 1] = host->lr;
+  copy_part_t parts[] = {
+      {(void *)(uintptr_t)pair->device.lr_log, log, step * (int64_t)sizeof *log},
+      {(void *)(uintptr_t)pair->host.lr_log, log, step * (int64_t)sizeof *log},
+  };
+  c->ops->copy(c->kernel, NULL, parts, 2);
+  ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
+}
+
+static void step_pair(kernel_case_t *c, draw_t *draw, update_pair_t *pair, int64_t step) {
+  optimizer_update_t update, on_device;
+  begin_step(c, draw, pair, step, &update, &on_device);
+  int64_t *touched = kernel_draw_segments(c, draw, update.count, 2), size = update.count * pair->dim;
+  if (draw_one_in(draw, 2)) {
+    update.touched = touched;
+    on_device.touched = kernel_put_ints(c, touched, update.count + 1);
   }
+  on_device.grad = kernel_put_real(c, pair->host.dtype, kernel_draw_values(c, draw, size), size);
+  update.grad = kernel_get(c, on_device.grad, size, kernel_dtype_bytes(pair->host.dtype));
   c->ops->update(c->kernel, NULL, &on_device);
   optimizer_update_scalar(&update);
 }
@@ -458,6 +491,15 @@ static void check_same_memory(kernel_case_t *c, const char *what, const void *de
                               int64_t count, size_t bytes) {
   ck_assert_msg(memcmp(kernel_get(c, device, count, bytes), host, (size_t)count * bytes) == 0,
                 "%s: not the scalar reference's", what);
+}
+
+static void check_pair(kernel_case_t *c, const update_pair_t *pair) {
+  int64_t size = pair->rows * pair->dim;
+  size_t bytes = kernel_dtype_bytes(pair->host.dtype);
+  check_same_memory(c, "weight", pair->device.weight, pair->host.weight, size, bytes);
+  for (int s = 0; s < pair->info.state_count; s++)
+    check_same_memory(c, pair->info.states[s].name, pair->device.states[s], pair->host.states[s],
+                      pair->info.states[s].row_wise ? pair->rows : size, bytes);
 }
 
 /* Whatever a kernel does, it does to the bits of the scalar reference (which test_optimizer.c holds against
@@ -472,7 +514,6 @@ START_TEST(updates_and_catching_up_are_the_references) {
       sbag_optimizer_options_t options = sbag_optimizer_options_default((sbag_optimizer_t)kind);
       if (number > 1) options.momentum = kind == SBAG_OPT_SGD ? 0.9 : options.momentum;
       put_pair(&c, &draw, &options, dtype, &pair);
-      int64_t size = pair.rows * pair.dim;
       for (int64_t step = 1; step <= 5; step++) step_pair(&c, &draw, &pair, step);
       if (pair.info.moves_untouched) {
         c.ops->catch_up(c.kernel, NULL, &pair.device, 5, pair.rows, NULL);
@@ -480,10 +521,85 @@ START_TEST(updates_and_catching_up_are_the_references) {
         check_same_memory(&c, "last steps", pair.device.last_step, pair.host.last_step, pair.rows,
                           sizeof *pair.host.last_step);
       }
-      check_same_memory(&c, "weight", pair.device.weight, pair.host.weight, size, kernel_dtype_bytes(dtype));
-      for (int s = 0; s < pair.info.state_count; s++)
-        check_same_memory(&c, pair.info.states[s].name, pair.device.states[s], pair.host.states[s],
-                          pair.info.states[s].row_wise ? pair.rows : size, kernel_dtype_bytes(dtype));
+      check_pair(&c, &pair);
+      kernel_case_close(&c);
+    }
+}
+END_TEST
+
+/* The gradients of a step as sums of terms, on the device, and plainly added up for the host. */
+static reduce_task_t draw_sums(kernel_case_t *c, draw_t *draw, sbag_dtype_t dtype, int64_t dim, int64_t count,
+                               int64_t **touched, double **grad) {
+  enum { VECTORS = 11, LONG = 3000 };
+  int64_t *begin = kernel_draw_segments(c, draw, count, draw_one_in(draw, 2) ? 3 : 12);
+  int64_t longer = draw_one_in(draw, 3) && count > 0 ? draw_between(draw, 1, count) : count + 1;
+  int64_t more = draw_between(draw, 100, 200) + (dim < 9 ? LONG : 0); /* terms of one segment */
+  for (int64_t s = longer; s <= count; s++) begin[s] += more;
+  int64_t terms = begin[count], size = VECTORS * dim, *term = arena_ints(&c->arena, terms), *select = NULL;
+  int64_t *order = draw_one_in(draw, 2) ? kernel_draw_order(c, draw, terms) : NULL, *at = NULL,
+          *winner = NULL;
+  double *src = kernel_draw_values(c, draw, size), *scale = NULL;
+  reduce_task_t task = {.op = REDUCE_SUM, .dim = dim, .segment_end = count, .stride = dim, .out_stride = dim};
+  for (int64_t i = 0; i < terms; i++) term[i] = draw_below(draw, VECTORS);
+  if (draw_one_in(draw, 2))
+    task.scale = kernel_put_real(c, dtype, scale = kernel_draw_values(c, draw, terms), terms);
+  if (draw_one_in(draw, 3)) {
+    select = arena_ints(&c->arena, terms), at = arena_ints(&c->arena, terms),
+    winner = arena_ints(&c->arena, size);
+    for (int64_t i = 0; i < terms; i++) select[i] = draw_between(draw, -1, 2), at[i] = term[i] * dim;
+    for (int64_t i = 0; i < size; i++) winner[i] = draw_between(draw, -1, 2);
+    task.select = kernel_put_ints(c, select, terms);
+    task.select_at = kernel_put_ints(c, at, terms);
+    task.winner = kernel_put_ints(c, winner, size);
+  }
+  *touched = begin;
+  *grad = arena_doubles(&c->arena, count * dim);
+  for (int64_t s = 0; s < count; s++)
+    for (int64_t t = begin[s]; t < begin[s + 1]; t++)
+      for (int64_t col = 0, i = order != NULL ? order[t] : t; col < dim; col++)
+        if (select == NULL || select[i] < 0 || winner[at[i] + col] == select[i])
+          (*grad)[s * dim + col] += (scale != NULL ? scale[i] : 1) * src[term[i] * dim + col];
+  task.begin = kernel_put_ints(c, begin, count + 1);
+  task.order = order != NULL ? kernel_put_ints(c, order, terms) : NULL;
+  task.term = kernel_put_ints(c, term, terms);
+  task.src = kernel_put_real(c, dtype, src, size);
+  task.out = kernel_new(c, count * dim, kernel_dtype_bytes(dtype));
+  return task;
+}
+
+/* Two tables in one call: short and long sums, some of selected columns, and rows without a term. */
+START_TEST(updates_by_sums_are_updates_by_gradients) {
+  for (int kind = 0; kind < SBAG_OPT_COUNT; kind++)
+    for (uint64_t number = 0; number < 6; number++) {
+      enum { TABLES = 2 };
+      static const int64_t dims[] = {1, 4, 8, 9, 32, 70, 256, 300};
+      kernel_case_t c;
+      sbag_dtype_t dtype = open_case(&c, _i);
+      draw_t draw = draw_start(40 + (uint64_t)kind, number);
+      sbag_optimizer_options_t options = sbag_optimizer_options_default((sbag_optimizer_t)kind);
+      if (number > 2) options.momentum = kind == SBAG_OPT_SGD ? 0.9 : options.momentum;
+      update_pair_t pairs[TABLES];
+      for (int t = 0; t < TABLES; t++) {
+        pairs[t] = (update_pair_t){.rows = 9, .dim = dims[draw_below(&draw, 8)]};
+        put_pair(&c, &draw, &options, dtype, &pairs[t]);
+      }
+      for (int64_t step = 1; step <= 3; step++) {
+        optimizer_update_t updates[TABLES], hosts[TABLES];
+        reduce_task_t sums[TABLES];
+        for (int t = 0; t < TABLES; t++) {
+          int64_t *touched;
+          double *grad;
+          begin_step(&c, &draw, &pairs[t], step, &hosts[t], &updates[t]);
+          sums[t] = draw_sums(&c, &draw, dtype, pairs[t].dim, hosts[t].count, &touched, &grad);
+          int64_t size = hosts[t].count * pairs[t].dim;
+          hosts[t].touched = touched;
+          hosts[t].grad =
+              kernel_get(&c, kernel_put_real(&c, dtype, grad, size), size, kernel_dtype_bytes(dtype));
+        }
+        c.ops->update_sums(c.kernel, NULL, updates, sums, TABLES);
+        for (int t = 0; t < TABLES; t++) optimizer_update_scalar(&hosts[t]);
+      }
+      for (int t = 0; t < TABLES; t++) check_pair(&c, &pairs[t]);
       kernel_case_close(&c);
     }
 }
@@ -499,6 +615,7 @@ Suite *kernel_rows_suite(void) {
   tcase_add_test(test_case, a_kernel_without_memory_for_itself);
   tcase_add_loop_test(test_case, gather_scatter_and_fill, 0, 2 * kernels);
   tcase_add_loop_test(test_case, scattered_rows_leave_the_others, 0, 2 * kernels);
+  tcase_add_loop_test(test_case, gathered_rows_keep_their_bits, 0, 2 * kernels);
   tcase_add_loop_test(test_case, edges_take_their_entries_weights, 0, 2 * kernels);
   tcase_add_loop_test(test_case, squares_of_rows_are_summed_exactly, 0, 2 * kernels);
   tcase_add_loop_test(test_case, initial_values_do_not_know_shards, 0, 2 * kernels);
@@ -507,6 +624,7 @@ Suite *kernel_rows_suite(void) {
   tcase_add_loop_test(test_case, renorm_scales_long_rows_only, 0, 2 * kernels);
   tcase_add_loop_test(test_case, renorm_at_its_edges, 0, 2 * kernels);
   tcase_add_loop_test(test_case, updates_and_catching_up_are_the_references, 0, 2 * kernels);
+  tcase_add_loop_test(test_case, updates_by_sums_are_updates_by_gradients, 0, 2 * kernels);
   suite_add_tcase(suite, test_case);
   return suite;
 }
