@@ -89,11 +89,12 @@ SBAG_API sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_
 
 /* Sends gradients home and merges them by row. grad_out: [samples][output_dim]; already divided as the
  * caller's loss demands. weight_grads: NULL, or [feature_count], each NULL or [index_count] and filled with
- * per_sample_weights' gradient (0 at padding); needs SBAG_FORWARD_WEIGHT_GRADS. */
+ * per_sample_weights' gradient (0 at padding); needs SBAG_FORWARD_WEIGHT_GRADS. grad_out must stay as it is
+ * until the step's update, or its release: the update may read it. */
 SBAG_API sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *const *weight_grads,
                                         sbag_status_t *status);
 
-/* The same in two parts: gradients are on their way from begin to end, and grad_out must stay as it is. */
+/* The same in two parts: gradients are on their way from begin to end. */
 SBAG_API sbag_code_t sbag_step_backward_begin(sbag_step_h step, const void *grad_out, sbag_status_t *status);
 SBAG_API sbag_code_t sbag_step_backward_end(sbag_step_h step, void *const *weight_grads,
                                             sbag_status_t *status);

@@ -101,6 +101,12 @@ static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t 
                               .reproducible = context->options.reproducible,
                               .drop = c->options.bounds_check != SBAG_BOUNDS_FATAL};
   SBAG_TRY(exchange_create(&config, &c->exchange, status));
+  SBAG_TRY(mem_calloc(context->mem, mem_array_bytes(c->table_count, sizeof *c->updates), "collection", &p,
+                      status));
+  c->updates = p;
+  SBAG_TRY(
+      mem_calloc(context->mem, mem_array_bytes(c->table_count, sizeof *c->sums), "collection", &p, status));
+  c->sums = p;
   for (int s = 0; s <= COLLECTION_STEPS; s++) {
     c->steps[s] = (struct sbag_step){.collection = c};
     SBAG_TRY(route_create(c->exchange, &c->steps[s].route, status));
@@ -179,6 +185,8 @@ void sbag_collection_destroy(sbag_collection_h *collection) {
   for (int f = 0; c->features != NULL && f < c->feature_count; f++)
     mem_free(mem, (void *)(uintptr_t)c->features[f].name);
   mem_free(mem, c->features);
+  mem_free(mem, c->updates);
+  mem_free(mem, c->sums);
   if (comm_check(c->context->comm, NULL) == SBAG_OK) mem_free(mem, c); /* else `norm` is left to the comm */
   *collection = NULL;
 }

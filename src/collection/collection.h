@@ -26,7 +26,7 @@ struct sbag_step {
   step_state_t state;
   int flags;
   int held;             /* its ids are out; its vectors wait for the other step's update */
-  const void *grad_out; /* from backward_begin to backward_end */
+  const void *grad_out; /* from backward_begin on */
 };
 
 struct sbag_collection {
@@ -38,6 +38,8 @@ struct sbag_collection {
   exchange_feature_t *features;
   int table_count, feature_count;
   int64_t output_dim;
+  optimizer_update_t *updates;                  /* [tables] of a step */
+  reduce_task_t *sums;                          /* [tables] beside them */
   struct sbag_step steps[COLLECTION_STEPS + 1]; /* the last: to tell the other ranks that none is free here */
   int64_t
       norm[EXACT_SUM_DIGITS + 1]; /* of grad_norm_squared: not on its stack, as a broken comm may write on */

@@ -223,6 +223,7 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
   int64_t *numbers = c->norm, *non_finite = &numbers[EXACT_SUM_DIGITS];
   *non_finite = 0;
   exact_sum_clear(&sum);
+  SBAG_TRY(exchange_give_up(c->exchange, route_take_sums(step->route, status), status));
   for (int t = 0; t < c->table_count; t++) {
     route_grads_t grads = route_grads(step->route, t);
     k->ops->norm_squared(k, NULL, c->options.dtype, grads.grad, grads.count, c->store->tables[t].dim, &sum,
@@ -238,18 +239,37 @@ sbag_code_t sbag_step_grad_norm_squared(sbag_step_h step, double *norm_squared, 
   return SBAG_OK;
 }
 
-static sbag_code_t update(struct sbag_step *step, double lr_factor, double grad_scale,
-                          sbag_status_t *status) {
+/* With gradients that have been merged already, as somebody asked for them, or else as the rows are visited.
+ */
+static sbag_code_t update_tables(struct sbag_step *step, double lr_factor, double grad_scale,
+                                 sbag_status_t *status) {
   sbag_collection_h c = step->collection;
-  sbag_code_t code = SBAG_OK;
-  for (int t = 0; t < c->table_count && code == SBAG_OK; t++) {
+  const kernel_ops_t *ops = c->context->kernel->ops;
+  const reduce_task_t *sums = NULL;
+  int taken = route_sums_taken(step->route), n = 0;
+  if (!taken) SBAG_TRY(route_sums(step->route, &sums, status));
+  for (int t = 0; t < c->table_count; t++) {
     const store_table_t *table = &c->store->tables[t];
     if (!table->trainable) continue;
     route_grads_t grads = route_grads(step->route, t);
-    code = store_update(c->store, t, table->optimizer.lr * lr_factor, grad_scale, grads.rows, grads.touched,
-                        grads.grad, grads.count, status);
+    optimizer_update_t *update = &c->updates[n];
+    SBAG_TRY(store_begin_update(c->store, t, table->optimizer.lr * lr_factor, grad_scale, grads.rows,
+                                grads.count, update, status));
+    update->touched = grads.touched;
+    update->grad = grads.grad;
+    if (taken)
+      ops->update(c->context->kernel, NULL, update);
+    else
+      c->sums[n++] = sums[t];
   }
-  SBAG_TRY(exchange_give_up(c->exchange, code, status));
+  if (!taken) ops->update_sums(c->context->kernel, NULL, c->updates, c->sums, n);
+  return SBAG_OK;
+}
+
+static sbag_code_t update(struct sbag_step *step, double lr_factor, double grad_scale,
+                          sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  SBAG_TRY(exchange_give_up(c->exchange, update_tables(step, lr_factor, grad_scale, status), status));
   return exchange_refresh_mirrors(c->exchange, status);
 }
 

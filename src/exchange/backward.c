@@ -163,6 +163,5 @@ static sbag_code_t backward_end(route_t *r, const void *grad_out, void *const *w
 sbag_code_t route_backward_end(route_t *r, const void *grad_out, void *const *weight_grads,
                                sbag_status_t *status) {
   sbag_code_t code = backward_end(r, grad_out, weight_grads, status);
-  kernel_arena_release(r->x->c.kernel, &r->arena, 0);
   return exchange_give_up(r->x, code, status);
 }

@@ -141,6 +141,7 @@ static int route_fields(route_t *r, field_t *f) {
   FIELD(ids_in, ranks + 1);
   FIELD(own_block, x->tables + 1);
   FIELD(merged_at, x->tables + 1);
+  FIELD(sums, x->tables);
   FIELD(offers, x->tables);
   FIELD(dense, x->tables);
   FIELD(send, ranks);
@@ -261,6 +262,7 @@ static void forget(route_t *r) {
   memset(r->key_block, 0, (blocks + 1) * sizeof *r->key_block);
   memset(r->own_block, 0, ((size_t)x->tables + 1) * sizeof *r->own_block);
   memset(r->dense, 0, (size_t)x->tables * sizeof *r->dense);
+  r->merged = 0;
   for (int p = 0; p < PHASES; p++) r->layout_out[p].vectors = r->layout_in[p].vectors = 0;
   r->info = (edges_info_t){0};
   r->error = (wire_error_t){0};

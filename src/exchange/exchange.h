@@ -84,19 +84,27 @@ sbag_code_t route_forward_begin(route_t *route, sbag_status_t *status);
 sbag_code_t route_forward_end(route_t *route, void *out, sbag_status_t *status);
 
 /* Gradients go home; and are merged by row at the owner. weight_grads as in sbag_step_backward. Collective.
- * grad_out must stay as it is from begin to end. */
+ * grad_out must stay as it is from begin until the gradients have been used. */
 sbag_code_t route_backward_begin(route_t *route, const void *grad_out, sbag_status_t *status);
 sbag_code_t route_backward_end(route_t *route, const void *grad_out, void *const *weight_grads,
                                sbag_status_t *status);
 
 /* What the owner has after backward for one table: local rows [count], `touched` [count + 1] (row i has a
- * gradient if touched[i] < touched[i + 1]), grad [count][dim]. Borrowed from the route. */
+ * gradient if touched[i] < touched[i + 1]), grad [count][dim], NULL until route_take_sums. Borrowed from the
+ * route. */
 typedef struct route_grads {
   int64_t count;
   const int64_t *rows, *touched;
   const void *grad;
 } route_grads_t;
 route_grads_t route_grads(const route_t *route, int table);
+
+/* The gradients as sums that are still to be taken, one task a table (no segments where it is frozen): what
+ * update_sums takes. Borrowed; grad_out must still be as it was. */
+sbag_code_t route_sums(route_t *route, const reduce_task_t **sums, sbag_status_t *status);
+/* Takes them, for route_grads. */
+sbag_code_t route_take_sums(route_t *route, sbag_status_t *status);
+int route_sums_taken(const route_t *route);
 
 /* The same as coalesced sparse rows: global row numbers and values, rows without a gradient left out.
  * Borrowed. */

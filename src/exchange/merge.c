@@ -16,7 +16,7 @@ typedef struct merge_items {
   void *scale;
 } merge_items_t;
 
-static int merges(const route_t *r, int table) {
+int route_merges(const route_t *r, int table) {
   return r->x->c.store->tables[table].trainable;
 }
 
@@ -27,14 +27,14 @@ static int64_t count_items(route_t *r, int64_t *most_runs) {
   for (int p = 0; p < x->ranks; p++) {
     const int64_t *words = route_words(r, r->in, p);
     for (int f = 0; f < x->features; f++) {
-      if (!merges(r, x->feature_table[f])) continue;
+      if (!route_merges(r, x->feature_table[f])) continue;
       int64_t runs = words_runs(r, words, BACKWARD, f);
       count += words_edges(r, words, BACKWARD, f);
       if (runs > *most_runs) *most_runs = runs;
     }
     for (int t = 0; t < x->tables; t++) {
       int64_t first;
-      if (merges(r, t)) count += words_rows(r, words, t, BACKWARD, &first);
+      if (route_merges(r, t)) count += words_rows(r, words, t, BACKWARD, &first);
     }
   }
   return count;
@@ -113,9 +113,10 @@ static sbag_code_t gather_items(route_t *r, merge_items_t *items, sbag_status_t 
   SBAG_TRY(take_items(r, count, items, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_F, most_runs, &run_at, status));
   for (int f = 0; f < x->features; f++)
-    for (int p = 0; merges(r, x->feature_table[f]) && p < x->ranks; p++) add_edges(r, p, f, run_at, items);
+    for (int p = 0; route_merges(r, x->feature_table[f]) && p < x->ranks; p++)
+      add_edges(r, p, f, run_at, items);
   for (int t = 0; t < x->tables; t++)
-    for (int p = 0; merges(r, t) && p < x->ranks; p++) add_keys(r, p, t, items);
+    for (int p = 0; route_merges(r, t) && p < x->ranks; p++) add_keys(r, p, t, items);
   return SBAG_OK;
 }
 
@@ -132,47 +133,74 @@ static sbag_code_t sort_items(route_t *r, const merge_items_t *items, int64_t **
   return SBAG_OK;
 }
 
+/* One task a table: its rows' sums, which are left to whoever wants them. */
+static void describe_sums(route_t *r, const merge_items_t *items, const int64_t *begin) {
+  const exchange_t *x = r->x;
+  for (int t = 0; t < x->tables; t++) {
+    r->sums[t] = (reduce_task_t){.op = REDUCE_SUM, .dim = x->c.store->tables[t].dim};
+    if (!route_merges(r, t)) continue;
+    r->sums[t].segment_end = r->own_block[t + 1] - r->own_block[t];
+    r->sums[t].begin = begin + r->own_block[t];
+    r->sums[t].order = items->member;
+    r->sums[t].term = items->at;
+    r->sums[t].stride = 1;
+    r->sums[t].src = real_of(r, BUF_GRADS_IN);
+    r->sums[t].scale = items->scale;
+    r->sums[t].select = x->any_max ? items->select : NULL;
+    r->sums[t].select_at = items->select_at;
+    r->sums[t].winner = i64_of(r, BUF_PLACES_IN);
+    r->sums[t].out_stride = r->sums[t].dim;
+  }
+}
+
 sbag_code_t route_merge(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
   merge_items_t items;
-  int64_t *begin, elements = 0, n = 0;
-  void *merged;
+  int64_t *begin;
   SBAG_TRY(gather_items(r, &items, status));
   SBAG_TRY(sort_items(r, &items, &begin, status));
+  describe_sums(r, &items, begin);
+  return SBAG_OK;
+}
+
+/* Room for the merged gradients, table by table. */
+static sbag_code_t take_room(route_t *r, sbag_status_t *status) {
+  const exchange_t *x = r->x;
+  int64_t elements = 0;
+  void *room;
   for (int t = 0; t < x->tables; t++) {
     r->merged_at[t] = elements;
-    if (merges(r, t)) elements += (r->own_block[t + 1] - r->own_block[t]) * x->c.store->tables[t].dim;
+    elements += r->sums[t].segment_end * r->sums[t].dim;
   }
   r->merged_at[x->tables] = elements;
-  SBAG_TRY(route_take_real(r, BUF_MERGED, elements, &merged, status));
-  for (int t = 0; t < x->tables; t++) {
-    if (!merges(r, t) || r->own_block[t] == r->own_block[t + 1]) continue;
-    int64_t dim = x->c.store->tables[t].dim;
-    r->tasks[n++] = (reduce_task_t){.op = REDUCE_SUM,
-                                    .dim = dim,
-                                    .segment_begin = r->own_block[t],
-                                    .segment_end = r->own_block[t + 1],
-                                    .begin = begin,
-                                    .order = items.member,
-                                    .term = items.at,
-                                    .stride = 1,
-                                    .src = real_of(r, BUF_GRADS_IN),
-                                    .scale = items.scale,
-                                    .select = x->any_max ? items.select : NULL,
-                                    .select_at = items.select_at,
-                                    .winner = i64_of(r, BUF_PLACES_IN),
-                                    .out = real_at(x, merged, r->merged_at[t]),
-                                    .out_stride = dim};
-  }
-  k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, n);
+  SBAG_TRY(route_take_real(r, BUF_MERGED, elements, &room, status));
+  for (int t = 0; t < x->tables; t++) r->sums[t].out = real_at(x, room, r->merged_at[t]);
   return SBAG_OK;
+}
+
+sbag_code_t route_sums(route_t *r, const reduce_task_t **sums, sbag_status_t *status) {
+  SBAG_TRY(take_room(r, status));
+  *sums = r->sums;
+  return SBAG_OK;
+}
+
+sbag_code_t route_take_sums(route_t *r, sbag_status_t *status) {
+  const exchange_t *x = r->x;
+  if (r->merged) return SBAG_OK;
+  SBAG_TRY(take_room(r, status));
+  x->c.kernel->ops->reduce(x->c.kernel, NULL, x->c.store->dtype, r->sums, x->tables);
+  r->merged = 1;
+  return SBAG_OK;
+}
+
+int route_sums_taken(const route_t *r) {
+  return r->merged;
 }
 
 sbag_code_t route_sparse_grad(route_t *r, int table, const int64_t **rows, const void **values,
                               int64_t *count, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
+  SBAG_TRY(route_take_sums(r, status));
   route_grads_t grads = route_grads(r, table);
   int64_t first = r->own_block[table], dim = x->c.store->tables[table].dim, *which, *row;
   void *value;
@@ -199,11 +227,10 @@ sbag_code_t route_sparse_grad(route_t *r, int table, const int64_t **rows, const
 }
 
 route_grads_t route_grads(const route_t *r, int table) {
-  const exchange_t *x = r->x;
   int64_t first = r->own_block[table];
-  if (!merges(r, table)) return (route_grads_t){0};
+  if (!route_merges(r, table)) return (route_grads_t){0};
   return (route_grads_t){.count = r->own_block[table + 1] - first,
                          .rows = i64_of(r, BUF_OWN_ROW) + first,
                          .touched = i64_of(r, BUF_SEGMENTS) + first,
-                         .grad = real_at(x, real_of(r, BUF_MERGED), r->merged_at[table])};
+                         .grad = r->merged ? r->sums[table].out : NULL};
 }

@@ -191,9 +191,12 @@ struct route {
   int64_t own_count;
   int64_t *own_block; /* [tables + 1] ranges of the owned distinct rows */
   int64_t *merged_at; /* [tables + 1] element offset of a table's merged gradients */
-  int in_weighted;    /* some peer sent per_sample_weights */
-  int *offers;        /* [tables] this rank offers dense pools for the table: its pools are all pools */
-  int *dense;         /* [tables] all ranks did: dense pools are taken */
+  reduce_task_t
+      *sums;       /* [tables] after the backward: the merged gradients, as sums to be taken of what came */
+  int merged;      /* they have been taken */
+  int in_weighted; /* some peer sent per_sample_weights */
+  int *offers;     /* [tables] this rank offers dense pools for the table: its pools are all pools */
+  int *dense;      /* [tables] all ranks did: dense pools are taken */
   int any_offer, any_dense;
   int any_rows; /* some rows travel to this rank in the forward */
   layout_t layout_out[PHASES], layout_in[PHASES];
@@ -370,8 +373,10 @@ int64_t dense_vectors(const route_t *r, int sent);
 sbag_code_t dense_forward_begin(route_t *r, const int64_t *edge_term, sbag_status_t *status);
 sbag_code_t dense_forward_end(route_t *r, void *out, sbag_status_t *status);
 
-/* merge.c: gradients that have come in, merged by row. */
+/* merge.c: gradients that have come in, sorted by row: r->sums, whose terms stay in the arena. */
 sbag_code_t route_merge(route_t *r, sbag_status_t *status);
+/* Whether gradients of a table are merged here. */
+int route_merges(const route_t *r, int table);
 
 /* weight_grads.c: after the bags' gradients have come in (BUF_GRADS_IN), per_sample_weights' gradients.
  * Collective. */

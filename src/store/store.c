@@ -227,8 +227,8 @@ static sbag_code_t roll_log(store_t *store, int table, sbag_status_t *status) {
   return restart_log(store, table, status);
 }
 
-sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,
-                         const int64_t *touched, const void *grad, int64_t count, sbag_status_t *status) {
+sbag_code_t store_begin_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,
+                               int64_t count, optimizer_update_t *update, sbag_status_t *status) {
   store_table_t *t = &store->tables[table];
   SBAG_TRY(store_will_write(store, table, rows, count, status));
   if (t->last_step != NULL) {
@@ -237,14 +237,21 @@ sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale
     store->kernel->ops->copy(store->kernel, NULL, &part, 1);
   }
   t->step++;
-  optimizer_update_t update = {.at = store_optimizer_rows(store, table),
-                               .step = t->step,
-                               .lr = lr,
-                               .grad_scale = grad_scale,
-                               .count = count,
-                               .rows = rows,
-                               .touched = touched,
-                               .grad = grad};
+  *update = (optimizer_update_t){.at = store_optimizer_rows(store, table),
+                                 .step = t->step,
+                                 .lr = lr,
+                                 .grad_scale = grad_scale,
+                                 .count = count,
+                                 .rows = rows};
+  return SBAG_OK;
+}
+
+sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,
+                         const int64_t *touched, const void *grad, int64_t count, sbag_status_t *status) {
+  optimizer_update_t update;
+  SBAG_TRY(store_begin_update(store, table, lr, grad_scale, rows, count, &update, status));
+  update.touched = touched;
+  update.grad = grad;
   store->kernel->ops->update(store->kernel, NULL, &update);
   return SBAG_OK;
 }

@@ -63,8 +63,12 @@ sbag_code_t store_catch_up(store_t *store, int table, const int64_t *rows, int64
  * rows and states were loaded needs, so that it goes on as the one that was saved. */
 sbag_code_t store_set_step_count(store_t *store, int table, int64_t step_count, sbag_status_t *status);
 
-/* One update of `count` distinct local rows with merged gradients [count][dim]; every rank calls it for every
- * table, also with count 0, so that steps are counted alike. touched: see optimizer_update_t. */
+/* One update of `count` distinct local rows: announces it, counts the step, and describes it in *update but
+ * for its gradients, which the caller adds before it gives it to the kernel's update or update_sums. Every
+ * rank calls it for every table, also with count 0, so that steps are counted alike. */
+sbag_code_t store_begin_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,
+                               int64_t count, optimizer_update_t *update, sbag_status_t *status);
+/* The same with merged gradients [count][dim], and the update itself. touched: see optimizer_update_t. */
 sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,
                          const int64_t *touched, const void *grad, int64_t count, sbag_status_t *status);
 
