@@ -29,26 +29,17 @@ static const config_key_t keys[] = {
     {NULL, CONFIG_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL, 0}};
 static const config_section_t section = {keys, sizeof(bench_settings_t), AT(node)};
 
-static sbag_code_t read_settings(config_tree_t *tree, const char *const *sets, int set_count,
-                                 bench_settings_t *s, sbag_status_t *status) {
-  for (int i = 0; i < set_count; i++) SBAG_TRY(config_tree_set(tree, sets[i], status));
-  SBAG_TRY(config_read(tree, config_tree_top(tree), &section, s, status));
-  s->tree = tree;
+static sbag_code_t check(void *values, config_tree_t *tree, const config_source_t *source,
+                         sbag_status_t *status) {
+  (void)tree, (void)source;
+  bench_settings_t *s = values;
   return sbag_optimizer_from_name(s->optimizer, &s->kind, status);
 }
 
 sbag_code_t bench_settings_load(const char *const *sets, int set_count, mem_t *mem,
                                 bench_settings_t *settings, sbag_status_t *status) {
-  config_tree_t *tree = NULL;
-  bench_settings_t made;
-  memset(&made, 0, sizeof made);
-  SBAG_TRY(config_tree_parse("bench", "{}", mem, &tree, status));
-  sbag_code_t code = read_settings(tree, sets, set_count, &made, status);
-  if (code == SBAG_OK)
-    *settings = made;
-  else
-    config_tree_destroy(&tree);
-  return code;
+  const config_source_t source = {.sets = sets, .set_count = set_count, .mem = mem};
+  return config_load(&source, &section, check, settings, &settings->tree, status);
 }
 
 void bench_settings_clear(bench_settings_t *settings) {

@@ -405,6 +405,29 @@ sbag_code_t config_read(config_tree_t *tree, const config_node_t *map, const con
   return map == NULL ? SBAG_OK : read_keys(tree, map, section, out, 0, status);
 }
 
+static sbag_code_t load(config_tree_t *tree, const config_source_t *source, const config_section_t *section,
+                        config_check_fn *check, void *values, sbag_status_t *status) {
+  for (int i = 0; i < source->set_count; i++) SBAG_TRY(config_tree_set(tree, source->sets[i], status));
+  SBAG_TRY(config_read(tree, config_tree_top(tree), section, values, status));
+  return check != NULL ? check(values, tree, source, status) : SBAG_OK;
+}
+
+sbag_code_t config_load(const config_source_t *source, const config_section_t *section,
+                        config_check_fn *check, void *values, config_tree_t **tree, sbag_status_t *status) {
+  config_tree_t *made = NULL;
+  memset(values, 0, section->bytes);
+  if (source->file != NULL)
+    SBAG_TRY(config_tree_load(source->file, source->mem, &made, status));
+  else
+    SBAG_TRY(config_tree_parse("--set", "{}", source->mem, &made, status));
+  sbag_code_t code = load(made, source, section, check, values, status);
+  if (code == SBAG_OK)
+    *tree = made;
+  else
+    config_tree_destroy(&made);
+  return code;
+}
+
 /* ---- help ---- */
 
 typedef struct help {

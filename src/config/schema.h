@@ -70,6 +70,24 @@ struct config_section {
 sbag_code_t config_read(config_tree_t *tree, const config_node_t *map, const config_section_t *section,
                         void *out, sbag_status_t *status);
 
+/* Where a section's values come from: a file, or where that is NULL nothing, with
+ * "key.path=value" overrides, applied in order. */
+typedef struct config_source {
+  const char *file;
+  const char *const *sets;
+  int set_count;
+  mem_t *mem;
+} config_source_t;
+
+/* What needs more than one key, and what follows from the keys; texts may be made by config_tree_alloc. */
+typedef sbag_code_t config_check_fn(void *values, config_tree_t *tree, const config_source_t *source,
+                                    sbag_status_t *status);
+
+/* Fills `values` (of section->bytes), whose texts and lists the tree owns: it must be destroyed after them.
+ * `check` may be NULL. On failure there is no tree and nothing in `values` is to be read. Not collective. */
+sbag_code_t config_load(const config_source_t *source, const config_section_t *section,
+                        config_check_fn *check, void *values, config_tree_t **tree, sbag_status_t *status);
+
 /* Every key on lines of its own: path, type and range, default, help. */
 sbag_code_t config_help(const config_section_t *section, mem_t *mem, char **text, sbag_status_t *status);
 

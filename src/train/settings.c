@@ -113,27 +113,18 @@ static sbag_code_t fill_names(settings_t *s, const char *file, sbag_status_t *st
   return SBAG_OK;
 }
 
-static sbag_code_t read_settings(config_tree_t *tree, const char *file, const char *const *sets,
-                                 int set_count, settings_t *s, sbag_status_t *status) {
-  for (int i = 0; i < set_count; i++) SBAG_TRY(config_tree_set(tree, sets[i], status));
-  SBAG_TRY(config_read(tree, config_tree_top(tree), &settings_section, s, status));
+static sbag_code_t finish(void *values, config_tree_t *tree, const config_source_t *source,
+                          sbag_status_t *status) {
+  settings_t *s = values;
   s->tree = tree;
   SBAG_TRY(check_settings(s, status));
-  return fill_names(s, file, status);
+  return fill_names(s, source->file, status);
 }
 
 sbag_code_t settings_load(const char *file, const char *const *sets, int set_count, mem_t *mem,
                           settings_t *settings, sbag_status_t *status) {
-  config_tree_t *tree = NULL;
-  SBAG_TRY(config_tree_load(file, mem, &tree, status));
-  settings_t made;
-  sbag_code_t code = read_settings(tree, file, sets, set_count, &made, status);
-  if (code != SBAG_OK) {
-    config_tree_destroy(&tree);
-    return code;
-  }
-  *settings = made;
-  return SBAG_OK;
+  const config_source_t source = {.file = file, .sets = sets, .set_count = set_count, .mem = mem};
+  return config_load(&source, &settings_section, finish, settings, &settings->tree, status);
 }
 
 void settings_clear(settings_t *settings) {
