@@ -51,7 +51,18 @@ static void print_setup(const session_t *session) {
       "its steps,\n# of which the median and the largest over ranks are told\n#\n");
 }
 
-static sbag_code_t step(session_t *session, FILE *json, const char *path, sbag_status_t *status) {
+static sbag_code_t open(job_t *job, const settings_t *settings, const options_t *options, void *state,
+                        sbag_status_t *status) {
+  (void)options;
+  sbag_code_t code = job_context(job, settings, status);
+  if (code != SBAG_OK) return code;
+  return session_open(settings, job->context, NULL, 0, SESSION_TRAINING | SESSION_MODEL, state, status);
+}
+
+static sbag_code_t measure(job_t *job, const options_t *options, void *state, FILE *json,
+                           sbag_status_t *status) {
+  (void)job;
+  session_t *session = state;
   const settings_bench_t *bench = &session->settings->bench;
   stepping_t s = {.step = 0};
   sbag_code_t code = comm_agree(session->comm, walk_open(session, &s.walk, status), status);
@@ -65,42 +76,29 @@ static sbag_code_t step(session_t *session, FILE *json, const char *path, sbag_s
                                         .take = take,
                                         .user = &s};
     if (comm_rank(session->comm) == 0) print_setup(session);
-    code = bench_step(&config, stdout, json, path, status);
+    code = bench_step(&config, stdout, json, options->json, status);
   }
   walk_close(&s.walk);
   return code;
 }
 
-static int run_step(job_t *job, const settings_t *settings, const options_t *options, sbag_status_t *status) {
-  if (job_context(job, settings, status) != SBAG_OK) return EXIT_OTHER;
-  FILE *json = NULL;
-  session_t session;
-  sbag_code_t code =
-      sbag_context_agree(job->context, bench_open_json(job, options->json, &json, status), status);
-  if (code != SBAG_OK) return EXIT_OTHER;
-  code = session_open(settings, job->context, NULL, 0, SESSION_TRAINING | SESSION_MODEL, &session, status);
-  int exit_code = code == SBAG_ERR_ARGUMENT ? EXIT_USAGE : EXIT_OTHER;
-  if (code == SBAG_OK) {
-    exit_code = EXIT_OTHER;
-    code = step(&session, json, options->json, status);
-    session_close(&session);
-  }
-  sbag_code_t closed = bench_close_json(json, options->json, code == SBAG_OK ? status : NULL);
-  if (code == SBAG_OK) code = sbag_context_agree(job->context, closed, status);
-  return code == SBAG_OK ? EXIT_DONE : exit_code;
+static void close(void *state) {
+  session_close(state);
 }
 
-static int run(const options_t *options) {
-  return job_run("bench step", options, options->arguments[0], run_step);
-}
-
-const command_t command_bench_step = {
-    .name = "bench step",
-    .arguments = "CONFIG",
-    .summary = "where the time of a training step goes, and what of the transfers is hidden",
-    .argument_count = 1,
-    .options = OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
-    .details = "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
-               "bench.rounds=5, bench.warmup=10. Trains with and without train.pipeline in turn; nothing is\n"
-               "saved.\n",
-    .run = run};
+const bench_kind_t bench_kind_step = {
+    .command =
+        {.name = "bench step",
+         .arguments = "CONFIG",
+         .summary = "where the time of a training step goes, and what of the transfers is hidden",
+         .argument_count = 1,
+         .options = OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
+         .details =
+             "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
+             "bench.rounds=5, bench.warmup=10. Trains with and without train.pipeline in turn; nothing "
+             "is\nsaved.\n",
+         .run = bench_run},
+    .state_bytes = sizeof(session_t),
+    .open = open,
+    .measure = measure,
+    .close = close};

@@ -179,7 +179,7 @@ sbag_code_t options_parse(const command_t *command, int argc, char **argv, optio
   for (int i = 0; i < ENTRIES; i++)
     longs[i] = (struct option){.name = entries[i].name,
                                .has_arg = entries[i].value != NULL ? required_argument : no_argument};
-  *options = (options_t){.timeout_s = -1, .progress = progress_auto(), .rows = {-1, -1}};
+  *options = (options_t){.command = command, .timeout_s = -1, .progress = progress_auto(), .rows = {-1, -1}};
   opterr = 0; /* one line, ours */
   for (;;) {
     int index = -1;

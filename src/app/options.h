@@ -24,6 +24,7 @@ typedef enum option_bit {
 } option_bit_t;
 
 typedef struct options {
+  const struct command *command; /* that takes them */
   const char *arguments[OPTIONS_ARGUMENTS_MAX];
   const char *sets[OPTIONS_SETS_MAX];
   int set_count;
