@@ -341,15 +341,15 @@ void launch_copy_rows(cuda_lane_t *lane, const groups_t &q, const void *from, co
               from_rows, static_cast<T *>(to), to_rows);
 }
 
-void cuda_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
-                       int64_t dim, const int64_t *rows, int64_t count, void *weight) {
+void cuda_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t,
+                       const void *values, int64_t dim, const int64_t *rows, int64_t count, void *weight) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
   REAL_BY_VECTOR(dtype, vector, launch_copy_rows, cuda_begin(k, stream), q, values, nullptr, weight, rows);
 }
 
-void cuda_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *weight,
-                      int64_t dim, const int64_t *rows, int64_t count, void *values) {
+void cuda_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t,
+                      const void *weight, int64_t dim, const int64_t *rows, int64_t count, void *values) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
   REAL_BY_VECTOR(dtype, vector, launch_copy_rows, cuda_begin(k, stream), q, weight, rows, values, nullptr);
@@ -361,8 +361,9 @@ void launch_renorm(cuda_lane_t *lane, const groups_t &q, const renorm_t &r, void
               static_cast<T *>(to));
 }
 
-void cuda_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *weight, int64_t dim,
-                 const int64_t *rows, int64_t count, double max_norm, double norm_type, void *to) {
+void cuda_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t, void *weight,
+                 int64_t dim, const int64_t *rows, int64_t count, double max_norm, double norm_type,
+                 void *to) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
   const norm_kind kind = std::isinf(norm_type) ? NORM_MOST

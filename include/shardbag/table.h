@@ -12,6 +12,10 @@ typedef enum sbag_dtype { SBAG_F32 = 0, SBAG_F64 = 1 } sbag_dtype_t;
 /* How a table's weights are kept. In 16 bits they are widened to float as they are read, and everything is
  * computed in float. Of f32 collections only. */
 typedef enum sbag_storage { SBAG_STORAGE_FULL = 0, SBAG_STORAGE_F16, SBAG_STORAGE_BF16 } sbag_storage_t;
+/* How an update's results become 16 bits. Stochastic: up or down by chance, such that what is expected is the
+ * value itself, so that small steps are not lost; drawn from (seed, table name, row, column, update) alone.
+ * Initial values, values written and rows scaled by max_norm are rounded to the nearest, ties to even. */
+typedef enum sbag_rounding { SBAG_ROUNDING_STOCHASTIC = 0, SBAG_ROUNDING_NEAREST } sbag_rounding_t;
 typedef enum sbag_mode { SBAG_SUM = 0, SBAG_MEAN = 1, SBAG_MAX = 2 } sbag_mode_t;
 
 /* Initial values depend on (seed, table name, global row, column) alone, never on the number of ranks. */
@@ -51,6 +55,9 @@ typedef struct sbag_table_options {
       *ranks; /* the ranks that own the table, distinct; NULL = all. One rank makes it table-wise. Copied */
   int rank_count;
   int replicated; /* 1: owned as above, and mirrored in full on every rank: forward reads the mirror */
+  sbag_storage_t storage;   /* SBAG_STORAGE_FULL. In 16 bits: at most 65536 columns, and an optimizer that
+                               leaves rows alone which a batch does not touch */
+  sbag_rounding_t rounding; /* SBAG_ROUNDING_STOCHASTIC; of tables in 16 bits alone */
 } sbag_table_options_t;
 
 /* torch's defaults: N(0, 1), not frozen, no max_norm, SGD at 0.01, blocks on all ranks. */

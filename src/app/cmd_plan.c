@@ -2,7 +2,7 @@
 #include "app/commands.h"
 #include "app/job.h"
 #include "collection/context.h"
-#include "kernel/optimizer.h"
+#include "kernel/kernel.h"
 #include "plan/plan.h"
 #include "train/session.h"
 
@@ -12,13 +12,17 @@
 #include <stdio.h>
 #include <string.h>
 
+static int64_t weight_bytes(const sbag_table_options_t *table) {
+  return table->embedding_dim * (int64_t)kernel_storage_bytes(SBAG_F32, table->storage);
+}
+
 /* Bytes of a row: the weight and its optimizer's state. */
 static int64_t row_bytes(const sbag_table_options_t *table) {
-  int64_t values = table->embedding_dim;
+  int64_t values = 0;
   optimizer_info_t info = optimizer_info(&table->optimizer);
   for (int i = 0; i < info.state_count && !table->freeze; i++)
     values += info.states[i].row_wise ? 1 : table->embedding_dim;
-  return values * (int64_t)sizeof(float);
+  return weight_bytes(table) + values * (int64_t)sizeof(float);
 }
 
 static sbag_code_t write_object(FILE *json, const char *path, const sbag_table_options_t *table, int rank,
@@ -38,14 +42,14 @@ static sbag_code_t write_object(FILE *json, const char *path, const sbag_table_o
 
 static sbag_code_t print_plan(const assembly_t *assembly, const plan_t *plan, FILE *json, const char *path,
                               sbag_status_t *status) {
-  printf("# table rank rows bytes (weights and optimizer state, float32)\n");
+  printf("# table rank rows bytes (weights and optimizer state)\n");
   for (int rank = 0; rank < plan->rank_count; rank++) {
     int64_t total = 0, mirror = 0;
     for (int t = 0; t < plan->table_count; t++) {
       const sbag_table_options_t *table = &assembly->tables[t];
       int64_t rows = plan_rank_rows(plan, rank, t), bytes = rows * row_bytes(table);
       total += bytes;
-      if (table->replicated) mirror += table->num_embeddings * table->embedding_dim * (int64_t)sizeof(float);
+      if (table->replicated) mirror += table->num_embeddings * weight_bytes(table);
       printf("%s %d %" PRId64 " %" PRId64 "\n", table->name, rank, rows, bytes);
       SBAG_TRY(write_object(json, path, table, rank, rows, bytes, status));
     }

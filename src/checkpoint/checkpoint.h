@@ -38,6 +38,8 @@ typedef enum checkpoint_type {
   CHECKPOINT_I64,
   CHECKPOINT_I32,
   CHECKPOINT_U8,
+  CHECKPOINT_F16,
+  CHECKPOINT_BF16,
   CHECKPOINT_OTHER
 } checkpoint_type_t;
 

@@ -18,9 +18,11 @@ void hdf5_quiet_end(const hdf5_quiet_t *quiet);
 /* Sets SBAG_ERR_IO with the text and HDF5's innermost reason; call it before any other HDF5 call. */
 sbag_code_t hdf5_failed(sbag_status_t *status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The type in memory and on disk (little-endian); H5I_INVALID_HID for CHECKPOINT_OTHER. Not to be closed. */
+/* The type in memory and on disk (little-endian), to be closed; H5I_INVALID_HID for CHECKPOINT_OTHER. */
 hid_t hdf5_memory_type(checkpoint_type_t type);
 hid_t hdf5_disk_type(checkpoint_type_t type);
+/* Which of ours a type of a file is. */
+checkpoint_type_t hdf5_type_of(hid_t type);
 
 /* Rows of an open dataset. The memory space has the dataset's rank: one of another rank is 10 to 40 times
  * slower. */

@@ -54,15 +54,16 @@ static sbag_code_t create_dataset(making_t *file, int64_t i, hid_t links, hid_t 
   const layout_item_t *item = &file->items[i];
   hsize_t shape[2] = {(hsize_t)item->array.shape[0], (hsize_t)item->array.shape[1]};
   hid_t dataset = H5I_INVALID_HID, space = H5Screate_simple(item->array.rank, shape, NULL);
-  if (space >= 0)
-    dataset = H5Dcreate2(file->id, item->name, hdf5_disk_type(item->array.type), space, links, creation,
-                         H5P_DEFAULT);
+  hid_t type = hdf5_disk_type(item->array.type);
+  if (space >= 0 && type >= 0)
+    dataset = H5Dcreate2(file->id, item->name, type, space, links, creation, H5P_DEFAULT);
   haddr_t offset = dataset >= 0 && shape[0] > 0 ? H5Dget_offset(dataset) : 0;
   sbag_code_t code = SBAG_OK;
   if (dataset < 0 || offset == HADDR_UNDEF)
     code = hdf5_failed(status, "checkpoint '%s': array '%s'", file->path, item->name);
   file->place->offsets[i] = (int64_t)offset;
   if (dataset >= 0) H5Dclose(dataset);
+  if (type >= 0) H5Tclose(type);
   if (space >= 0) H5Sclose(space);
   return code;
 }

@@ -15,6 +15,10 @@ const char *checkpoint_type_name(checkpoint_type_t type) {
     return "i32";
   case CHECKPOINT_U8:
     return "u8";
+  case CHECKPOINT_F16:
+    return "f16";
+  case CHECKPOINT_BF16:
+    return "bf16";
   case CHECKPOINT_OTHER:
     break;
   }
@@ -31,6 +35,9 @@ int64_t checkpoint_type_bytes(checkpoint_type_t type) {
     return 8;
   case CHECKPOINT_U8:
     return 1;
+  case CHECKPOINT_F16:
+  case CHECKPOINT_BF16:
+    return 2;
   case CHECKPOINT_OTHER:
     break;
   }

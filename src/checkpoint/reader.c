@@ -11,17 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static checkpoint_type_t type_of(hid_t type) {
-  size_t bytes = H5Tget_size(type);
-  H5T_class_t class = H5Tget_class(type);
-  if (class == H5T_FLOAT && bytes == 4) return CHECKPOINT_F32;
-  if (class == H5T_FLOAT && bytes == 8) return CHECKPOINT_F64;
-  if (class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2 && bytes == 8) return CHECKPOINT_I64;
-  if (class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2 && bytes == 4) return CHECKPOINT_I32;
-  if (class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_NONE && bytes == 1) return CHECKPOINT_U8;
-  return CHECKPOINT_OTHER;
-}
-
 /* Type and shape of an open dataset; a shape that this layer does not read makes the type OTHER. */
 static checkpoint_array_t describe(hid_t dataset) {
   checkpoint_array_t array = {CHECKPOINT_OTHER, 0, {0, 1}};
@@ -31,7 +20,7 @@ static checkpoint_array_t describe(hid_t dataset) {
     array.rank = H5Sget_simple_extent_ndims(space);
     if ((array.rank == 1 || array.rank == 2) && H5Sget_simple_extent_dims(space, shape, NULL) >= 0 &&
         shape[1] > 0 && shape[1] < INT64_MAX / 32 && shape[0] < INT64_MAX / 32 / shape[1]) {
-      array.type = type_of(type);
+      array.type = hdf5_type_of(type);
       array.shape[0] = (int64_t)shape[0];
       array.shape[1] = (int64_t)shape[1];
     }

@@ -16,9 +16,10 @@ static sbag_code_t find_array(const checkpoint_reader_t *r, const char *name, co
   checkpoint_array_t unused;
   if (found == NULL) return checkpoint_array_info(r, name, &unused, status); /* has the words for it */
   if (found->array.type == CHECKPOINT_OTHER)
-    return status_set(status, SBAG_ERR_UNSUPPORTED,
-                      "checkpoint '%s': '%s' is no array of 1 or 2 dimensions of f32, f64, i64, i32 or u8",
-                      r->path, name);
+    return status_set(
+        status, SBAG_ERR_UNSUPPORTED,
+        "checkpoint '%s': '%s' is no array of 1 or 2 dimensions of f32, f16, bf16, f64, i64, i32 or u8",
+        r->path, name);
   *array = found;
   return SBAG_OK;
 }
@@ -114,9 +115,11 @@ static sbag_code_t read_slab(const checkpoint_reader_t *r, const reader_array_t 
   hdf5_slab_t slab;
   SBAG_TRY(hdf5_slab_open(dataset, &array->array, first_row, rows, &slab, status));
   sbag_code_t code = SBAG_OK;
-  if (H5Dread(dataset, hdf5_memory_type(array->array.type), slab.memory, slab.disk, H5P_DEFAULT, out) < 0)
+  hid_t type = hdf5_memory_type(array->array.type);
+  if (type < 0 || H5Dread(dataset, type, slab.memory, slab.disk, H5P_DEFAULT, out) < 0)
     code = hdf5_failed(status, "checkpoint '%s': array '%s', rows %lld to %lld", r->path, array->name,
                        (long long)first_row, (long long)(first_row + rows - 1));
+  if (type >= 0) H5Tclose(type);
   hdf5_slab_close(&slab);
   return code;
 }

@@ -43,6 +43,8 @@ static int64_t table_digest(const sbag_table_options_t *t) {
                               (int64_t)t->layout,
                               t->replicated,
                               t->from_pretrained != NULL,
+                              (int64_t)t->storage,
+                              t->storage != SBAG_STORAGE_FULL ? (int64_t)t->rounding : 0,
                               t->ranks != NULL ? t->rank_count : -1};
   for (size_t i = 0; i < sizeof integers / sizeof *integers; i++) add_i64(&d, integers[i]);
   for (int i = 0; t->ranks != NULL && i < t->rank_count; i++) add_i64(&d, t->ranks[i]);

@@ -114,6 +114,17 @@ static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t 
   return SBAG_OK;
 }
 
+/* The CUDA kernel's ops on rows have no 16-bit form. */
+static sbag_code_t check_device(sbag_context_h context, const sbag_table_options_t *tables, int table_count,
+                                sbag_status_t *status) {
+  for (int t = 0; t < table_count && context->kernel->ops->device == SBAG_DEVICE_CUDA; t++)
+    if (tables[t].storage != SBAG_STORAGE_FULL)
+      return status_set(status, SBAG_ERR_UNSUPPORTED,
+                        "table '%s': tables in 16 bits are for device cpu; on cuda its storage must be full",
+                        tables[t].name);
+  return SBAG_OK;
+}
+
 static sbag_code_t create_local(sbag_context_h context, const sbag_collection_options_t *options,
                                 const sbag_table_options_t *tables, int table_count,
                                 const sbag_feature_options_t *features, int feature_count,
@@ -154,6 +165,7 @@ sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection
   status_clear(&own);
   sbag_collection_h made = NULL;
   sbag_code_t code = collection_check(&checked, tables, table_count, features, feature_count, &own);
+  if (code == SBAG_OK) code = check_device(context, tables, table_count, &own);
   code = comm_agree(context->comm, code, &own);
   if (code == SBAG_OK)
     code = collection_same(context, &checked, tables, table_count, features, feature_count, &own);
@@ -230,13 +242,15 @@ int64_t sbag_collection_state_width(sbag_collection_h collection, int table, int
   return t->info.states[state].row_wise ? 1 : t->dim;
 }
 
-sbag_code_t collection_array(sbag_collection_h c, int table, int state, void **base, int64_t *width,
+sbag_code_t collection_array(sbag_collection_h c, int table, int state, exchange_rows_t *array,
                              sbag_status_t *status) {
   SBAG_TRY(check_table_index(c, table, status));
   if (state != -1) SBAG_TRY(check_state_index(c, table, state, status));
   const store_table_t *t = &c->store->tables[table];
-  *base = state == -1 ? t->weight : t->states[state];
-  *width = state == -1 ? t->dim : sbag_collection_state_width(c, table, state);
+  *array = (exchange_rows_t){.table = table, .storage = t->storage, .width = t->dim, .base = t->weight};
+  if (state == -1) return SBAG_OK;
+  *array = (exchange_rows_t){
+      .table = table, .width = sbag_collection_state_width(c, table, state), .base = t->states[state]};
   return SBAG_OK;
 }
 

@@ -53,8 +53,8 @@ sbag_code_t collection_check(const sbag_collection_options_t *options, const sba
 sbag_code_t collection_same(sbag_context_h context, const sbag_collection_options_t *options,
                             const sbag_table_options_t *tables, int table_count,
                             const sbag_feature_options_t *features, int feature_count, sbag_status_t *status);
-/* collection.c: this rank's rows [local_rows][width] of a weight (state -1) or a state. */
-sbag_code_t collection_array(sbag_collection_h collection, int table, int state, void **base, int64_t *width,
+/* collection.c: this rank's rows of a weight (state -1) or a state. */
+sbag_code_t collection_array(sbag_collection_h collection, int table, int state, exchange_rows_t *array,
                              sbag_status_t *status);
 /* init_file.c: rows of the tables that start from a file. Collective. */
 sbag_code_t collection_init_files(sbag_collection_h collection, const sbag_table_options_t *tables,

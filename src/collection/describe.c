@@ -74,6 +74,38 @@ static sbag_code_t check_source(const sbag_table_options_t *t, sbag_status_t *st
   return SBAG_OK;
 }
 
+/* A lagging row's steps are replayed when it is next read; in 16 bits each of them would have to be rounded
+ * as it would have been at its time, which no closed form gives. */
+static sbag_code_t check_storage(const sbag_collection_options_t *options, const sbag_table_options_t *t,
+                                 sbag_status_t *status) {
+  static const char *const names[] = {"f32", "f16", "bf16"};
+  if (t->storage < SBAG_STORAGE_FULL || t->storage > SBAG_STORAGE_BF16)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "table '%s': storage %d is none of full (0), f16 (1), bf16 (2)", t->name,
+                      (int)t->storage);
+  if (t->rounding < SBAG_ROUNDING_STOCHASTIC || t->rounding > SBAG_ROUNDING_NEAREST)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "table '%s': rounding %d is neither stochastic (0) nor nearest (1)", t->name,
+                      (int)t->rounding);
+  if (t->storage == SBAG_STORAGE_FULL) return SBAG_OK;
+  if (options->dtype != SBAG_F32)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "table '%s': a collection in f64 keeps its tables in f64, not in %s", t->name,
+                      names[t->storage]);
+  if (t->embedding_dim > KERNEL_NARROW_COLUMNS)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "table '%s': embedding_dim %lld; a table kept in %s has %d columns at most", t->name,
+                      (long long)t->embedding_dim, names[t->storage], KERNEL_NARROW_COLUMNS);
+  if (options->weight_grad && !t->freeze && optimizer_info(&t->optimizer).moves_untouched)
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "table '%s': %s with these options moves rows that a batch does not touch, which a table kept "
+        "in %s does not allow; sparse_adam, the exact_ and row-wise ones, and sgd or adagrad without "
+        "momentum and weight_decay do not",
+        t->name, sbag_optimizer_name(t->optimizer.kind), names[t->storage]);
+  return SBAG_OK;
+}
+
 static sbag_code_t check_table(const sbag_table_options_t *t, int index, sbag_status_t *status) {
   if (t->name == NULL || t->name[0] == '\0')
     return status_set(status, SBAG_ERR_ARGUMENT, "table %d has no name", index);
@@ -137,6 +169,7 @@ sbag_code_t collection_check(const sbag_collection_options_t *options, const sba
                       feature_count);
   for (int t = 0; t < table_count; t++) {
     SBAG_TRY(check_table(&tables[t], t, status));
+    SBAG_TRY(check_storage(options, &tables[t], status));
     for (int other = 0; other < t; other++)
       if (strcmp(tables[t].name, tables[other].name) == 0)
         return status_set(status, SBAG_ERR_ARGUMENT, "table '%s' is given twice (tables %d and %d)",

@@ -4,6 +4,7 @@
 #include "collection/load.h"
 
 #include "collection/collection.h"
+#include "kernel/narrow.h"
 
 /* What a rank reads between two agreements: so much that waiting for each other does not count, so little
  * that a rank without rows of its own does not run into its deadline. */
@@ -19,15 +20,27 @@ typedef struct walk {
   int64_t done; /* rows of loads[at] */
 } walk_t;
 
-/* Of two dimensions, or one where a row has one value; both are right for a weight of one column. */
+checkpoint_type_t collection_kept_type(sbag_collection_h collection, int table, int state) {
+  const sbag_storage_t storage = collection->store->tables[table].storage;
+  if (collection->options.dtype == SBAG_F64) return CHECKPOINT_F64;
+  if (state >= 0 || storage == SBAG_STORAGE_FULL) return CHECKPOINT_F32;
+  return storage == SBAG_STORAGE_F16 ? CHECKPOINT_F16 : CHECKPOINT_BF16;
+}
+
+static int is_narrow(checkpoint_type_t type) {
+  return type == CHECKPOINT_F16 || type == CHECKPOINT_BF16;
+}
+
+/* Of two dimensions, or one where a row has one value; both are right for a weight of one column. Weights of
+ * f32 collections are taken from f32, f16 and bf16. */
 static sbag_code_t check_load(const walk_t *w, const collection_load_t *load, sbag_status_t *status) {
   checkpoint_type_t type = w->c->options.dtype == SBAG_F64 ? CHECKPOINT_F64 : CHECKPOINT_F32;
   checkpoint_array_t found;
-  void *base;
-  int64_t shape[2] = {0};
-  SBAG_TRY(collection_array(w->c, load->table, load->state, &base, &shape[1], status));
+  exchange_rows_t array;
+  SBAG_TRY(collection_array(w->c, load->table, load->state, &array, status));
   SBAG_TRY(checkpoint_array_info(w->reader, load->name, &found, status));
-  shape[0] = w->c->store->tables[load->table].rows;
+  if (type == CHECKPOINT_F32 && load->state == -1 && is_narrow(found.type)) type = found.type;
+  const int64_t shape[2] = {w->c->store->tables[load->table].rows, array.width};
   int rank = shape[1] == 1 && found.rank == 1 ? 1 : 2;
   return checkpoint_expect(w->reader, load->name, type, rank, shape, status);
 }
@@ -43,9 +56,17 @@ static int is_together(sbag_collection_h c, int table) {
   return c->context->options.device == SBAG_DEVICE_CPU && c->plan->tables[table].layout == SBAG_LAYOUT_BLOCK;
 }
 
-/* A mirrored table, which is small, is written through the exchange, which tells the mirrors. */
+static checkpoint_type_t file_type(const walk_t *w, const collection_load_t *load) {
+  checkpoint_array_t found = {.type = CHECKPOINT_OTHER};
+  (void)checkpoint_array_info(w->reader, load->name, &found, NULL); /* checked before */
+  return found.type;
+}
+
+/* A mirrored table, which is small, is written through the exchange, which tells the mirrors; and so is one
+ * whose rows the file has in another type. */
 static int is_direct(const walk_t *w, const collection_load_t *load) {
-  return is_together(w->c, load->table) && w->c->store->tables[load->table].mirror == NULL;
+  return is_together(w->c, load->table) && w->c->store->tables[load->table].mirror == NULL &&
+         file_type(w, load) == collection_kept_type(w->c, load->table, load->state);
 }
 
 /* ---- a rank's own rows ---- */
@@ -54,17 +75,17 @@ static int is_direct(const walk_t *w, const collection_load_t *load) {
 static sbag_code_t read_some(walk_t *w, int64_t *room, sbag_status_t *status) {
   const collection_load_t *load = &w->loads[w->at];
   const store_table_t *table = &w->c->store->tables[load->table];
-  void *base = NULL;
-  int64_t width = 0, left = table->local_rows - w->done;
-  SBAG_TRY(collection_array(w->c, load->table, load->state, &base, &width, status));
+  exchange_rows_t array;
+  int64_t left = table->local_rows - w->done;
+  SBAG_TRY(collection_array(w->c, load->table, load->state, &array, status));
   if (left == 0) return SBAG_OK;
   if (w->done == 0) SBAG_TRY(store_catch_up(w->c->store, load->table, NULL, 0, status));
-  int64_t row_bytes = width * (int64_t)kernel_dtype_bytes(w->c->options.dtype);
+  int64_t row_bytes = array.width * (int64_t)kernel_storage_bytes(w->c->options.dtype, array.storage);
   int64_t rows = *room / row_bytes > 0 ? *room / row_bytes : 1;
   if (rows > left) rows = left;
   int64_t first = plan_row(&w->c->plan->tables[load->table], table->shard, w->done);
-  SBAG_TRY(
-      checkpoint_read_rows(w->reader, load->name, first, rows, (char *)base + w->done * row_bytes, status));
+  SBAG_TRY(checkpoint_read_rows(w->reader, load->name, first, rows, (char *)array.base + w->done * row_bytes,
+                                status));
   w->done += rows;
   *room -= rows * row_bytes;
   return SBAG_OK;
@@ -99,18 +120,49 @@ static sbag_code_t read_own(walk_t *w, sbag_status_t *status) {
 typedef struct target {
   sbag_collection_h collection;
   const collection_load_t *load;
+  checkpoint_type_t type; /* of the file's rows */
 } target_t;
+
+/* f32 of rows that a file has, or will have, in 16 bits. *values is to be freed; where there is no memory for
+ * them, the other ranks, which are in the same call, are told. */
+static sbag_code_t take_values(sbag_collection_h c, int table, int state, int64_t rows, void **values,
+                               int64_t *count, sbag_status_t *status) {
+  exchange_rows_t array = {0};
+  sbag_code_t code = collection_array(c, table, state, &array, status);
+  *count = rows * array.width;
+  if (code == SBAG_OK)
+    code = mem_alloc(c->context->mem, mem_array_bytes(rows, mem_array_bytes(array.width, sizeof(float))),
+                     "rows in f32", values, status);
+  return code == SBAG_OK ? SBAG_OK : exchange_decline_range(c->exchange, code, status);
+}
+
+static sbag_code_t take_narrow(const target_t *target, int64_t first_row, int64_t rows, const uint16_t *data,
+                               sbag_status_t *status) {
+  const collection_load_t *load = target->load;
+  sbag_collection_h c = target->collection;
+  void *values = NULL;
+  int64_t count = 0;
+  SBAG_TRY(take_values(c, load->table, load->state, rows, &values, &count, status));
+  float *to = values;
+  for (int64_t i = 0; i < count; i++)
+    to[i] = target->type == CHECKPOINT_F16 ? narrow_f16_value(data[i]) : narrow_bf16_value(data[i]);
+  sbag_code_t code =
+      sbag_collection_write_range(c, load->table, load->state, first_row, rows, values, status);
+  mem_free(c->context->mem, values);
+  return code;
+}
 
 static sbag_code_t take_block(void *user, int64_t first_row, int64_t rows, const void *data,
                               sbag_status_t *status) {
   const target_t *target = user;
+  if (is_narrow(target->type)) return take_narrow(target, first_row, rows, data, status);
   return sbag_collection_write_range(target->collection, target->load->table, target->load->state, first_row,
                                      rows, data, status);
 }
 
 /* What all ranks read in one go reaches every mirror: together they read no more then than one does else. */
 static sbag_code_t read_together(const walk_t *w, const collection_load_t *load, sbag_status_t *status) {
-  target_t target = {w->c, load};
+  target_t target = {w->c, load, file_type(w, load)};
   int is_mirrored = w->c->store->tables[load->table].mirror != NULL;
   if (is_mirrored) checkpoint_reader_set_chunk(w->reader, mirrored_bytes / comm_size(w->c->context->comm));
   sbag_code_t code = checkpoint_read_array(w->reader, load->name, take_block, &target, status);
@@ -136,15 +188,32 @@ sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *r
 
 sbag_code_t collection_own_rows(sbag_collection_h collection, int table, int state, checkpoint_rows_t *own,
                                 sbag_status_t *status) {
-  void *base = NULL;
-  int64_t width = 0;
-  SBAG_TRY(collection_array(collection, table, state, &base, &width, status));
+  exchange_rows_t array;
+  SBAG_TRY(collection_array(collection, table, state, &array, status));
   const store_table_t *of = &collection->store->tables[table];
   *own = (checkpoint_rows_t){NULL, 0, 0};
   if (!is_together(collection, table) || of->local_rows == 0) return SBAG_OK;
   kernel_t *kernel = collection->context->kernel;
   SBAG_TRY(store_catch_up(collection->store, table, NULL, 0, status));
   SBAG_TRY(kernel->ops->stream_sync(kernel, NULL, status));
-  *own = (checkpoint_rows_t){base, plan_row(&collection->plan->tables[table], of->shard, 0), of->local_rows};
+  *own = (checkpoint_rows_t){array.base, plan_row(&collection->plan->tables[table], of->shard, 0),
+                             of->local_rows};
   return SBAG_OK;
+}
+
+sbag_code_t collection_read_kept(sbag_collection_h collection, int table, int state, int64_t first_row,
+                                 int64_t rows, void *out, sbag_status_t *status) {
+  const checkpoint_type_t type = collection_kept_type(collection, table, state);
+  if (!is_narrow(type))
+    return sbag_collection_read_range(collection, table, state, first_row, rows, out, status);
+  void *values = NULL;
+  int64_t count = 0;
+  SBAG_TRY(take_values(collection, table, state, rows, &values, &count, status));
+  sbag_code_t code = sbag_collection_read_range(collection, table, state, first_row, rows, values, status);
+  const float *from = values;
+  uint16_t *to = out;
+  for (int64_t i = 0; code == SBAG_OK && i < count; i++)
+    to[i] = type == CHECKPOINT_F16 ? narrow_f16_of(from[i]) : narrow_bf16_of(from[i]);
+  mem_free(collection->context->mem, values);
+  return code;
 }

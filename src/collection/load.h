@@ -13,10 +13,17 @@ typedef struct collection_load {
 } collection_load_t;
 
 /* Collective. Many arrays in one call load faster than one by one where their tables lie on different ranks.
- * An array of another type or shape is refused. After an error, which all ranks return alike, the tables'
+ * An array of another type or shape is refused, but weights come from f32, f16 and bf16 alike: rounded to the
+ * nearest where the table has fewer bits. After an error, which all ranks return alike, the tables'
  * rows are of no use. */
 sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
                             const collection_load_t *loads, int count, sbag_status_t *status);
+
+/* The type in which a checkpoint has a weight (state -1) or a state. Not collective. */
+checkpoint_type_t collection_kept_type(sbag_collection_h collection, int table, int state);
+/* Collective: sbag_collection_read_range, of that type. */
+sbag_code_t collection_read_kept(sbag_collection_h collection, int table, int state, int64_t first_row,
+                                 int64_t rows, void *out, sbag_status_t *status);
 
 /* Not collective. This rank's rows of a weight (state -1) or a state, brought up to date: a
  * checkpoint_own_t's answer, valid until the next call that changes rows. None where the plan does not keep a

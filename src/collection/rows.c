@@ -4,12 +4,6 @@
 
 enum { WEIGHT = -1, NO_STATE = -2 };
 
-/* One array of the collection, on the rank that holds a row of it. */
-typedef struct array {
-  void *base;
-  int64_t width;
-} array_t;
-
 /* `state` as the public calls take it, where the weight is none. */
 static int only_state(int state) {
   return state == WEIGHT ? NO_STATE : state;
@@ -18,11 +12,11 @@ static int only_state(int state) {
 typedef sbag_code_t (*decline_t)(exchange_t *exchange, sbag_code_t local, sbag_status_t *status);
 
 /* The array, or by way of `decline` everybody's error. */
-static sbag_code_t find(sbag_collection_h c, int table, int state, decline_t decline, array_t *array,
+static sbag_code_t find(sbag_collection_h c, int table, int state, decline_t decline, exchange_rows_t *array,
                         sbag_status_t *status) {
   sbag_status_t own; /* agreement needs the message even where the caller wants none */
   status_clear(&own);
-  sbag_code_t code = collection_array(c, table, state, &array->base, &array->width, &own);
+  sbag_code_t code = collection_array(c, table, state, array, &own);
   if (code == SBAG_OK) return SBAG_OK;
   code = decline(c->exchange, code, &own);
   if (status != NULL) *status = own;
@@ -31,16 +25,16 @@ static sbag_code_t find(sbag_collection_h c, int table, int state, decline_t dec
 
 static sbag_code_t read_array(sbag_collection_h c, int table, int state, const int64_t *rows, int64_t count,
                               void *values, sbag_status_t *status) {
-  array_t a;
+  exchange_rows_t a;
   SBAG_TRY(find(c, table, state, exchange_decline_rows, &a, status));
-  return exchange_read_rows(c->exchange, table, a.base, a.width, rows, count, values, status);
+  return exchange_read_rows(c->exchange, &a, rows, count, values, status);
 }
 
 static sbag_code_t write_array(sbag_collection_h c, int table, int state, const int64_t *rows, int64_t count,
                                const void *values, sbag_status_t *status) {
-  array_t a;
+  exchange_rows_t a;
   SBAG_TRY(find(c, table, state, exchange_decline_rows, &a, status));
-  return exchange_write_rows(c->exchange, table, a.base, a.width, rows, count, values, status);
+  return exchange_write_rows(c->exchange, &a, rows, count, values, status);
 }
 
 sbag_code_t sbag_collection_read_rows(sbag_collection_h collection, int table, const int64_t *rows,
@@ -67,14 +61,14 @@ sbag_code_t sbag_collection_write_state(sbag_collection_h collection, int table,
 
 sbag_code_t sbag_collection_read_range(sbag_collection_h collection, int table, int state, int64_t first_row,
                                        int64_t count, void *values, sbag_status_t *status) {
-  array_t a;
+  exchange_rows_t a;
   SBAG_TRY(find(collection, table, state, exchange_decline_range, &a, status));
-  return exchange_read_range(collection->exchange, table, a.base, a.width, first_row, count, values, status);
+  return exchange_read_range(collection->exchange, &a, first_row, count, values, status);
 }
 
 sbag_code_t sbag_collection_write_range(sbag_collection_h collection, int table, int state, int64_t first_row,
                                         int64_t count, const void *values, sbag_status_t *status) {
-  array_t a;
+  exchange_rows_t a;
   SBAG_TRY(find(collection, table, state, exchange_decline_range, &a, status));
-  return exchange_write_range(collection->exchange, table, a.base, a.width, first_row, count, values, status);
+  return exchange_write_range(collection->exchange, &a, first_row, count, values, status);
 }

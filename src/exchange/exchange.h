@@ -125,14 +125,21 @@ sbag_code_t exchange_give_up(exchange_t *x, sbag_code_t code, sbag_status_t *sta
 /* Brings rows written since the last call to all mirrors. Collective. */
 sbag_code_t exchange_refresh_mirrors(exchange_t *exchange, sbag_status_t *status);
 
-/* Rows of one table between any rank and their owners: `base` is the owner's array [local_rows][width]
- * (weight or a state). read: values [count][width] are filled; write: taken (of one row's several values on a
- * rank the last). Collective; ranks may bring different rows. */
-sbag_code_t exchange_read_rows(exchange_t *exchange, int table, const void *base, int64_t width,
-                               const int64_t *rows, int64_t count, void *values, sbag_status_t *status);
-sbag_code_t exchange_write_rows(exchange_t *exchange, int table, void *base, int64_t width,
-                                const int64_t *rows, int64_t count, const void *values,
-                                sbag_status_t *status);
+/* One array of a table: its weights, or a state of its optimizer. */
+typedef struct exchange_rows {
+  int table;
+  sbag_storage_t storage; /* of base; the same on all ranks */
+  int64_t width;          /* values of a row */
+  void *base;             /* the owner's [local_rows][width]; a read leaves it as it is */
+} exchange_rows_t;
+
+/* Rows of an array between any rank and their owners. read: values [count][width], of the collection's dtype,
+ * are filled; write: taken (of one row's several values on a rank the last), and rounded to the nearest where
+ * the storage has fewer bits. Collective; ranks may bring different rows. */
+sbag_code_t exchange_read_rows(exchange_t *exchange, const exchange_rows_t *array, const int64_t *rows,
+                               int64_t count, void *values, sbag_status_t *status);
+sbag_code_t exchange_write_rows(exchange_t *exchange, const exchange_rows_t *array, const int64_t *rows,
+                                int64_t count, const void *values, sbag_status_t *status);
 
 /* In place of either on a rank that can't make the call, because of `local` (with its message in *status):
  * all ranks return it. */
@@ -140,9 +147,9 @@ sbag_code_t exchange_decline_rows(exchange_t *exchange, sbag_code_t local, sbag_
 
 /* The same for consecutive rows [first, first + count), each rank its own, also none: without row numbers,
  * and for block plans without a copy but into `values`. write: the ranks' ranges must not overlap. */
-sbag_code_t exchange_read_range(exchange_t *exchange, int table, const void *base, int64_t width,
-                                int64_t first, int64_t count, void *values, sbag_status_t *status);
-sbag_code_t exchange_write_range(exchange_t *exchange, int table, void *base, int64_t width, int64_t first,
+sbag_code_t exchange_read_range(exchange_t *exchange, const exchange_rows_t *array, int64_t first,
+                                int64_t count, void *values, sbag_status_t *status);
+sbag_code_t exchange_write_range(exchange_t *exchange, const exchange_rows_t *array, int64_t first,
                                  int64_t count, const void *values, sbag_status_t *status);
 sbag_code_t exchange_decline_range(exchange_t *exchange, sbag_code_t local, sbag_status_t *status);
 

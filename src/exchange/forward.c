@@ -17,8 +17,8 @@ static sbag_code_t prepare_table(route_t *r, int t, int64_t *source, sbag_status
   SBAG_TRY(store_catch_up(x->c.store, t, rows, count, status));
   if (table->has_max_norm && (r->flags & SBAG_FORWARD_READ_ONLY)) {
     void *to = real_at(x, real_of(r, BUF_RENORMED), r->merged_at[t]);
-    k->ops->renorm(k, NULL, x->c.store->dtype, table->weight, table->dim, rows, count, table->max_norm,
-                   table->norm_type, to);
+    k->ops->renorm(k, NULL, x->c.store->dtype, table->storage, table->weight, table->dim, rows, count,
+                   table->max_norm, table->norm_type, to);
     k->ops->fill_i64(k, NULL, source + first, count, 0, 1);
     return SBAG_OK;
   }
@@ -32,6 +32,11 @@ static const void *source_base(const route_t *r, int t) {
   if (table->has_max_norm && (r->flags & SBAG_FORWARD_READ_ONLY))
     return real_at(r->x, real_of(r, BUF_RENORMED), r->merged_at[t]);
   return table->weight;
+}
+
+static sbag_storage_t source_storage(const route_t *r, int t) {
+  const store_table_t *table = &r->x->c.store->tables[t];
+  return source_base(r, t) == table->weight ? table->storage : SBAG_STORAGE_FULL;
 }
 
 static sbag_code_t prepare_rows(route_t *r, sbag_status_t *status) {
@@ -62,6 +67,7 @@ reduce_task_t route_pool_task(const route_t *r, int peer, int f, const int64_t *
                          .term = term,
                          .stride = feature->dim,
                          .src = source_base(r, feature->table),
+                         .storage = source_storage(r, feature->table),
                          .scale = r->in_weighted ? real_of(r, in_buffer(r, FORWARD, IN_WEIGHT)) : NULL,
                          .position = x->any_max ? in_i64(r, FORWARD, IN_PLACE) : NULL,
                          .out_stride = feature->dim};
@@ -104,6 +110,7 @@ static int64_t row_tasks(route_t *r, int peer, const int64_t *term, reduce_task_
                                  .term = term,
                                  .stride = dim,
                                  .src = source_base(r, t),
+                                 .storage = source_storage(r, t),
                                  .out = real_at(x, out, layout->row_at[block]),
                                  .out_stride = dim};
   }
@@ -297,6 +304,7 @@ static reduce_task_t combine_task(route_t *r, int f, const combine_terms_t *c, v
   task.term = i64_of(r, BUF_ROW);
   task.stride = feature->dim;
   task.src = mirror;
+  task.storage = x->c.store->tables[feature->table].storage;
   task.scale = r->weighted ? real_of(r, BUF_WEIGHT) : NULL;
   task.position = NULL;
   return task;

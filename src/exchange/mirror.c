@@ -28,6 +28,7 @@ static sbag_code_t pack(exchange_t *x, char *to, sbag_status_t *status) {
                           .term = table->changed.data,
                           .stride = table->dim,
                           .src = table->weight,
+                          .storage = table->storage,
                           .out = to + 8 * count,
                           .out_stride = table->dim};
     k->ops->reduce(k, NULL, x->c.store->dtype, &task, 1);
@@ -44,7 +45,7 @@ static void unpack(exchange_t *x, const int64_t *changed, const char *from) {
       int64_t count = changed[(int64_t)p * x->tables + t];
       const store_table_t *table = &x->c.store->tables[t];
       if (count == 0) continue;
-      k->ops->scatter_rows(k, NULL, x->c.store->dtype, from + 8 * count, table->dim,
+      k->ops->scatter_rows(k, NULL, x->c.store->dtype, table->storage, from + 8 * count, table->dim,
                            (const int64_t *)(const void *)from, count, table->mirror);
       from += table_bytes(x, t, count);
     }

@@ -3,7 +3,8 @@
  *
  * Where the plan keeps consecutive rows together (blocks) they travel straight between the caller's memory
  * and the shard, without row numbers; where it deals them out in turn (cyclic) likewise, through one buffer
- * at the asker's; otherwise as lists of rows. Both of these move so many at a time that buffers stay small.
+ * at the asker's; otherwise, and where the shard has fewer bits than they travel with, as lists of rows. Both
+ * of these move so many at a time that buffers stay small.
  */
 #include "exchange/route.h"
 
@@ -12,7 +13,8 @@ enum { RANGE_LIST_ROWS = 1 << 17, RANGE_WORDS = 5 };
 typedef struct range {
   exchange_t *x;
   int table, write;
-  char *base; /* the owner's array [local_rows][width] */
+  exchange_rows_t array;
+  char *base; /* of the array */
   int64_t width, first, count;
   char *values;   /* [count][width]: the caller's, or where they are staged */
   char *callers;  /* NULL, or the caller's [count][width], which is the host's memory and not the device's */
@@ -195,10 +197,8 @@ static sbag_code_t move_lists(range_t *r, int64_t longest, sbag_status_t *status
         x, kernel_buffer_reserve(k, &x->range_rows, RANGE_LIST_ROWS * 8, "rows in transfer", status),
         status));
     k->ops->fill_i64(k, NULL, x->range_rows.data, now, r->first + done, 1);
-    SBAG_TRY(
-        r->write
-            ? exchange_write_rows(x, r->table, r->base, r->width, x->range_rows.data, now, values, status)
-            : exchange_read_rows(x, r->table, r->base, r->width, x->range_rows.data, now, values, status));
+    SBAG_TRY(r->write ? exchange_write_rows(x, &r->array, x->range_rows.data, now, values, status)
+                      : exchange_read_rows(x, &r->array, x->range_rows.data, now, values, status));
   }
   return SBAG_OK;
 }
@@ -240,7 +240,7 @@ static sbag_code_t move(range_t *r, sbag_status_t *status) {
   for (int p = 0; p < x->ranks; p++) longest = larger(longest, r->asked[p * RANGE_WORDS + ASKED_COUNT]);
   if (longest == 0) return SBAG_OK;
   sbag_layout_t layout = x->c.plan->tables[r->table].layout;
-  if (layout == SBAG_LAYOUT_SCRAMBLE) {
+  if (layout == SBAG_LAYOUT_SCRAMBLE || r->array.storage != SBAG_STORAGE_FULL) {
     SBAG_TRY(move_lists(r, longest, status));
     return exchange_give_up(x, give_values(r, status), status);
   }
@@ -257,27 +257,27 @@ sbag_code_t exchange_decline_range(exchange_t *exchange, sbag_code_t local, sbag
   return agree_ranges(&r, local, &own, status);
 }
 
-sbag_code_t exchange_read_range(exchange_t *exchange, int table, const void *base, int64_t width,
-                                int64_t first, int64_t count, void *values, sbag_status_t *status) {
-  range_t r = {.x = exchange,
-               .table = table,
-               .base = (char *)(uintptr_t)base,
-               .width = width,
-               .first = first,
-               .count = count,
-               .values = values};
+static range_t range_of(exchange_t *x, const exchange_rows_t *array, int64_t first, int64_t count) {
+  return (range_t){.x = x,
+                   .table = array->table,
+                   .array = *array,
+                   .base = array->base,
+                   .width = array->width,
+                   .first = first,
+                   .count = count};
+}
+
+sbag_code_t exchange_read_range(exchange_t *exchange, const exchange_rows_t *array, int64_t first,
+                                int64_t count, void *values, sbag_status_t *status) {
+  range_t r = range_of(exchange, array, first, count);
+  r.values = values;
   return move(&r, status);
 }
 
-sbag_code_t exchange_write_range(exchange_t *exchange, int table, void *base, int64_t width, int64_t first,
+sbag_code_t exchange_write_range(exchange_t *exchange, const exchange_rows_t *array, int64_t first,
                                  int64_t count, const void *values, sbag_status_t *status) {
-  range_t r = {.x = exchange,
-               .table = table,
-               .write = 1,
-               .base = base,
-               .width = width,
-               .first = first,
-               .count = count,
-               .values = (char *)(uintptr_t)values};
+  range_t r = range_of(exchange, array, first, count);
+  r.write = 1;
+  r.values = (char *)(uintptr_t)values;
   return move(&r, status);
 }

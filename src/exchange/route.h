@@ -145,6 +145,7 @@ enum {
   BUF_TERM_F,
   BUF_SCALE_A,
   BUF_SCALE_B,
+  BUF_WIDENED,
   BUF_COUNT
 };
 

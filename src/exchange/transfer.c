@@ -23,6 +23,8 @@ enum { WORD_OUTCOME, WORD_COUNT, WORD_TABLE, WORD_WIDTH, WORDS };
 typedef struct transfer {
   exchange_t *x;
   int table;
+  sbag_storage_t
+      storage; /* of the owners' rows; they travel, and the caller has them, in the store's dtype */
   int64_t width, distinct, in_count;
   int64_t *out_begin, *in_begin; /* [ranks + 1] distinct keys by owner; incoming keys by peer */
   int64_t *out_words, *in_words; /* [ranks][WORDS] */
@@ -209,10 +211,10 @@ static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, voi
   sbag_dtype_t dtype = t->x->c.store->dtype;
   void *mine, *theirs, *read = values;
   SBAG_TRY(take_values(t, &mine, &theirs, status));
-  k->ops->gather_rows(k, NULL, dtype, base, t->width, i64(t, T_IN), t->in_count, theirs);
+  k->ops->gather_rows(k, NULL, dtype, t->storage, base, t->width, i64(t, T_IN), t->in_count, theirs);
   SBAG_TRY(exchange_values(t, mine, theirs, 0, status));
   if (is_apart(t)) SBAG_TRY(take(t->x, T_VALUES, values_bytes(t, count), &read, status));
-  k->ops->gather_rows(k, NULL, dtype, mine, t->width, i64(t, T_WHICH), count, read);
+  k->ops->gather_rows(k, NULL, dtype, SBAG_STORAGE_FULL, mine, t->width, i64(t, T_WHICH), count, read);
   if (is_apart(t)) copy_values(t, count, values, read);
   return k->ops->stream_sync(k, NULL, status);
 }
@@ -231,10 +233,12 @@ static sbag_code_t write_rows(transfer_t *t, void *base, int64_t count, const vo
     copy_values(t, count, given, values);
     values = given;
   }
-  k->ops->gather_rows(k, NULL, x->c.store->dtype, values, t->width, last, t->distinct, mine);
+  k->ops->gather_rows(k, NULL, x->c.store->dtype, SBAG_STORAGE_FULL, values, t->width, last, t->distinct,
+                      mine);
   SBAG_TRY(exchange_values(t, mine, theirs, 1, status));
   SBAG_TRY(store_will_write(x->c.store, t->table, i64(t, T_IN), t->in_count, status));
-  k->ops->scatter_rows(k, NULL, x->c.store->dtype, theirs, t->width, i64(t, T_IN), t->in_count, base);
+  k->ops->scatter_rows(k, NULL, x->c.store->dtype, t->storage, theirs, t->width, i64(t, T_IN), t->in_count,
+                       base);
   return SBAG_OK;
 }
 
@@ -245,17 +249,16 @@ sbag_code_t exchange_decline_rows(exchange_t *exchange, sbag_code_t local, sbag_
   return exchange_counts(&t, local, &agreed, status);
 }
 
-sbag_code_t exchange_read_rows(exchange_t *exchange, int table, const void *base, int64_t width,
-                               const int64_t *rows, int64_t count, void *values, sbag_status_t *status) {
-  transfer_t t = {.x = exchange, .table = table, .width = width};
+sbag_code_t exchange_read_rows(exchange_t *exchange, const exchange_rows_t *array, const int64_t *rows,
+                               int64_t count, void *values, sbag_status_t *status) {
+  transfer_t t = {.x = exchange, .table = array->table, .storage = array->storage, .width = array->width};
   SBAG_TRY(open(&t, rows, count, status));
-  return exchange_give_up(exchange, read_rows(&t, base, count, values, status), status);
+  return exchange_give_up(exchange, read_rows(&t, array->base, count, values, status), status);
 }
 
-sbag_code_t exchange_write_rows(exchange_t *exchange, int table, void *base, int64_t width,
-                                const int64_t *rows, int64_t count, const void *values,
-                                sbag_status_t *status) {
-  transfer_t t = {.x = exchange, .table = table, .width = width};
+sbag_code_t exchange_write_rows(exchange_t *exchange, const exchange_rows_t *array, const int64_t *rows,
+                                int64_t count, const void *values, sbag_status_t *status) {
+  transfer_t t = {.x = exchange, .table = array->table, .storage = array->storage, .width = array->width};
   SBAG_TRY(open(&t, rows, count, status));
   SBAG_TRY(exchange_give_up(exchange, write_rows(&t, base, count, values, status), status));
   return exchange_refresh_mirrors(exchange, status);

@@ -42,7 +42,10 @@ static void cpu_destroy(kernel_t *k) {
 
 static void cpu_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update) {
   (void)k, (void)stream;
-  optimizer_update_scalar(update);
+  if (update->at.storage != SBAG_STORAGE_FULL)
+    cpu_narrow_update(k, stream, update);
+  else
+    optimizer_update_scalar(update);
 }
 
 static void cpu_update_sums(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,

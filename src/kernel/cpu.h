@@ -1,5 +1,6 @@
 /* The scalar kernel's ops, by file: cpu_edges.c, cpu_integer.c, cpu_pack.c, cpu_cover.c,
- * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc), cpu_reduce.c (of cpu_reduce.inc). */
+ * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc), cpu_reduce.c (of cpu_reduce.inc),
+ * cpu_storage.c. */
 #ifndef KERNEL_CPU_H
 #define KERNEL_CPU_H
 
@@ -14,6 +15,22 @@ void cpu_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_t
 void cpu_winner_rows(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *bags, int64_t first_entry,
                      const int64_t *slot_begin, int64_t bag_count, int64_t dim, const int64_t *entry,
                      const int64_t *position, int64_t stride, int64_t *to);
+
+/* cpu_storage.c: the same of tables in 16 bits. */
+typedef struct renorm_rows {
+  int64_t dim;
+  const int64_t *rows;
+  int64_t count;
+  double max_norm, norm_type;
+} renorm_rows_t;
+void cpu_narrow_init(kernel_t *k, kernel_stream_t *stream, const init_task_t *task);
+void cpu_narrow_scatter_rows(sbag_storage_t storage, const float *values, int64_t dim, const int64_t *rows,
+                             int64_t count, uint16_t *weight);
+void cpu_narrow_gather_rows(sbag_storage_t storage, const uint16_t *weight, int64_t dim, const int64_t *rows,
+                            int64_t count, float *values);
+void cpu_narrow_renorm(kernel_t *k, kernel_stream_t *stream, sbag_storage_t storage, const renorm_rows_t *by,
+                       uint16_t *weight, float *to);
+void cpu_narrow_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update);
 
 /* Each adds its file's ops to the table. */
 void cpu_integer_ops(kernel_ops_t *ops);

@@ -69,27 +69,47 @@ static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
 }
 
 static void cpu_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
+  if (task->storage != SBAG_STORAGE_FULL) {
+    cpu_narrow_init(k, stream, task);
+    return;
+  }
   BY_DTYPE(init, task);
 }
 
-static void cpu_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
-                             int64_t dim, const int64_t *rows, int64_t count, void *weight) {
+static void cpu_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                             const void *values, int64_t dim, const int64_t *rows, int64_t count,
+                             void *weight) {
   (void)k, (void)stream;
+  if (storage != SBAG_STORAGE_FULL) {
+    cpu_narrow_scatter_rows(storage, values, dim, rows, count, weight);
+    return;
+  }
   size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
   for (int64_t i = 0; i < count; i++)
     memcpy((char *)weight + (size_t)rows[i] * bytes, (const char *)values + (size_t)i * bytes, bytes);
 }
 
-static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *weight,
-                            int64_t dim, const int64_t *rows, int64_t count, void *values) {
+static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                            const void *weight, int64_t dim, const int64_t *rows, int64_t count,
+                            void *values) {
   (void)k, (void)stream;
+  if (storage != SBAG_STORAGE_FULL) {
+    cpu_narrow_gather_rows(storage, weight, dim, rows, count, values);
+    return;
+  }
   size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
   for (int64_t i = 0; i < count; i++)
     memcpy((char *)values + (size_t)i * bytes, (const char *)weight + (size_t)rows[i] * bytes, bytes);
 }
 
-static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *weight, int64_t dim,
-                       const int64_t *rows, int64_t count, double max_norm, double norm_type, void *to) {
+static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                       void *weight, int64_t dim, const int64_t *rows, int64_t count, double max_norm,
+                       double norm_type, void *to) {
+  if (storage != SBAG_STORAGE_FULL) {
+    const renorm_rows_t by = {dim, rows, count, max_norm, norm_type};
+    cpu_narrow_renorm(k, stream, storage, &by, weight, to);
+    return;
+  }
   BY_DTYPE(renorm, weight, dim, rows, count, max_norm, norm_type, to);
 }
 

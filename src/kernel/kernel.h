@@ -222,13 +222,14 @@ typedef struct unique_request {
 typedef struct init_task {
   const plan_table_t *plan;
   int shard;
-  int64_t rows, dim;
+  int64_t first, rows, dim; /* local rows [first, first + rows) */
   sbag_init_t kind;
   double a, b;
   uint64_t key;             /* random_key(seed, table name) */
   const int64_t *zero_rows; /* host: [zero_count] global rows that start as zero */
   int zero_count;
-  void *weight; /* out: [rows][dim] */
+  sbag_storage_t storage; /* of weight; 16 bits: of SBAG_F32 alone, rounded to the nearest */
+  void *weight;           /* out: [rows][dim] */
 } init_task_t;
 
 typedef struct copy_part {
@@ -397,17 +398,19 @@ struct kernel_ops {
 
   /* --- rows of a shard --- */
   void (*init)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task);
-  /* weight[rows[i]] = values[i]. */
-  void (*scatter_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *values,
-                       int64_t dim, const int64_t *rows, int64_t count, void *weight);
-  /* values[i] = weight[rows[i]], bit for bit. */
-  void (*gather_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *weight,
-                      int64_t dim, const int64_t *rows, int64_t count, void *values);
+  /* weight[rows[i]] = values[i], which are of the dtype; rounded to the nearest where the storage has fewer
+   * bits. */
+  void (*scatter_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                       const void *values, int64_t dim, const int64_t *rows, int64_t count, void *weight);
+  /* values[i] = weight[rows[i]]: of the dtype, bit for bit; widened where the storage has fewer. */
+  void (*gather_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                      const void *weight, int64_t dim, const int64_t *rows, int64_t count, void *values);
   /* Scales distinct rows whose norm is above max_norm by max_norm / (norm + 1e-7), as torch. to NULL: in
-   * place; else to[i] is the row's value after that and the table is not written. A row with NaN is left
-   * alone. */
-  void (*renorm)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *weight, int64_t dim,
-                 const int64_t *rows, int64_t count, double max_norm, double norm_type, void *to);
+   * place; else to[i], of the dtype, is the row's value after that and the table is not written. A row with
+   * NaN is left alone. Scaled rows are rounded to the nearest where the storage has fewer bits. */
+  void (*renorm)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                 void *weight, int64_t dim, const int64_t *rows, int64_t count, double max_norm,
+                 double norm_type, void *to);
   void (*update)(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update);
   /* For each i: reduce of sums[i] (a REDUCE_SUM, segments [0, updates[i].count)), then update of updates[i]
    * with those sums as its gradients and with touched = sums[i].begin (its own grad and touched are not
@@ -443,6 +446,14 @@ void kernel_destroy(kernel_t **kernel);
 
 static inline size_t kernel_dtype_bytes(sbag_dtype_t dtype) {
   return dtype == SBAG_F64 ? 8 : 4;
+}
+
+/* A table in 16 bits has at most so many columns: an op has room for one row of them in f32. */
+enum { KERNEL_NARROW_COLUMNS = 65536 };
+
+/* Bytes of a table's element. */
+static inline size_t kernel_storage_bytes(sbag_dtype_t dtype, sbag_storage_t storage) {
+  return storage == SBAG_STORAGE_FULL ? kernel_dtype_bytes(dtype) : 2;
 }
 
 /* A block of a memory kind that grows and stays: reserve keeps no content and leaves headroom, so that a warm

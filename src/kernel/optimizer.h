@@ -34,11 +34,22 @@ optimizer_info_t optimizer_info(const sbag_optimizer_options_t *options);
 sbag_code_t optimizer_check(const sbag_optimizer_options_t *options, const char *where,
                             sbag_status_t *status);
 
+/* How an update's results become the 16 bits of a table that is kept in them: see rounding.h. */
+typedef struct rounding {
+  sbag_rounding_t kind;
+  uint64_t key;
+  const struct plan_table *plan; /* with `shard`: a local row's number in the table */
+  int shard;
+} rounding_t;
+
 /* Where the rows of one table's shard live, and what the update needs to know of the past. */
 typedef struct optimizer_rows {
   const sbag_optimizer_options_t *options;
   sbag_dtype_t dtype; /* of weight, states and gradients */
   int64_t dim;
+  sbag_storage_t storage;             /* of weight; 16 bits: of SBAG_F32 alone, and not with last_step */
+  rounding_t rounding;                /* likewise */
+  int packed;                         /* 1: weight has not the shard's rows, but the update's: [count][dim] */
   void *weight;                       /* [rows][dim] */
   void *states[OPTIMIZER_STATES_MAX]; /* as optimizer_info says */
   /* moves_untouched only, else NULL: [rows] the number of steps since `epoch_step` that the row has seen. */

@@ -3,8 +3,17 @@
 
 #include <string.h>
 
-static size_t shard_bytes(const store_t *store, const store_table_t *table, int64_t width) {
+static size_t state_bytes(const store_t *store, const store_table_t *table, int64_t width) {
   return mem_array_bytes(table->local_rows, mem_array_bytes(width, kernel_dtype_bytes(store->dtype)));
+}
+
+static size_t weight_bytes(const store_t *store, const store_table_t *table, int64_t rows) {
+  return mem_array_bytes(rows,
+                         mem_array_bytes(table->dim, kernel_storage_bytes(store->dtype, table->storage)));
+}
+
+int64_t store_row_bytes(const store_t *store, int table) {
+  return (int64_t)weight_bytes(store, &store->tables[table], 1);
 }
 
 static sbag_code_t alloc(const store_t *store, size_t bytes, const store_table_t *table, const char *what,
@@ -26,7 +35,7 @@ static sbag_code_t alloc_states(store_t *store, store_table_t *table, sbag_statu
   for (int s = 0; s < table->info.state_count; s++) {
     const optimizer_state_info_t *state = &table->info.states[s];
     int64_t width = state->row_wise ? 1 : table->dim;
-    SBAG_TRY(alloc(store, shard_bytes(store, table, width), table, state->name, &table->states[s], status));
+    SBAG_TRY(alloc(store, state_bytes(store, table, width), table, state->name, &table->states[s], status));
     k->ops->fill_real(k, NULL, store->dtype, table->states[s], table->local_rows * width, state->initial);
   }
   if (!table->info.moves_untouched) return SBAG_OK;
@@ -40,29 +49,64 @@ static sbag_code_t alloc_states(store_t *store, store_table_t *table, sbag_statu
   return SBAG_OK;
 }
 
-/* The caller's rows: those of this shard, read row by row from [rows][dim] on this rank. */
-static void take_pretrained(const store_t *store, const plan_table_t *plan, int shard, int64_t count,
-                            const void *from, int64_t dim, void *to) {
-  size_t bytes = (size_t)dim * kernel_dtype_bytes(store->dtype);
+/* ---- initial values ---- */
+
+/* The shard of which a table's array has the rows: this rank's, or for a mirror the one with all rows. */
+typedef struct target {
+  const store_table_t *table;
+  const sbag_table_options_t *options;
+  const plan_table_t *plan;
+  int shard;
+  int64_t rows;
+  void *weight;
+} target_t;
+
+/* Rows first .. first + count - 1 of the shard, from the caller's [rows][dim] on this rank. */
+static void copy_given(const store_t *store, const target_t *target, int64_t first, int64_t count, void *to) {
+  const size_t bytes = (size_t)target->table->dim * kernel_dtype_bytes(store->dtype);
   for (int64_t i = 0; i < count; i++) {
-    int64_t row = plan != NULL ? plan_row(plan, shard, i) : i;
+    int64_t row = target->plan != NULL ? plan_row(target->plan, target->shard, first + i) : first + i;
     copy_part_t part = {.to = (char *)to + (size_t)i * bytes,
-                        .from = (const char *)from + (size_t)row * bytes,
+                        .from = (const char *)target->options->from_pretrained + (size_t)row * bytes,
                         .bytes = (int64_t)bytes};
     store->kernel->ops->copy(store->kernel, NULL, &part, 1);
   }
 }
 
-/* A mirror is one shard with all rows, so the same init fills it. */
-static void fill(const store_t *store, const sbag_table_options_t *options, const plan_table_t *plan,
-                 int shard, int64_t rows, const int64_t *zero_rows, int zero_count, void *weight) {
-  if (options->from_pretrained != NULL) {
-    take_pretrained(store, plan, shard, rows, options->from_pretrained, options->embedding_dim, weight);
-    return;
+/* A piece at a time stands in full beside the table. */
+static sbag_code_t round_given(const store_t *store, const target_t *target, sbag_status_t *status) {
+  enum { PIECE_ROWS = 1024 };
+  kernel_t *k = store->kernel;
+  const int64_t dim = target->table->dim;
+  kernel_buffer_t values = {.kind = MEMORY_DEVICE}, rows = {.kind = MEMORY_DEVICE};
+  sbag_code_t code = kernel_buffer_reserve(
+      k, &values, mem_array_bytes(PIECE_ROWS, mem_array_bytes(dim, sizeof(float))), "given rows", status);
+  if (code == SBAG_OK)
+    code = kernel_buffer_reserve(k, &rows, PIECE_ROWS * sizeof(int64_t), "given rows", status);
+  for (int64_t done = 0; code == SBAG_OK && done < target->rows; done += PIECE_ROWS) {
+    const int64_t count = target->rows - done < PIECE_ROWS ? target->rows - done : PIECE_ROWS;
+    copy_given(store, target, done, count, values.data);
+    k->ops->fill_i64(k, NULL, rows.data, count, done, 1);
+    k->ops->scatter_rows(k, NULL, store->dtype, target->table->storage, values.data, dim, rows.data, count,
+                         target->weight);
   }
-  init_task_t task = {.plan = plan,
-                      .shard = shard,
-                      .rows = rows,
+  if (code == SBAG_OK) code = k->ops->stream_sync(k, NULL, status);
+  kernel_buffer_free(k, &values);
+  kernel_buffer_free(k, &rows);
+  return code;
+}
+
+static sbag_code_t fill(const store_t *store, const target_t *target, const int64_t *zero_rows,
+                        int zero_count, sbag_status_t *status) {
+  const sbag_table_options_t *options = target->options;
+  if (options->from_pretrained != NULL) {
+    if (target->table->storage != SBAG_STORAGE_FULL) return round_given(store, target, status);
+    copy_given(store, target, 0, target->rows, target->weight);
+    return SBAG_OK;
+  }
+  init_task_t task = {.plan = target->plan,
+                      .shard = target->shard,
+                      .rows = target->rows,
                       .dim = options->embedding_dim,
                       .kind = options->init,
                       .a = options->init_a,
@@ -70,8 +114,10 @@ static void fill(const store_t *store, const sbag_table_options_t *options, cons
                       .key = random_key(options->seed, options->name),
                       .zero_rows = zero_rows,
                       .zero_count = zero_count,
-                      .weight = weight};
+                      .storage = target->table->storage,
+                      .weight = target->weight};
   store->kernel->ops->init(store->kernel, NULL, store->dtype, &task);
+  return SBAG_OK;
 }
 
 /* A mirror serves only tables whose rows change in updates alone: rows that max_norm rewrites or that lag
@@ -82,35 +128,41 @@ static int wants_mirror(const sbag_table_options_t *options, const store_table_t
 
 static sbag_code_t create_mirror(store_t *store, const sbag_table_options_t *options, store_table_t *table,
                                  const int64_t *zero_rows, int zero_count, sbag_status_t *status) {
-  size_t bytes = mem_array_bytes(table->rows, mem_array_bytes(table->dim, kernel_dtype_bytes(store->dtype)));
-  SBAG_TRY(alloc(store, bytes, table, "mirror", &table->mirror, status));
+  SBAG_TRY(alloc(store, weight_bytes(store, table, table->rows), table, "mirror", &table->mirror, status));
   plan_table_t whole = {
       .rows = table->rows, .layout = SBAG_LAYOUT_BLOCK, .shard_count = 1, .block_rows = table->rows};
-  fill(store, options, &whole, 0, table->rows, zero_rows, zero_count, table->mirror);
-  return SBAG_OK;
+  const target_t target = {table, options, &whole, 0, table->rows, table->mirror};
+  return fill(store, &target, zero_rows, zero_count, status);
 }
 
 static sbag_code_t create_table(store_t *store, int t, int training, const sbag_table_options_t *options,
                                 const int64_t *zero_rows, int zero_count, sbag_status_t *status) {
   store_table_t *table = &store->tables[t];
   const plan_table_t *plan = &store->plan->tables[t];
-  *table = (store_table_t){.rows = options->num_embeddings,
-                           .dim = options->embedding_dim,
-                           .local_rows = plan_rank_rows(store->plan, store->rank, t),
-                           .shard = plan_shard_of_rank(plan, store->rank),
-                           .trainable = training && !options->freeze,
-                           .has_max_norm = options->has_max_norm,
-                           .max_norm = options->max_norm,
-                           .norm_type = options->norm_type,
-                           .optimizer = options->optimizer,
-                           .changed = {.kind = MEMORY_DEVICE}};
+  *table =
+      (store_table_t){.rows = options->num_embeddings,
+                      .dim = options->embedding_dim,
+                      .local_rows = plan_rank_rows(store->plan, store->rank, t),
+                      .shard = plan_shard_of_rank(plan, store->rank),
+                      .storage = options->storage,
+                      .rounding = {.kind = options->rounding,
+                                   .key = random_key(random_key(options->seed, options->name), "rounding"),
+                                   .plan = plan},
+                      .trainable = training && !options->freeze,
+                      .has_max_norm = options->has_max_norm,
+                      .max_norm = options->max_norm,
+                      .norm_type = options->norm_type,
+                      .optimizer = options->optimizer,
+                      .changed = {.kind = MEMORY_DEVICE}};
+  table->rounding.shard = table->shard;
   void *p = NULL;
   size_t name_bytes = strlen(options->name) + 1;
   SBAG_TRY(mem_alloc(store->kernel->mem, name_bytes, "table's name", &p, status));
   table->name = memcpy(p, options->name, name_bytes);
-  SBAG_TRY(alloc(store, shard_bytes(store, table, table->dim), table, "weight", &table->weight, status));
-  if (table->local_rows > 0)
-    fill(store, options, plan, table->shard, table->local_rows, zero_rows, zero_count, table->weight);
+  SBAG_TRY(
+      alloc(store, weight_bytes(store, table, table->local_rows), table, "weight", &table->weight, status));
+  const target_t target = {table, options, plan, table->shard, table->local_rows, table->weight};
+  if (table->local_rows > 0) SBAG_TRY(fill(store, &target, zero_rows, zero_count, status));
   if (table->trainable) SBAG_TRY(alloc_states(store, table, status));
   if (wants_mirror(options, table))
     SBAG_TRY(create_mirror(store, options, table, zero_rows, zero_count, status));
@@ -184,6 +236,8 @@ optimizer_rows_t store_optimizer_rows(const store_t *store, int table) {
   optimizer_rows_t rows = {.options = &t->optimizer,
                            .dtype = store->dtype,
                            .dim = t->dim,
+                           .storage = t->storage,
+                           .rounding = t->rounding,
                            .weight = t->weight,
                            .last_step = t->last_step,
                            .epoch_step = t->epoch_step,
@@ -260,7 +314,7 @@ sbag_code_t store_renorm(store_t *store, int table, const int64_t *rows, int64_t
                          sbag_status_t *status) {
   store_table_t *t = &store->tables[table];
   SBAG_TRY(store_will_write(store, table, rows, count, status));
-  store->kernel->ops->renorm(store->kernel, NULL, store->dtype, t->weight, t->dim, rows, count, t->max_norm,
-                             t->norm_type, NULL);
+  store->kernel->ops->renorm(store->kernel, NULL, store->dtype, t->storage, t->weight, t->dim, rows, count,
+                             t->max_norm, t->norm_type, NULL);
   return SBAG_OK;
 }

@@ -17,6 +17,8 @@ typedef struct store_table {
   int64_t rows, dim;  /* of the whole table */
   int64_t local_rows; /* of this shard; 0 where the rank owns none */
   int shard;          /* -1 where the rank owns none */
+  sbag_storage_t storage;
+  rounding_t rounding; /* storage in 16 bits */
   int trainable;
   int has_max_norm;
   double max_norm, norm_type;
@@ -46,6 +48,9 @@ sbag_code_t store_create(kernel_t *kernel, const plan_t *plan, int rank, sbag_dt
                          const sbag_table_options_t *tables, const int64_t *const *zero_rows,
                          const int *zero_counts, store_t **store, sbag_status_t *status);
 void store_destroy(store_t **store);
+
+/* Bytes of one row of a table's weights. */
+int64_t store_row_bytes(const store_t *store, int table);
 
 /* Announces that `count` distinct local rows of a table are about to change. */
 sbag_code_t store_will_write(store_t *store, int table, const int64_t *rows, int64_t count,

@@ -197,6 +197,8 @@ static sbag_code_t add_table(builder_t *b, const char *name, const settings_tabl
   t->optimizer = settings_optimizer_options(&given->optimizer);
   t->layout = (sbag_layout_t)given->layout;
   t->replicated = given->replicated;
+  t->storage = (sbag_storage_t)given->dtype;
+  t->rounding = (sbag_rounding_t)given->rounding;
   take_ranks(b, given, t);
   return SBAG_OK;
 }

@@ -34,6 +34,8 @@ typedef struct settings_table {
   int layout; /* sbag_layout_t */
   config_ints_t ranks;
   int replicated;
+  int dtype;    /* sbag_storage_t */
+  int rounding; /* sbag_rounding_t */
   settings_optimizer_t optimizer;
 } settings_table_t;
 

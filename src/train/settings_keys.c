@@ -111,6 +111,10 @@ static const config_word_t layout_names[] = {{"block", SBAG_LAYOUT_BLOCK},
                                              {"cyclic", SBAG_LAYOUT_CYCLIC},
                                              {"scramble", SBAG_LAYOUT_SCRAMBLE},
                                              {NULL, 0}};
+static const config_word_t dtype_names[] = {
+    {"f32", SBAG_STORAGE_FULL}, {"f16", SBAG_STORAGE_F16}, {"bf16", SBAG_STORAGE_BF16}, {NULL, 0}};
+static const config_word_t rounding_names[] = {
+    {"stochastic", SBAG_ROUNDING_STOCHASTIC}, {"nearest", SBAG_ROUNDING_NEAREST}, {NULL, 0}};
 static const config_word_t mode_names[] = {
     {"sum", SBAG_SUM}, {"mean", SBAG_MEAN}, {"max", SBAG_MAX}, {NULL, 0}};
 
@@ -132,6 +136,10 @@ static const config_word_t mode_names[] = {
                  "how rows are dealt to ranks; scramble spreads hot neighbours"),                            \
       KEY_INTS(settings_table_t, ranks, "[]", 0, 1e6, "the ranks that own rows; empty: all"),                \
       KEY_BOOL(settings_table_t, replicated, "false", "mirror the whole table on every rank"),               \
+      KEY_CHOICE(settings_table_t, "dtype", dtype, "f32", dtype_names,                                       \
+                 "how weights are kept; all is computed in f32, optimizer state stays f32"),                 \
+      KEY_CHOICE(settings_table_t, "rounding", rounding, "stochastic", rounding_names,                       \
+                 "f16, bf16: how an update's results are rounded"),                                          \
       KEY_SECTION(settings_table_t, optimizer, &optimizer_section, "the table's own optimizer")
 
 static const config_key_t table_default_keys[] = {TABLE_KEYS, KEYS_END};

@@ -10,7 +10,7 @@
 
 static sbag_code_t fill_rows(void *user, int64_t first_row, int64_t rows, void *out, sbag_status_t *status) {
   const snapshot_array_t *a = user;
-  return sbag_collection_read_range(a->collection, a->table, a->state, first_row, rows, out, status);
+  return collection_read_kept(a->collection, a->table, a->state, first_row, rows, out, status);
 }
 
 static sbag_code_t own_rows(void *user, checkpoint_rows_t *own, sbag_status_t *status) {
@@ -45,8 +45,9 @@ static sbag_code_t add_table_array(saving_t *saving, int table, int state, sbag_
   *array = snapshot_array(s, table, state);
   const sbag_table_options_t *options = &s->assembly.tables[table];
   int64_t shape[2] = {options->num_embeddings, array->width};
-  SBAG_TRY(checkpoint_add_own_array(saving->writer, name, CHECKPOINT_F32, snapshot_array_rank(array), shape,
-                                    fill_rows, own_rows, array, status));
+  SBAG_TRY(checkpoint_add_own_array(saving->writer, name,
+                                    collection_kept_type(array->collection, table, state),
+                                    snapshot_array_rank(array), shape, fill_rows, own_rows, array, status));
   if (state < 0)
     return snapshot_describe(saving->writer, name, "the table's vectors, [row][dim]", "1", status);
   return snapshot_describe_state(

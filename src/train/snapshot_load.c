@@ -61,16 +61,19 @@ static void shape_text(int rank, const int64_t *shape, char *out, size_t room) {
     snprintf(out, room, "%" PRId64, shape[0]);
 }
 
-/* An array's shape in file and config must be one. what: "table 'user'". */
-static sbag_code_t check_array(const snapshot_t *snapshot, const char *name, const char *what, int rank,
-                               const int64_t *shape, sbag_status_t *status) {
+/* An array's shape in file and config must be one. what: "table 'user'". any_float: f16 and bf16 are as good
+ * as f32, whichever the config says. */
+static sbag_code_t check_array(const snapshot_t *snapshot, const char *name, const char *what, int any_float,
+                               int rank, const int64_t *shape, sbag_status_t *status) {
   if (!checkpoint_exists(snapshot->file, name))
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: has no %s, which the config makes", snapshot->path,
                       what);
   checkpoint_array_t found;
   SBAG_TRY(checkpoint_array_info(snapshot->file, name, &found, status));
-  int same = found.type == CHECKPOINT_F32 && found.rank == rank && found.shape[0] == shape[0] &&
-             (rank == 1 || found.shape[1] == shape[1]);
+  int type = found.type == CHECKPOINT_F32 ||
+             (any_float && (found.type == CHECKPOINT_F16 || found.type == CHECKPOINT_BF16));
+  int same =
+      type && found.rank == rank && found.shape[0] == shape[0] && (rank == 1 || found.shape[1] == shape[1]);
   if (same) return SBAG_OK;
   char wanted[64], held[64];
   shape_text(rank, shape, wanted, sizeof wanted);
@@ -90,7 +93,7 @@ static sbag_code_t check_table_array(const snapshot_t *snapshot, const session_t
   else
     snprintf(what, sizeof what, "table '%s': state '%s'", options->name, strrchr(name, '/') + 1);
   const int64_t shape[2] = {options->num_embeddings, array.width};
-  return check_array(snapshot, name, what, snapshot_array_rank(&array), shape, status);
+  return check_array(snapshot, name, what, state < 0, snapshot_array_rank(&array), shape, status);
 }
 
 /* Whether the config makes an array of a table, its states only where they are wanted. */
@@ -154,7 +157,7 @@ sbag_code_t snapshot_load_dense(const snapshot_t *snapshot, const model_t *model
     char name[SNAPSHOT_NAME_BYTES], what[SNAPSHOT_NAME_BYTES];
     snprintf(name, sizeof name, "dense/%s", array->name);
     snprintf(what, sizeof what, "dense array '%s'", array->name);
-    SBAG_TRY(check_array(snapshot, name, what, array->rank, array->shape, status));
+    SBAG_TRY(check_array(snapshot, name, what, 0, array->rank, array->shape, status));
     SBAG_TRY(checkpoint_read_rows(snapshot->file, name, 0, array->shape[0], array->data, status));
   }
   return model_arrays_send(model, status);

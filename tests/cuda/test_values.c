@@ -252,9 +252,16 @@ START_TEST(initial_values_are_the_scalar_kernels) {
       plan_t *plan = NULL;
       ck_assert_int_eq(plan_create(b.gpu.mem, 2, &table, 1, &plan, NULL), SBAG_OK);
       int64_t rows = plan_shard_rows(&plan->tables[0], 1), size = rows * table.embedding_dim;
-      init_task_t task = {&plan->tables[0],  1,    rows, table.embedding_dim,
-                          (sbag_init_t)kind, -0.7, 0.3,  random_key(1, "name"),
-                          zero_rows,         2,    NULL};
+      init_task_t task = {.plan = &plan->tables[0],
+                          .shard = 1,
+                          .rows = rows,
+                          .dim = table.embedding_dim,
+                          .kind = (sbag_init_t)kind,
+                          .a = -0.7,
+                          .b = 0.3,
+                          .key = random_key(1, "name"),
+                          .zero_rows = zero_rows,
+                          .zero_count = 2};
       void *gpu = task.weight = kernel_new(&b.gpu, size, kernel_dtype_bytes(b.dtype));
       b.gpu.ops->init(b.gpu.kernel, NULL, b.dtype, &task);
       void *cpu = task.weight = arena_alloc(&b.gpu.arena, size, kernel_dtype_bytes(b.dtype));

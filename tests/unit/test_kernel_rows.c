@@ -134,7 +134,8 @@ START_TEST(scattered_rows_leave_the_others) {
     double *values = kernel_draw_values(&c, &draw, COUNT * dim);
     double *weight = kernel_draw_values(&c, &draw, size);
     void *to = kernel_put_real(&c, dtype, weight, size);
-    c.ops->scatter_rows(c.kernel, NULL, dtype, kernel_put_real(&c, dtype, values, COUNT * dim), dim,
+    c.ops->scatter_rows(c.kernel, NULL, dtype, SBAG_STORAGE_FULL,
+                        kernel_put_real(&c, dtype, values, COUNT * dim), dim,
                         kernel_put_ints(&c, rows, COUNT), COUNT, to);
     for (int i = 0; i < COUNT; i++)
       memcpy(weight + rows[i] * dim, values + i * dim, (size_t)dim * sizeof *weight);
@@ -160,7 +161,7 @@ START_TEST(gathered_rows_keep_their_bits) {
     for (int i = 0; i < COUNT; i++) rows[i] = draw_below(&draw, ROWS);
     rows[0] = 0;
     void *to = kernel_new(&c, COUNT, bytes);
-    c.ops->gather_rows(c.kernel, NULL, dtype, kernel_put(&c, weight, ROWS, bytes), dims[d],
+    c.ops->gather_rows(c.kernel, NULL, dtype, SBAG_STORAGE_FULL, kernel_put(&c, weight, ROWS, bytes), dims[d],
                        kernel_put_ints(&c, rows, COUNT), COUNT, to);
     const unsigned char *got = kernel_get(&c, to, COUNT, bytes);
     for (int i = 0; i < COUNT; i++)
@@ -369,10 +370,10 @@ START_TEST(renorm_scales_long_rows_only) {
     double tolerance = dtype == SBAG_F64 ? 1e-12 : 1e-5;
     void *table = kernel_put_real(&c, dtype, weight, size), *list = kernel_put_ints(&c, order, count);
     void *copies = kernel_new(&c, count * dim, kernel_dtype_bytes(dtype));
-    c.ops->renorm(c.kernel, NULL, dtype, table, dim, list, count, max_norm, p, copies);
+    c.ops->renorm(c.kernel, NULL, dtype, SBAG_STORAGE_FULL, table, dim, list, count, max_norm, p, copies);
     check_reals("the table", kernel_get_real(&c, dtype, table, size), weight, size);
     const double *copied = kernel_get_real(&c, dtype, copies, count * dim);
-    c.ops->renorm(c.kernel, NULL, dtype, table, dim, list, count, max_norm, p, NULL);
+    c.ops->renorm(c.kernel, NULL, dtype, SBAG_STORAGE_FULL, table, dim, list, count, max_norm, p, NULL);
     const double *got = kernel_get_real(&c, dtype, table, size);
     for (int64_t i = 0; i < rows; i++) {
       const double *row = weight + order[i] * dim, *out = got + order[i] * dim;
@@ -403,12 +404,13 @@ START_TEST(renorm_at_its_edges) {
     void *list = kernel_put_ints(&c, all, ROWS);
     static const double exact[] = {2, 13.928203230275509, 7, 5, 4.497941445275415, 4};
     double limit = kernel_round(dtype, exact[n]) * (n == 1 || n == 4 ? 1 + 1e-6 : 1);
-    c.ops->renorm(c.kernel, NULL, dtype, table, DIM, list, ROWS, limit, norm_types[n], NULL);
+    c.ops->renorm(c.kernel, NULL, dtype, SBAG_STORAGE_FULL, table, DIM, list, ROWS, limit, norm_types[n],
+                  NULL);
     const double *got = kernel_get_real(&c, dtype, table, (int64_t)ROWS * DIM);
     check_reals("at the limit", got, weight, DIM);
     if (norm_types[n] > 0) check_reals("NaN", got + 2, weight + 2, DIM);
     ck_assert((got[4] < 6) == (norm_types[n] > 0));
-    c.ops->renorm(c.kernel, NULL, dtype, table, DIM, list, 1, 0, norm_types[n], NULL);
+    c.ops->renorm(c.kernel, NULL, dtype, SBAG_STORAGE_FULL, table, DIM, list, 1, 0, norm_types[n], NULL);
     got = kernel_get_real(&c, dtype, table, DIM);
     ck_assert(fabs(got[0]) <= 0 && fabs(got[1]) <= 0);
     kernel_case_close(&c);
