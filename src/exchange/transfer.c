@@ -260,6 +260,6 @@ sbag_code_t exchange_write_rows(exchange_t *exchange, const exchange_rows_t *arr
                                 int64_t count, const void *values, sbag_status_t *status) {
   transfer_t t = {.x = exchange, .table = array->table, .storage = array->storage, .width = array->width};
   SBAG_TRY(open(&t, rows, count, status));
-  SBAG_TRY(exchange_give_up(exchange, write_rows(&t, base, count, values, status), status));
+  SBAG_TRY(exchange_give_up(exchange, write_rows(&t, array->base, count, values, status), status));
   return exchange_refresh_mirrors(exchange, status);
 }

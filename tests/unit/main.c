@@ -19,6 +19,7 @@ Suite *kernel_pack_suite(void);
 Suite *kernel_places_suite(void);
 Suite *kernel_reduce_suite(void);
 Suite *kernel_rows_suite(void);
+Suite *kernel_storage_suite(void);
 Suite *layout_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
@@ -50,6 +51,7 @@ static const entry_t entries[] = {
     {"kernel_places", kernel_places_suite},
     {"kernel_reduce", kernel_reduce_suite},
     {"kernel_rows", kernel_rows_suite},
+    {"kernel_storage", kernel_storage_suite},
     {"layout", layout_suite},
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
