@@ -5,7 +5,7 @@
  * its update. Those that reduce over the row add its squares in the CPU's order: element i to lane i mod 8,
  * and these eight as a tree. Elements of a row up to KEPT a lane stay in registers between the sum and the
  * step. */
-#include "real.cuh"
+#include "segments.cuh"
 
 extern "C" {
 #include "kernel/optimizer_step.h"
@@ -13,9 +13,13 @@ extern "C" {
 
 namespace {
 
+enum part_kind { PART_SGD, PART_ADAGRAD, PART_ADAM, PART_SPARSE_ADAM, PART_RMSPROP, PART_FBGEMM_ADAM };
+
 /* Blocks that an SM is to hold at least: bounds the registers, to what needs no spills. */
-template <class T> constexpr int PART_BLOCKS_PER_SM = sizeof(T) == 8 ? 5 : 6;
-template <class T> constexpr int WHOLE_BLOCKS_PER_SM = sizeof(T) == 8 ? 3 : 4;
+template <class T, int V, part_kind KIND> constexpr int part_blocks() {
+  return sizeof(T) == 8 ? 4 : KIND == PART_ADAM && V > 1 ? 5 : 6;
+}
+template <class T> constexpr int WHOLE_BLOCKS_PER_SM = sizeof(T) == 8 ? 2 : 4;
 
 /* ---- the formulas, as static members so that both types' have their plain names ---- */
 
@@ -70,6 +74,8 @@ struct update_t {
   int64_t dim, count;
   const int64_t *rows, *touched;
   const void *grad; /* NULL: catch up to the step before at.step, and no more */
+  bool summed;      /* grad has the gradients of long segments alone; those of short ones are summed here */
+  reduce_task_t sum;
   double grad_scale;
   int lanes_log;
 };
@@ -91,9 +97,22 @@ template <class T> __device__ __forceinline__ typename math<T>::shape_t shape_of
   return shape;
 }
 
-/* ---- element-wise optimizers ---- */
+/* Columns of the i-th row's gradient. */
+template <class T, int V>
+__device__ __forceinline__ real_vec<T, V> gradient(const update_t &u, int64_t i, int64_t column) {
+  if (u.summed) {
+    const int64_t first = segment_first(u.sum, i), last = segment_last(u.sum, i);
+    if (last - first <= CHUNK) {
+      sum_pool<T, V, false, AHEAD_UPDATE> pool;
+      pool.start();
+      pool.take(u.sum, span_t{first, last, first, column});
+      return pool.value(u.sum, i);
+    }
+  }
+  return real_load<REAL_PASSING, V>(static_cast<const T *>(u.grad) + i * u.dim + column);
+}
 
-enum part_kind { PART_SGD, PART_ADAGRAD, PART_ADAM, PART_SPARSE_ADAM, PART_RMSPROP, PART_FBGEMM_ADAM };
+/* ---- element-wise optimizers ---- */
 
 /* States that a kind has at most. */
 template <part_kind KIND>
@@ -129,7 +148,7 @@ __device__ __forceinline__ void take_columns(const update_t &u, int64_t i, int64
   const int64_t at = row * u.dim + column;
   real_vec<T, V> g, s[MOST], w = real_load<REAL_KEPT, V>(static_cast<const T *>(u.weight) + at);
   T *states[OPTIMIZER_STATES_MAX] = {s[0].v, s[MOST > 1 ? 1 : 0].v, s[MOST > 2 ? 2 : 0].v, nullptr};
-  if (u.grad != nullptr) g = real_load<REAL_PASSING, V>(static_cast<const T *>(u.grad) + i * u.dim + column);
+  if (u.grad != nullptr) g = gradient<T, V>(u, i, column);
   REAL_UNROLL
   for (int j = 0; j < MOST; j++)
     if (state_at<KIND>(u, j) >= 0)
@@ -153,7 +172,7 @@ __device__ __forceinline__ void take_columns(const update_t &u, int64_t i, int64
 }
 
 template <class T, int V, part_kind KIND>
-__global__ void __launch_bounds__(REAL_THREADS, PART_BLOCKS_PER_SM<T>)
+__global__ void __launch_bounds__(REAL_THREADS, part_blocks<T, V, KIND>())
     update_parts(const __grid_constant__ update_t u) {
   const int lane = static_cast<int>(threadIdx.x) & ((1 << u.lanes_log) - 1);
   const int64_t width = static_cast<int64_t>(V) << u.lanes_log, step = cuda_stride() >> u.lanes_log;
@@ -213,7 +232,7 @@ template <class T> struct square_sum {
 template <class T> struct whole_t {
   T *w, *m, *v;      /* the row; its first and second state, whichever are by element */
   T *first, *second; /* the states that are by row */
-  const T *g;
+  int64_t i;         /* the row's gradient among the update's */
   int64_t dim;
   int lanes, lane;
   bool taken;
@@ -230,22 +249,43 @@ template <class T> __device__ __forceinline__ bool is_there(const whole_t<T> &r,
   return r.taken && element(r, tile, k) < r.dim;
 }
 
+/* As `gradient`: the terms of a short segment in their order, the lane's elements of each at a time. */
+template <class T>
+__device__ __forceinline__ void load_gradient(const update_t &u, const whole_t<T> &r, int64_t tile, T *g) {
+  const int64_t first = u.summed && r.taken ? segment_first(u.sum, r.i) : 0;
+  const int64_t last = u.summed && r.taken ? segment_last(u.sum, r.i) : 0, count = last - first;
+  const T *src = static_cast<const T *>(u.grad) + r.i * r.dim, *scale = static_cast<const T *>(u.sum.scale);
+  REAL_UNROLL
+  for (int k = 0; k < KEPT; k++)
+    g[k] = (count == 0 || count > CHUNK) && is_there(r, tile, k) ? __ldg(src + element(r, tile, k)) : 0;
+  if (count == 0 || count > CHUNK) return;
+  for (int64_t place = first; place < last; place++) {
+    const int64_t t = term_index(u.sum, place);
+    const T by = scale != nullptr ? __ldg(scale + t) : static_cast<T>(1);
+    src = static_cast<const T *>(u.sum.src) + __ldg(u.sum.term + t) * u.sum.stride;
+    REAL_UNROLL
+    for (int k = 0; k < KEPT; k++)
+      if (is_there(r, tile, k)) g[k] += by * __ldg(src + element(r, tile, k));
+  }
+  const int64_t divisor = segment_divisor(u.sum, r.i);
+  REAL_UNROLL
+  for (int k = 0; k < KEPT; k++) g[k] = divisor > 0 ? g[k] / static_cast<T>(divisor) : g[k];
+}
+
 template <class T, whole_kind KIND>
 __device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T> &r, int64_t tile,
                                           tile_t<T> *t) {
   const typename math<T>::shape_t shape = shape_of<T>(u);
+  T raw[KEPT];
   REAL_UNROLL
   for (int k = 0; k < KEPT; k++) {
     const bool there = is_there(r, tile, k);
     const int64_t e = there ? element(r, tile, k) : 0;
-    t->g[k] = there ? __ldg(r.g + e) : 0;
     t->w[k] = there ? r.w[e] : 0;
     t->m[k] = there && r.m != nullptr ? r.m[e] : 0;
     t->v[k] = there && r.v != nullptr ? r.v[e] : 0;
   }
-  T raw[KEPT];
-  REAL_UNROLL
-  for (int k = 0; k < KEPT; k++) raw[k] = t->g[k];
+  load_gradient(u, r, tile, raw);
   math<T>::shape_gradient(&shape, KEPT, raw, t->g);
 }
 
@@ -388,7 +428,7 @@ __global__ void __launch_bounds__(REAL_THREADS, WHOLE_BLOCKS_PER_SM<T>)
     whole_t<T> r = {};
     r.dim = u.dim, r.lanes = lanes, r.lane = lane, r.taken = taken;
     r.w = static_cast<T *>(u.weight) + row * u.dim;
-    r.g = static_cast<const T *>(u.grad) + (taken ? i : 0) * u.dim;
+    r.i = taken ? i : 0;
     if (KIND == WHOLE_ADAGRAD || KIND == WHOLE_RMSPROP)
       r.first = s0 + row;
     else
@@ -499,14 +539,18 @@ void launch(cuda_lane_t *lane, const optimizer_rows_t *at, update_t *u) {
   REAL_BY_VECTOR(at->dtype, vector, launch_parts, lane, *u);
 }
 
-void cuda_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update) {
-  cuda_lane_t *lane = cuda_begin(k, stream);
+update_t update_from(const optimizer_update_t *update) {
   update_t u = update_of(&update->at, update->count, update->rows);
   u.at = step_values(update->at.options, update->step, update->lr);
   u.touched = update->touched;
   u.grad = update->grad;
   u.grad_scale = update->grad_scale;
-  launch(lane, &update->at, &u);
+  return u;
+}
+
+void cuda_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update) {
+  update_t u = update_from(update);
+  launch(cuda_begin(k, stream), &update->at, &u);
 }
 
 void cuda_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,
@@ -517,15 +561,45 @@ void cuda_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t 
   launch(lane, at, &u);
 }
 
+/* Whether the pass that updates can add up what it updates by: a row-wise optimizer's row has to fit its
+ * group's registers, or the terms would be read once more for each pass over the row. */
+bool can_sum(const optimizer_rows_t *at, const reduce_task_t *sum) {
+  enum { ROW_MOST = 32 * KEPT };
+  return sum->select == nullptr && sum->storage == SBAG_STORAGE_FULL &&
+         (!is_whole(at->options->kind) || at->dim <= ROW_MOST);
+}
+
+optimizer_update_t by_sums(const optimizer_update_t *update, const reduce_task_t *sum) {
+  optimizer_update_t result = *update;
+  result.touched = sum->begin;
+  result.grad = sum->out;
+  return result;
+}
+
+/* Rows whose sums the update can make: the long ones of all tables first, then a pass a table that adds up
+ * the short ones. All tables are of one dtype, the store's. */
+void update_short(cuda_lane_t *lane, const optimizer_update_t *updates, const reduce_task_t *sums,
+                  int64_t count) {
+  cuda_reduce_long(lane, updates->at.dtype, sums, count);
+  for (int64_t i = 0; i < count; i++) {
+    if (!can_sum(&updates[i].at, &sums[i])) continue;
+    const optimizer_update_t update = by_sums(&updates[i], &sums[i]);
+    update_t u = update_from(&update);
+    u.summed = true;
+    u.sum = sums[i];
+    launch(lane, &update.at, &u);
+  }
+}
+
 void cuda_update_sums(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,
                       const reduce_task_t *sums, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
-    optimizer_update_t update = updates[i];
-    update.touched = sums[i].begin;
-    update.grad = sums[i].out;
+    if (can_sum(&updates[i].at, &sums[i])) continue;
+    const optimizer_update_t update = by_sums(&updates[i], &sums[i]);
     k->ops->reduce(k, stream, update.at.dtype, &sums[i], 1);
     k->ops->update(k, stream, &update);
   }
+  if (count > 0) update_short(cuda_begin(k, stream), updates, sums, count);
 }
 
 } // namespace

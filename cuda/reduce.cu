@@ -10,7 +10,7 @@
  * positions.
  *
  * Tasks are parameters of the launch: nothing has to be copied to the device, nor kept until it was. */
-#include "real.cuh"
+#include "segments.cuh"
 
 #include <algorithm>
 
@@ -18,11 +18,8 @@ namespace {
 
 enum pool_kind { POOL_SUM, POOL_SELECTED, POOL_MAX, POOL_KINDS };
 
-const int64_t CHUNK = 128;      /* terms */
 const int64_t PARTS = 32;       /* of a segment, at most */
 const int64_t PART_CHUNKS = 8;  /* of a part, at least: one for each of a block's groups */
-const int AHEAD = 4;            /* terms whose vectors are on their way at a time */
-const int AHEAD_SELECTED = 2;   /* likewise, where columns are selected: there is more to hold of a term */
 const int BATCH = 20;           /* tasks of a launch: what the 4 KiB of its parameters hold */
 const int TASK_BITS = 5;        /* of a listed segment's entry */
 const unsigned LIST = 1u << 16; /* long segments that are listed; were there more, blocks look for them */
@@ -35,6 +32,7 @@ struct batch_t {
   reduce_task_t task[BATCH];
   int first_block[BATCH + 1];
   int count, lanes_log[BATCH];
+  int long_only; /* 1: the first launch does no more than list */
   /* Long segments: how many; the finished parts of each; the parts; segment << TASK_BITS | task. */
   unsigned *listed, *finished; /* [1], [split] */
   char *parts;                 /* [split][PARTS][part_bytes] */
@@ -42,88 +40,6 @@ struct batch_t {
   int64_t split, part_bytes;
 };
 static_assert(sizeof(batch_t) <= 4096, "parameters of a launch");
-
-/* The terms of a segment that one group of lanes takes. */
-struct span_t {
-  int64_t first, last; /* places */
-  int64_t start;       /* the segment's first */
-  int64_t column;      /* the lane's first */
-};
-
-__device__ __forceinline__ int64_t term_index(const reduce_task_t &t, int64_t place) {
-  return t.order != NULL ? __ldg(t.order + place) : place;
-}
-
-/* A sum in the making: V columns of one lane. */
-template <class T, int V, bool SELECTED> struct sum_pool {
-  T sum[V];
-  __device__ __forceinline__ void start() {
-    REAL_UNROLL
-    for (int c = 0; c < V; c++) sum[c] = 0;
-  }
-  /* A later part of the same segment. */
-  __device__ __forceinline__ void merge(const sum_pool &part) {
-    REAL_UNROLL
-    for (int c = 0; c < V; c++) sum[c] += part.sum[c];
-  }
-  __device__ void take(const reduce_task_t &t, const span_t &span);
-  __device__ __forceinline__ void finish(const reduce_task_t &t, int64_t segment, int64_t at) {
-    const int64_t count =
-        t.count_begin != NULL ? __ldg(t.count_begin + segment + 1) - __ldg(t.count_begin + segment) : 0;
-    real_vec<T, V> value;
-    REAL_UNROLL
-    for (int c = 0; c < V; c++) value.v[c] = count > 0 ? sum[c] / static_cast<T>(count) : sum[c];
-    real_store<REAL_KEPT, V>(static_cast<T *>(t.out) + at, value);
-  }
-};
-
-/* Where the next few vectors are. They are asked for while the vectors before them are on their way. */
-template <class T, bool SELECTED> struct term_group {
-  static constexpr int COUNT = SELECTED ? AHEAD_SELECTED : AHEAD;
-  const T *from[COUNT];
-  T scale[COUNT];
-  int64_t select[SELECTED ? COUNT : 1], select_at[SELECTED ? COUNT : 1];
-
-  __device__ __forceinline__ void find(const reduce_task_t &t, int64_t place, int64_t last, int64_t column) {
-    const T *src = static_cast<const T *>(t.src), *given = static_cast<const T *>(t.scale);
-    REAL_UNROLL
-    for (int a = 0; a < COUNT; a++) {
-      if (place + a >= last) continue;
-      const int64_t i = term_index(t, place + a);
-      from[a] = src + __ldg(t.term + i) * t.stride + column;
-      scale[a] = given != NULL ? __ldg(given + i) : static_cast<T>(1);
-      if constexpr (SELECTED) {
-        select[a] = __ldg(t.select + i);
-        select_at[a] = select[a] >= 0 ? __ldg(t.select_at + i) + column : 0;
-      }
-    }
-  }
-};
-
-template <class T, int V, bool SELECTED>
-__device__ __forceinline__ void sum_pool<T, V, SELECTED>::take(const reduce_task_t &t, const span_t &span) {
-  constexpr int COUNT = term_group<T, SELECTED>::COUNT;
-  term_group<T, SELECTED> next;
-  next.find(t, span.first, span.last, span.column);
-  for (int64_t place = span.first; place < span.last; place += COUNT) {
-    const term_group<T, SELECTED> now = next;
-    real_vec<T, V> value[COUNT];
-    REAL_UNROLL
-    for (int a = 0; a < COUNT; a++)
-      if (place + a < span.last) value[a] = real_load<REAL_READONLY, V>(now.from[a]);
-    next.find(t, place + COUNT, span.last, span.column);
-    REAL_UNROLL
-    for (int a = 0; a < COUNT; a++) {
-      if (place + a >= span.last) continue;
-      REAL_UNROLL
-      for (int c = 0; c < V; c++) {
-        if constexpr (SELECTED)
-          if (now.select[a] >= 0 && __ldg(t.winner + now.select_at[a] + c) != now.select[a]) continue;
-        sum[c] += now.scale[a] * value[a].v[c];
-      }
-    }
-  }
-}
 
 /* A maximum in the making, with where in the bag it stands: -1 before the first candidate. */
 template <class T, int V> struct max_pool {
@@ -188,14 +104,6 @@ template <class T, int V, pool_kind KIND> struct pool_of {
 };
 template <class T, int V> struct pool_of<T, V, POOL_MAX> { using type = max_pool<T, V>; };
 
-__device__ __forceinline__ int64_t segment_first(const reduce_task_t &t, int64_t segment) {
-  return t.begin != NULL ? __ldg(t.begin + segment) : segment;
-}
-
-__device__ __forceinline__ int64_t segment_last(const reduce_task_t &t, int64_t segment) {
-  return t.begin != NULL ? __ldg(t.begin + segment + 1) : segment + 1;
-}
-
 /* Elements from `out` to a segment's own. */
 __device__ __forceinline__ int64_t out_offset(const reduce_task_t &t, int64_t segment) {
   return (t.out_at != NULL ? __ldg(t.out_at + segment) : segment - t.segment_begin) * t.out_stride;
@@ -228,6 +136,11 @@ __device__ __forceinline__ int task_of_block(const batch_t &batch) {
   return task;
 }
 
+__device__ __forceinline__ void list_segment(const batch_t &batch, int task, int64_t segment) {
+  const unsigned at = atomicAdd(batch.listed, 1u);
+  if (at < LIST) batch.list[at] = segment << TASK_BITS | task;
+}
+
 /* Blocks that an SM is to hold of the first launch: as many as need no spills. */
 template <class T, int V, pool_kind KIND> constexpr int short_blocks() {
   return KIND == POOL_SELECTED || sizeof(T) == 8 ? 6 : 7;
@@ -249,8 +162,7 @@ __global__ void __launch_bounds__(REAL_THREADS, short_blocks<T, V, KIND>())
     const int64_t first = segment_first(t, segment), last = segment_last(t, segment);
     if (column >= t.dim) continue;
     if (last - first > CHUNK) {
-      const unsigned at = column == 0 ? atomicAdd(batch.listed, 1u) : LIST;
-      if (at < LIST) batch.list[at] = segment << TASK_BITS | task;
+      if (column == 0) list_segment(batch, task, segment);
       continue;
     }
     typename pool_of<T, V, KIND>::type pool;
@@ -258,6 +170,16 @@ __global__ void __launch_bounds__(REAL_THREADS, short_blocks<T, V, KIND>())
     pool.take(t, span_t{first, last, first, column});
     pool.finish(t, segment, out_offset(t, segment) + column);
   }
+}
+
+/* The first launch where somebody else takes the short segments. */
+__global__ void __launch_bounds__(REAL_THREADS) list_long(const __grid_constant__ batch_t batch) {
+  const int task = task_of_block(batch);
+  const reduce_task_t &t = batch.task[task];
+  const int64_t first_block = batch.first_block[task], blocks = batch.first_block[task + 1] - first_block;
+  for (int64_t segment = t.segment_begin + (blockIdx.x - first_block) * REAL_THREADS + threadIdx.x;
+       segment < t.segment_end; segment += blocks * REAL_THREADS)
+    if (segment_last(t, segment) - segment_first(t, segment) > CHUNK) list_segment(batch, task, segment);
 }
 
 /* ---- the second launch: blocks, each with parts of long segments ---- */
@@ -442,7 +364,10 @@ template <class T, int V, pool_kind KIND> void launch_batch(cuda_lane_t *lane, b
   bool any_long = false; /* where each term is a segment, none is */
   for (int i = 0; i < batch->count; i++) any_long |= batch->task[i].begin != NULL;
   if (any_long) place_list<T, V, KIND>(lane, batch);
-  CUDA_LAUNCH(lane, (reduce_short<T, V, KIND>), blocks, REAL_THREADS, 0, *batch);
+  if (!batch->long_only)
+    CUDA_LAUNCH(lane, (reduce_short<T, V, KIND>), blocks, REAL_THREADS, 0, *batch);
+  else if (any_long)
+    CUDA_LAUNCH(lane, list_long, blocks, REAL_THREADS, 0, *batch);
   if (any_long) CUDA_LAUNCH(lane, (reduce_long<T, V, KIND>), long_blocks, REAL_THREADS, 0, *batch);
 }
 
@@ -464,8 +389,10 @@ void add_task(batch_t *batch, const reduce_task_t *task, int vector) {
   batch->task[i] = *task;
   batch->lanes_log[i] = 0;
   while (1 << batch->lanes_log[i] < lanes) batch->lanes_log[i]++;
-  batch->first_block[i + 1] =
-      batch->first_block[i] + static_cast<int>(real_blocks(units, lanes, REAL_BLOCKS_MOST));
+  const unsigned blocks = batch->long_only
+                              ? real_blocks(task->segment_end - task->segment_begin, 1, REAL_BLOCKS_MOST)
+                              : real_blocks(units, lanes, REAL_BLOCKS_MOST);
+  batch->first_block[i + 1] = batch->first_block[i] + static_cast<int>(blocks);
 }
 
 template <class T, int V> void launch_kind(cuda_lane_t *lane, batch_t *batch, pool_kind kind) {
@@ -480,10 +407,11 @@ template <class T, int V> void launch_kind(cuda_lane_t *lane, batch_t *batch, po
 
 /* All tasks of one instance, a batch at a time. */
 void launch_variant(cuda_lane_t *lane, sbag_dtype_t dtype, const reduce_task_t *tasks, int64_t count,
-                    variant_t variant) {
+                    variant_t variant, bool long_only) {
   for (int64_t next = 0; next < count;) {
     batch_t batch;
     memset(&batch, 0, sizeof batch);
+    batch.long_only = long_only;
     for (; next < count && batch.count < BATCH; next++) {
       const variant_t one = variant_of(dtype, &tasks[next]);
       if (one.vector != variant.vector || one.kind != variant.kind) continue;
@@ -498,10 +426,15 @@ void cuda_reduce(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const
   cuda_lane_t *lane = cuda_begin(k, stream);
   for (int kind = 0; kind < POOL_KINDS; kind++)
     for (int vector = 1; vector <= 4; vector *= 2)
-      launch_variant(lane, dtype, tasks, count, variant_t{vector, static_cast<pool_kind>(kind)});
+      launch_variant(lane, dtype, tasks, count, variant_t{vector, static_cast<pool_kind>(kind)}, false);
 }
 
 } // namespace
+
+void cuda_reduce_long(cuda_lane_t *lane, sbag_dtype_t dtype, const reduce_task_t *sums, int64_t count) {
+  for (int vector = 1; vector <= 4; vector *= 2)
+    launch_variant(lane, dtype, sums, count, variant_t{vector, POOL_SUM}, true);
+}
 
 void cuda_reduce_ops(kernel_ops_t *ops) {
   ops->reduce = cuda_reduce;
