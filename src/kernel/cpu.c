@@ -1,6 +1,7 @@
-/* The kernel of the CPU: its memory, its (eager) stream, and its table of scalar ops, the reference for all
- * others. */
+/* The kernel of the CPU: its memory, its (eager) stream, and its table of ops. Those that have functions for
+ * several instruction sets choose by the kernel's isa; the scalar ones are the reference. */
 #include "kernel/cpu.h"
+#include "kernel/cpu_isa.h"
 
 #include <string.h>
 
@@ -65,19 +66,14 @@ static void cpu_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_r
   optimizer_catch_up_scalar(at, step, count, rows);
 }
 
-int kernel_isa_available(kernel_isa_t isa) {
-  return isa == ISA_BEST || isa == ISA_SCALAR;
-}
-
 sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, kernel_t **kernel,
                               sbag_status_t *status) {
-  if (!kernel_isa_available(options->isa))
-    return status_set(status, SBAG_ERR_UNSUPPORTED, "kernel: this machine has no instruction set %d",
-                      (int)options->isa);
+  kernel_isa_t isa = ISA_SCALAR;
+  SBAG_TRY(cpu_isa_resolve(options->isa, &isa, status));
   void *p = NULL;
   SBAG_TRY(mem_calloc(mem, sizeof(cpu_kernel_t), "kernel", &p, status));
   cpu_kernel_t *made = p;
-  made->ops = (kernel_ops_t){.name = "scalar",
+  made->ops = (kernel_ops_t){.name = cpu_isa_name(isa),
                              .device = SBAG_DEVICE_CPU,
                              .destroy = cpu_destroy,
                              .alloc = cpu_alloc,
@@ -97,7 +93,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
   cpu_narrow_ops(&made->ops);
   cpu_real_ops(&made->ops);
   cpu_reduce_ops(&made->ops);
-  made->base = (kernel_t){.ops = &made->ops, .mem = mem, .threads = options->threads};
+  made->base = (kernel_t){.ops = &made->ops, .mem = mem, .threads = options->threads, .isa = isa};
   *kernel = &made->base;
   return SBAG_OK;
 }

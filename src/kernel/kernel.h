@@ -423,21 +423,23 @@ struct kernel_ops {
 };
 typedef struct kernel_ops kernel_ops_t;
 
+/* Which instructions a kernel of the CPU uses: the best that this machine has, or a set by name. */
+typedef enum kernel_isa { ISA_BEST, ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT } kernel_isa_t;
+
 struct kernel {
   const kernel_ops_t *ops;
   mem_t *mem;
-  int threads; /* that ops of the CPU may use, at least 1 */
+  int threads;      /* that ops of the CPU may use, at least 1 */
+  kernel_isa_t isa; /* of the CPU: not ISA_BEST */
 };
 
-/* Which instructions a kernel of the CPU uses: the best that this machine has, or a set by name. */
-typedef enum kernel_isa { ISA_BEST, ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT } kernel_isa_t;
 typedef struct kernel_cpu_options {
   int threads; /* at least 1 */
   kernel_isa_t isa;
 } kernel_cpu_options_t;
 
-/* A kernel of the CPU. Refuses an instruction set that this machine lacks. All of them, with any number of
- * threads, give the same bits. */
+/* A kernel of the CPU. ISA_BEST is what SHARDBAG_ISA (scalar, avx2, avx512) says, where that is set. Refuses
+ * an instruction set that this machine lacks. All of them, with any number of threads, give the same bits. */
 sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, kernel_t **kernel,
                               sbag_status_t *status);
 /* Whether this machine has it. */

@@ -1,0 +1,296 @@
+/* One thread's segments, over all its tasks, as one stream of vectors: so the vectors that are fetched ahead
+ * are those of the next terms whichever segment or task has them. The stream is listed some hundred addresses
+ * at a time, and the segments among them are handed to the instruction set's functions as runs. */
+#include "kernel/cpu_reduce.h"
+
+#include <string.h>
+
+enum {
+  RUN_TERMS = 512,          /* of a run, at most */
+  AHEAD_MOST = 64,          /* terms */
+  AHEAD_LEAST = 8,          /* terms */
+  AHEAD_BYTES = 16384,      /* of the vectors between the one that is added and the one that is fetched */
+  ROOM_BYTES = 256 << 10,   /* of the vectors of a run, where several passes go over them */
+  STREAM_BYTES = 256 << 20, /* of outputs that no cache will keep */
+};
+
+/* Where the list's next address comes from. */
+typedef struct cursor {
+  const reduce_span_t *span;
+  int64_t task, place, last;
+} cursor_t;
+
+typedef struct stream {
+  const reduce_isa_t *isa;
+  cursor_t cursor;
+  int64_t head, tail;                          /* of what is listed and not yet added */
+  const char *row[RUN_TERMS + 2 * AHEAD_MOST]; /* the last AHEAD_MOST only at the very end */
+  float scale[RUN_TERMS];                      /* of a run's terms, where they are not in order */
+  int64_t select[RUN_TERMS];
+  const int64_t *winner[RUN_TERMS];
+} stream_t;
+
+enum { LISTED_MOST = RUN_TERMS + AHEAD_MOST };
+
+static int64_t place_of(const reduce_task_t *t, int64_t segment) {
+  return t->begin != NULL ? t->begin[segment] : segment;
+}
+
+static int64_t out_offset(const reduce_task_t *t, int64_t segment) {
+  return (t->out_at != NULL ? t->out_at[segment] : segment - t->segment_begin) * t->out_stride;
+}
+
+static int64_t element_bytes(const reduce_task_t *t) {
+  return t->storage == SBAG_STORAGE_FULL ? (int64_t)sizeof(float) : (int64_t)sizeof(uint16_t);
+}
+
+/* Others are left to the reference: maxima with positions of their own, selected columns of narrow vectors,
+ * vectors or bags of a size that nobody has. */
+static int streams(const reduce_task_t *t) {
+  return t->dim <= REDUCE_PART_COLUMNS && (t->op != REDUCE_MAX || t->position == NULL) &&
+         (t->select == NULL || t->storage == SBAG_STORAGE_FULL) &&
+         place_of(t, t->segment_end) - place_of(t, t->segment_begin) < INT32_MAX;
+}
+
+/* ---- the list ---- */
+
+static void enter_task(cursor_t *c) {
+  const reduce_task_t *t = &c->span->tasks[c->task];
+  c->place = c->last = 0;
+  if (!streams(t)) return;
+  c->place = place_of(t, reduce_span_first(c->span, c->task));
+  c->last = place_of(t, reduce_span_end(c->span, c->task));
+}
+
+static int at_end(const cursor_t *c) {
+  return c->task == c->span->count;
+}
+
+static void list_rows(const reduce_task_t *t, int64_t place, int64_t count, const char **row) {
+  const int64_t step = t->stride * element_bytes(t), *term = t->term;
+  const char *src = t->src;
+  if (t->order != NULL)
+    for (int64_t i = 0; i < count; i++) row[i] = src + term[t->order[place + i]] * step;
+  else
+    for (int64_t i = 0; i < count; i++) row[i] = src + term[place + i] * step;
+}
+
+/* As many as there is room for. What is beyond the last term is fetched, but never read. */
+static void list_more(stream_t *s) {
+  cursor_t *c = &s->cursor;
+  memmove(s->row, s->row + s->head, (size_t)(s->tail - s->head) * sizeof *s->row);
+  s->tail -= s->head;
+  s->head = 0;
+  while (s->tail < LISTED_MOST && !at_end(c)) {
+    const int64_t room = LISTED_MOST - s->tail, left = c->last - c->place, n = room < left ? room : left;
+    if (n > 0) list_rows(&c->span->tasks[c->task], c->place, n, s->row + s->tail);
+    s->tail += n;
+    c->place += n;
+    if (c->place == c->last && ++c->task < c->span->count) enter_task(c);
+  }
+  if (!at_end(c)) return;
+  for (int64_t i = 0; i < AHEAD_MOST; i++) s->row[s->tail + i] = s->tail > 0 ? s->row[s->tail - 1] : NULL;
+}
+
+/* Terms of the list that can be added while others are behind them to be fetched. */
+static int64_t ready(const stream_t *s) {
+  const int64_t listed = s->tail - s->head;
+  return at_end(&s->cursor) ? listed : listed > AHEAD_MOST ? listed - AHEAD_MOST : 0;
+}
+
+static int64_t row_bytes(const reduce_task_t *t) {
+  return t->dim * element_bytes(t);
+}
+
+static int64_t clamp(int64_t value, int64_t least, int64_t most) {
+  return value < least ? least : value > most ? most : value;
+}
+
+static int64_t terms_ahead(const reduce_task_t *t) {
+  return clamp(AHEAD_BYTES / (t->dim > 0 ? row_bytes(t) : 1), AHEAD_LEAST, AHEAD_MOST);
+}
+
+static void start_stream(stream_t *s, const reduce_isa_t *isa, const reduce_span_t *span) {
+  s->isa = isa;
+  s->cursor = (cursor_t){.span = span};
+  s->head = s->tail = 0;
+  enter_task(&s->cursor);
+  list_more(s);
+  const int64_t bytes = clamp(row_bytes(&span->tasks[0]), 0, AHEAD_BYTES);
+  for (int64_t i = 0; i < terms_ahead(&span->tasks[0]) && i < s->tail; i++)
+    for (int64_t byte = 0; byte < bytes; byte += LINE_BYTES) __builtin_prefetch(s->row[i] + byte, 0, 2);
+}
+
+/* ---- runs ---- */
+
+/* What a task's runs have in common. */
+typedef struct run_task {
+  const reduce_task_t *task;
+  int kind, stream, whole_lines; /* whole_lines: vectors begin and end with lines */
+  int64_t row_bytes, terms_most;
+  int64_t passes, pass_columns;
+} run_task_t;
+
+static int has_whole_lines(const reduce_task_t *t) {
+  return (uintptr_t)t->out % LINE_BYTES == 0 && t->dim * (int64_t)sizeof(float) % LINE_BYTES == 0 &&
+         t->out_stride * (int64_t)sizeof(float) % LINE_BYTES == 0;
+}
+
+static run_task_t prepare_task(const stream_t *s, const reduce_task_t *t) {
+  run_task_t r = {.task = t, .row_bytes = row_bytes(t), .passes = 1, .terms_most = RUN_TERMS};
+  r.kind = t->op == REDUCE_MAX ? RUN_MAX
+           : t->select != NULL ? RUN_SELECTED
+           : t->scale != NULL  ? RUN_SCALED
+                               : RUN_SUM;
+  r.whole_lines = (uintptr_t)t->src % LINE_BYTES == 0 && r.row_bytes % LINE_BYTES == 0;
+  r.stream = s->cursor.span->stream && has_whole_lines(t);
+  const int64_t vectors = (t->dim + s->isa->lanes - 1) / s->isa->lanes, most = s->isa->vectors[r.kind];
+  r.passes = (vectors + most - 1) / most;
+  r.pass_columns = (vectors + r.passes - 1) / (r.passes > 0 ? r.passes : 1) * s->isa->lanes;
+  if (r.passes > 1 && r.terms_most * r.row_bytes > ROOM_BYTES) r.terms_most = ROOM_BYTES / r.row_bytes;
+  if (r.terms_most < AHEAD_MOST) r.terms_most = AHEAD_MOST;
+  return r;
+}
+
+/* What a run's terms have beside their vectors. */
+static void list_factors(stream_t *s, const run_task_t *of, int64_t place, int64_t terms, reduce_run_t *run) {
+  const reduce_task_t *t = of->task;
+  const float *scale = t->scale;
+  if (scale != NULL) {
+    for (int64_t j = 0; j < terms && t->order != NULL; j++) s->scale[j] = scale[t->order[place + j]];
+    run->scale = t->order != NULL ? s->scale : scale + place;
+  }
+  if (of->kind != RUN_SELECTED) return;
+  for (int64_t j = 0; j < terms; j++) {
+    const int64_t i = t->order != NULL ? t->order[place + j] : place + j;
+    s->select[j] = t->select[i];
+    s->winner[j] = t->select[i] >= 0 ? t->winner + t->select_at[i] : NULL;
+    if (s->winner[j] != NULL) __builtin_prefetch(s->winner[j], 0, 2);
+  }
+  run->select = s->select;
+  run->winner = s->winner;
+}
+
+/* All columns of a run, whose arrays by segment and by term are set. */
+static void do_run(stream_t *s, const run_task_t *of, int64_t place, int64_t terms, reduce_run_t *run) {
+  const reduce_task_t *t = of->task;
+  run->row = s->row + s->head;
+  run->ahead = terms_ahead(t);
+  run->lines = (of->row_bytes + LINE_BYTES - 1) / LINE_BYTES;
+  run->last_byte = of->whole_lines ? 0 : of->row_bytes - 1;
+  list_factors(s, of, place, terms, run);
+  for (run->column = 0; run->column < t->dim; run->column += of->pass_columns) {
+    const int64_t left = t->dim - run->column;
+    run->columns = left < of->pass_columns ? left : of->pass_columns;
+    const int64_t vectors = (run->columns + s->isa->lanes - 1) / s->isa->lanes;
+    s->isa->run[of->kind][t->storage][vectors - 1](run);
+    run->lines = run->last_byte = 0;
+  }
+  s->head += terms;
+}
+
+/* Segments [first, first + segments), whole. */
+static void do_segments(stream_t *s, const run_task_t *of, int64_t first, int64_t segments) {
+  const reduce_task_t *t = of->task;
+  const int64_t place = place_of(t, first), terms = place_of(t, first + segments) - place;
+  const int64_t at = t->out_at != NULL ? 0 : out_offset(t, first);
+  reduce_run_t run = {.begin = t->begin != NULL ? t->begin + first : NULL,
+                      .segments = segments,
+                      .out_at = t->out_at != NULL ? t->out_at + first : NULL,
+                      .out = (float *)t->out + at,
+                      .out_stride = t->out_stride,
+                      .out_position = t->out_position != NULL ? t->out_position + at : NULL,
+                      .count_begin = t->count_begin != NULL ? t->count_begin + first : NULL,
+                      .stream = of->stream};
+  do_run(s, of, place, terms, &run);
+}
+
+/* ---- segments longer than a run ---- */
+
+/* The terms [first, last) of a segment, listed piece by piece, into one vector (and its positions). */
+static void do_pieces(stream_t *s, const run_task_t *of, int64_t first, int64_t last, float *out,
+                      int64_t *position) {
+  for (int64_t place = first; place < last;) {
+    if (ready(s) < last - place && ready(s) < RUN_TERMS / 2) list_more(s);
+    const int64_t room = ready(s) < of->terms_most ? ready(s) : of->terms_most;
+    const int64_t n = last - place < room ? last - place : room, ends[2] = {0, n};
+    reduce_run_t run = {
+        .begin = ends, .segments = 1, .out = out, .out_position = position, .carry = place - first};
+    do_run(s, of, place, n, &run);
+    place += n;
+  }
+}
+
+static void do_long_sum(stream_t *s, const run_task_t *of, int64_t segment) {
+  const reduce_task_t *t = of->task;
+  const int64_t first = place_of(t, segment), last = place_of(t, segment + 1);
+  float *out = (float *)t->out + out_offset(t, segment), part[REDUCE_PART_COLUMNS];
+  for (int64_t at = first; at < last; at += REDUCE_BLOCK) {
+    do_pieces(s, of, at, last - at > REDUCE_BLOCK ? at + REDUCE_BLOCK : last, at == first ? out : part, NULL);
+    for (int64_t c = 0; c < t->dim && at > first; c++) out[c] += part[c];
+  }
+  const int64_t count = t->count_begin != NULL ? t->count_begin[segment + 1] - t->count_begin[segment] : 0;
+  for (int64_t c = 0; c < t->dim && count > 0; c++) out[c] /= (float)count;
+}
+
+static void do_long_max(stream_t *s, const run_task_t *of, int64_t segment) {
+  const reduce_task_t *t = of->task;
+  const int64_t at = out_offset(t, segment);
+  int64_t room[REDUCE_PART_COLUMNS];
+  do_pieces(s, of, place_of(t, segment), place_of(t, segment + 1), (float *)t->out + at,
+            t->out_position != NULL ? t->out_position + at : room);
+}
+
+/* ---- a thread's tasks ---- */
+
+/* How many segments from `first` on have at most `terms` terms. */
+static int64_t segments_within(const reduce_task_t *t, int64_t first, int64_t end, int64_t terms) {
+  if (t->begin == NULL) return end - first < terms ? end - first : terms;
+  int64_t low = first, high = end; /* as many as low - first surely do, those up to high + 1 do not */
+  const int64_t limit = t->begin[first] + terms;
+  while (low < high) {
+    const int64_t middle = high - (high - low) / 2;
+    if (t->begin[middle] <= limit)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low - first;
+}
+
+static void do_task(stream_t *s, const reduce_task_t *t, int64_t first, int64_t end) {
+  const run_task_t of = prepare_task(s, t);
+  while (first < end) {
+    if (ready(s) < RUN_TERMS / 2) list_more(s);
+    const int64_t room = ready(s) < of.terms_most ? ready(s) : of.terms_most;
+    const int64_t n = segments_within(t, first, end, room);
+    if (n > 0) {
+      do_segments(s, &of, first, n);
+      first += n;
+    } else if (ready(s) < of.terms_most && !at_end(&s->cursor)) {
+      list_more(s);
+    } else {
+      (t->op == REDUCE_MAX ? do_long_max : do_long_sum)(s, &of, first++);
+    }
+  }
+}
+
+void cpu_reduce_stream(const reduce_isa_t *isa, const reduce_span_t *span) {
+  stream_t s;
+  start_stream(&s, isa, span);
+  for (int64_t i = 0; i < span->count; i++) {
+    const reduce_task_t *t = &span->tasks[i];
+    const int64_t first = reduce_span_first(span, i), end = reduce_span_end(span, i);
+    if (streams(t))
+      do_task(&s, t, first, end);
+    else
+      cpu_reduce_scalar(SBAG_F32, t, first, end);
+  }
+}
+
+int cpu_reduce_streams(const reduce_task_t *tasks, int64_t count) {
+  int64_t bytes = 0;
+  for (int64_t i = 0; i < count; i++)
+    bytes += (tasks[i].segment_end - tasks[i].segment_begin) * tasks[i].dim * (int64_t)sizeof(float);
+  return bytes >= STREAM_BYTES;
+}
