@@ -17,7 +17,7 @@ int kernel_isa_available(kernel_isa_t isa) {
     return 1;
 #if defined(__x86_64__)
   case ISA_AVX2:
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2"); /* F16C has come with every AVX2 */
   case ISA_AVX512:
     return kernel_isa_available(ISA_AVX2) && __builtin_cpu_supports("avx512f") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
