@@ -26,6 +26,7 @@ Suite *property_suite(void);
 Suite *refusals_suite(void);
 Suite *resume_suite(void);
 Suite *steps_suite(void);
+Suite *storage_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -47,6 +48,7 @@ static const entry_t entries[] = {
     {"refusals", refusals_suite},
     {"resume", resume_suite},
     {"steps", steps_suite},
+    {"storage", storage_suite},
 };
 
 enum { ENTRY_COUNT = sizeof entries / sizeof entries[0], DEFAULT_DEADLINE_S = 300, LAST_GRACE_S = 5 };

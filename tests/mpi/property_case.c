@@ -2,6 +2,8 @@
  * are exact in float32 in any order. See property_case.h. */
 #include "property_case.h"
 
+#include "kernel/optimizer.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -96,6 +98,21 @@ static void draw_max_norm(draw_t *draw, sbag_table_options_t *table) {
   table->max_norm = draw_real(draw, 0.4, 4); /* no row has just this norm */
 }
 
+/* From draws of its own, so that all else of a case does not depend on it. The oracle computes in full, and
+ * takes over what rounding has made of it after each step. */
+static void draw_storage(property_case_t *it, int t) {
+  draw_t draw = draw_start(it->seed ^ 0x5706A6Eu, it->number * TABLES_MAX + (uint64_t)t);
+  sbag_table_options_t *table = &it->tables[t];
+  int is_updated = it->options.weight_grad && !table->freeze && !it->special;
+  if (it->options.dtype != SBAG_F32 || (!it->synchronized && (is_updated || table->has_max_norm))) return;
+  if (it->options.weight_grad && !table->freeze && optimizer_info(&table->optimizer).moves_untouched) return;
+  table->storage = (sbag_storage_t)draw_below(&draw, 3);
+  table->rounding = (sbag_rounding_t)draw_below(&draw, 2);
+  it->unit[t] = table->storage == SBAG_STORAGE_F16    ? 0x1p-10
+                : table->storage == SBAG_STORAGE_BF16 ? 0x1p-7
+                                                      : 0;
+}
+
 static double draw_weight(property_case_t *it) {
   static const double specials[] = {NAN, INFINITY, -INFINITY, -0.0};
   if (it->special && draw_one_in(&it->draw, 6)) return specials[draw_below(&it->draw, 4)];
@@ -113,6 +130,7 @@ static void draw_table(property_case_t *it, int t) {
   table->freeze = draw_one_in(draw, 8);
   draw_max_norm(draw, table);
   draw_owners(it, table);
+  draw_storage(it, t);
   it->weights[t] = (oracle_table_t){rows, dim, arena_doubles(&it->arena, rows * dim)};
   for (int64_t i = 0; i < rows * dim; i++) it->weights[t].weight[i] = draw_weight(it);
   it->optimizers[t] = oracle_optimizer_create(&it->arena, &table->optimizer, rows, dim);

@@ -24,6 +24,7 @@ typedef struct property_case {
   int full;           /* long bags of few samples, rows that many share: mixtures and dense pools pay */
   int writes_weights; /* weights come by write_rows, not by from_pretrained */
 
+  double unit[TABLES_MAX]; /* a table in 16 bits: the most that rounding takes, of a value; else 0 */
   oracle_table_t weights[TABLES_MAX]; /* what the tables should hold */
   oracle_feature_t lookups[FEATURES_MAX];
   oracle_optimizer_t optimizers[TABLES_MAX];

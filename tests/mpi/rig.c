@@ -60,6 +60,8 @@ void rig_open_on(rig_t *rig, const rig_options_t *options, MPI_Comm comm) {
     tables[t].layout = options->layout;
     tables[t].replicated = options->replicated;
     tables[t].optimizer = options->optimizer;
+    tables[t].storage = options->storage[t];
+    tables[t].rounding = options->rounding;
     tables[t].from_pretrained =
         batch_typed(&rig->arena, draw_values(rig, &draw, count), count, options->dtype);
     tables[t].ranks = t == 1 && options->subset ? rig->owners : NULL;
@@ -103,6 +105,55 @@ void rig_draw(rig_t *rig, rig_batch_t *batch, uint64_t number, int64_t samples, 
   batch->weight = draw_values(rig, &draw, weights);
   batch->bags[0].per_sample_weights = batch_typed(&rig->arena, batch->weight, weights, rig->options.dtype);
   batch->bags[0].per_sample_weight_count = weights;
+}
+
+/* The parts' bags of one feature. */
+static void join_bags(rig_t *rig, const rig_batch_t *part, int count, int f, rig_batch_t *all) {
+  int64_t *offset = arena_ints(&rig->arena, all->samples + 1), bag = 0, used = 0;
+  for (int r = 0; r < count; r++) used += part[r].bags[f].index_count;
+  int64_t *index = arena_ints(&rig->arena, used);
+  char *weights = arena_alloc(&rig->arena, used, rig_bytes(rig));
+  int weighted = part[0].bags[f].per_sample_weights != NULL;
+  used = 0;
+  for (int r = 0; r < count; r++) {
+    size_t indices = (size_t)part[r].bags[f].index_count;
+    for (int64_t s = 0; s < part[r].samples; s++) offset[bag++] = used + part[r].offset[f][s];
+    memcpy(index + used, part[r].index[f], indices * sizeof *index);
+    if (weighted)
+      memcpy(weights + (size_t)used * rig_bytes(rig), part[r].bags[f].per_sample_weights,
+             indices * rig_bytes(rig));
+    used += part[r].bags[f].index_count;
+  }
+  offset[bag] = used;
+  all->offset[f] = offset;
+  all->index[f] = index;
+  all->bags[f] = sbag_bags_1d(index, used, offset, all->samples);
+  all->weight_grads[f] = arena_doubles(&rig->arena, used);
+  if (!weighted) return;
+  all->bags[f].per_sample_weights = weights;
+  all->bags[f].per_sample_weight_count = used;
+}
+
+void rig_draw_parts(rig_t *rig, int first, int end, rig_batch_t *batch, uint64_t number, int64_t samples,
+                    int weighted) {
+  int count = end - first, rank = rig->rank;
+  rig_batch_t *part = arena_alloc(&rig->arena, count, sizeof *part);
+  *batch = (rig_batch_t){0};
+  for (int r = 0; r < count; r++) {
+    rig->rank = first + r;
+    rig_draw(rig, &part[r], number, samples, weighted);
+    batch->samples += part[r].samples;
+  }
+  rig->rank = rank;
+  batch->out = arena_doubles(&rig->arena, batch->samples * rig->columns);
+  char *grad = arena_alloc(&rig->arena, batch->samples * rig->columns, rig_bytes(rig));
+  batch->grad = grad;
+  for (int r = 0; r < count; r++) {
+    size_t bytes = (size_t)(part[r].samples * rig->columns) * rig_bytes(rig);
+    memcpy(grad, part[r].grad, bytes);
+    grad += bytes;
+  }
+  for (int f = 0; f < RIG_FEATURES; f++) join_bags(rig, part, count, f, batch);
 }
 
 sbag_step_h rig_begin(rig_t *rig, const rig_batch_t *batch, int flags) {

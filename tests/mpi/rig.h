@@ -18,6 +18,8 @@ typedef struct rig_options {
   sbag_dtype_t dtype;
   sbag_layout_t layout;
   int replicated;
+  sbag_storage_t storage[RIG_TABLES];
+  sbag_rounding_t rounding;
   int subset;      /* table 1 on the last rank only */
   int without_max; /* feature 2 is a sum */
   int64_t rows[RIG_TABLES], dims[RIG_TABLES];
@@ -56,6 +58,10 @@ typedef struct rig_batch {
 /* This rank's part of batch `number`: up to `samples` samples, in some batches none; indices are skewed so
  * that some rows come often. */
 void rig_draw(rig_t *rig, rig_batch_t *batch, uint64_t number, int64_t samples, int weighted);
+
+/* What the ranks [first, end) of a job would bring, one behind the other. */
+void rig_draw_parts(rig_t *rig, int first, int end, rig_batch_t *batch, uint64_t number, int64_t samples,
+                    int weighted);
 
 /* Every call here must succeed; the step is not released. */
 sbag_step_h rig_begin(rig_t *rig, const rig_batch_t *batch, int flags);

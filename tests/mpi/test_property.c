@@ -42,7 +42,7 @@ typedef struct property_turn {
 /* Steps, of all ranks and cases, in which the exchange did what is not in every one. */
 typedef struct seen {
   int64_t mixed, mixed_max, mixed_freq, mixed_weights, mixed_norm, mixed_ahead, mixed_narrow, dense,
-      dense_ahead, narrow, ahead;
+      dense_ahead, narrow, ahead, kept_narrow, kept_narrow_mixed;
 } seen_t;
 
 /* What a case holds while it runs. */
@@ -168,6 +168,11 @@ static void renorm_tables(property_case_t *it, const property_batch_t *batch, or
   }
 }
 
+/* What 16 bits may have taken from a weight; f16 has units of 2^-24 near zero. */
+static double storage_tolerance(const property_case_t *it, int t, double weight) {
+  return it->unit[t] > 0 ? it->unit[t] * fabs(weight) + 0x1p-24 : 0;
+}
+
 /* Renormalised weights are compared and taken over before they are pooled, or rounding could turn a max. */
 static void adopt_renormed(const property_run_t *run) {
   property_case_t *it = run->it;
@@ -175,7 +180,8 @@ static void adopt_renormed(const property_run_t *run) {
     if (!it->tables[t].has_max_norm) continue;
     double *expected = it->weights[t].weight, *got = read_all(run, t, -1, it->weights[t].dim);
     for (int64_t i = 0; i < it->weights[t].rows * it->weights[t].dim; i++) {
-      check_value(it, "renormalised weight", t, i, expected[i], got[i], 16 * epsilon(it) * fabs(expected[i]));
+      check_value(it, "renormalised weight", t, i, expected[i], got[i],
+                  16 * epsilon(it) * fabs(expected[i]) + storage_tolerance(it, t, expected[i]));
       expected[i] = got[i];
     }
   }
@@ -223,12 +229,13 @@ static void see(const property_run_t *run, const property_turn_t *turn, int ahea
   property_case_t *it = run->it;
   sbag_step_stats_t stats = sbag_step_stats(turn->step);
   seen_t *seen = run->seen;
-  int max = 0, freq = 0, weights = 0, norm = 0, narrow = run->narrow > 0;
+  int max = 0, freq = 0, weights = 0, norm = 0, narrow = run->narrow > 0, kept_narrow = 0;
   for (int f = 0; f < it->feature_count; f++) {
     max |= it->features[f].mode == SBAG_MAX;
     freq |= it->features[f].scale_grad_by_freq;
     weights |= turn->batch.bags[f].weights != NULL;
     norm |= it->tables[it->features[f].table].has_max_norm;
+    kept_narrow |= it->tables[it->features[f].table].storage != SBAG_STORAGE_FULL;
   }
   int mixed = stats.mixed_parts > 0, dense = run->kind == SBAG_EXCHANGE_AUTO && stats.dense_tables > 0;
   const seen_t more = {.mixed = mixed,
@@ -241,7 +248,9 @@ static void see(const property_run_t *run, const property_turn_t *turn, int ahea
                        .dense = dense,
                        .dense_ahead = dense && ahead,
                        .narrow = narrow && stats.wire_error > 0,
-                       .ahead = ahead};
+                       .ahead = ahead,
+                       .kept_narrow = kept_narrow,
+                       .kept_narrow_mixed = kept_narrow && mixed};
   for (size_t i = 0; i < sizeof more / sizeof(int64_t); i++)
     ((int64_t *)seen)[i] += ((const int64_t *)&more)[i];
 }
@@ -521,7 +530,8 @@ static void check_table(const property_run_t *run, int t) {
   for (int64_t r = 0; r < table->rows; r++) magnitude[r] = row_magnitude(run, t, r);
   for (int64_t i = 0; i < table->rows * table->dim; i++) {
     check_value(it, "weight of table", t, i, table->weight[i], got[i],
-                unit * 32 * fabs(table->weight[i]) + unit * 128 * run->lr[t] * magnitude[i / table->dim]);
+                unit * 32 * fabs(table->weight[i]) + unit * 128 * run->lr[t] * magnitude[i / table->dim] +
+                    storage_tolerance(it, t, table->weight[i]));
     table->weight[i] = got[i];
   }
   if (!it->options.weight_grad || it->tables[t].freeze) return;
