@@ -135,7 +135,7 @@ struct is_touched {
   }
 };
 
-/* Where the op writes. */
+/* Where the op writes; NULL: not at all. */
 struct lists {
   int64_t *key, *row, *slot, *entry, *touch, *slot_begin;
 };
@@ -145,8 +145,9 @@ __global__ void __launch_bounds__(CUDA_BLOCK) list_edges(batch b, bits_t edges, 
     if (!bits_at(edges, i)) continue;
     const entry e = entry_at(b, i);
     const int64_t at = bits_rank(edges, i);
-    to.key[at] = plan_key(&e.of->plan, e.row);
-    to.slot[at] = e.feature_number * b.bag_count + bag_of(*e.of, b.bag_count, e.number);
+    if (to.key != nullptr) to.key[at] = plan_key(&e.of->plan, e.row);
+    if (to.slot != nullptr)
+      to.slot[at] = e.feature_number * b.bag_count + bag_of(*e.of, b.bag_count, e.number);
     if (to.row != nullptr) to.row[at] = e.row;
     if (to.entry != nullptr) to.entry[at] = i;
   }
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) list_slots(batch b, bits_t edges, 
   int64_t longest = 0;
   for (int64_t s = cuda_first(); s <= slots; s += cuda_stride()) {
     const int64_t begin = edges_before(b, edges, s);
-    to.slot_begin[s] = begin;
+    if (to.slot_begin != nullptr) to.slot_begin[s] = begin;
     const int64_t length = s < slots ? edges_before(b, edges, s + 1) - begin : 0;
     longest = length > longest ? length : longest;
   }
@@ -221,6 +222,7 @@ __global__ void tell(batch b, const totals *t, const int64_t *edge_count, const 
     info.touch_count = touch_count != nullptr ? *touch_count : 0;
     info.dropped = static_cast<int64_t>(t->dropped);
     info.longest = static_cast<int64_t>(t->longest);
+    info.plain = *edge_count == b.begin[b.feature_count];
   }
   *to = info;
 }
@@ -317,11 +319,13 @@ void cuda_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_
   const dim3 grid(cuda_blocks(lane, offsets), std::min(std::max(r->feature_count, 1), int{FEATURES_MOST}));
   CUDA_LAUNCH(lane, check_offsets, grid, CUDA_BLOCK, 0, b, t);
   const bits_t edges = bits_build(lane, entries, is_edge{b, t});
-  CUDA_LAUNCH(lane, list_edges, cuda_blocks(lane, entries), CUDA_BLOCK, 0, b, edges, entries, to);
+  if (to.key != nullptr || to.row != nullptr || to.slot != nullptr || to.entry != nullptr)
+    CUDA_LAUNCH(lane, list_edges, cuda_blocks(lane, entries), CUDA_BLOCK, 0, b, edges, entries, to);
   const int64_t *touch_count = nullptr;
   if (touches(r)) {
     const bits_t touched = bits_build(lane, entries, is_touched{b});
-    CUDA_LAUNCH(lane, list_touched, cuda_blocks(lane, entries), CUDA_BLOCK, 0, b, touched, entries, to);
+    if (to.touch != nullptr)
+      CUDA_LAUNCH(lane, list_touched, cuda_blocks(lane, entries), CUDA_BLOCK, 0, b, touched, entries, to);
     touch_count = touched.before + touched.groups;
   }
   CUDA_LAUNCH(lane, list_slots, cuda_blocks(lane, r->feature_count * r->bag_count + 1), CUDA_BLOCK, 0, b,

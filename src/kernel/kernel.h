@@ -55,8 +55,10 @@ typedef struct edges_info {
   int64_t fault_position, fault_value;
   int64_t fault_before; /* EDGES_OFFSET_FALLS: the offset before */
   int64_t longest;      /* edges of the longest bag */
+  int plain;            /* 1: every entry is an edge, so offsets and indices can be used as they are */
 } edges_info_t;
 
+/* Outputs that are NULL are not wanted; with all of them NULL the batch is only checked and counted. */
 typedef struct edges_request {
   const edges_feature_t *features; /* host array */
   int feature_count;
@@ -64,9 +66,9 @@ typedef struct edges_request {
   int drop;            /* 1: out-of-range entries are dropped and counted; 0: they are a fault */
   int64_t *slot_begin; /* out: [slots + 1] first edge of each slot */
   int64_t *key;        /* out: [entries] an edge's key */
-  int64_t *row;        /* out or NULL: [entries] an edge's row in its table */
+  int64_t *row;        /* out: [entries] an edge's row in its table */
   int64_t *slot;       /* out: [entries] */
-  int64_t *entry;      /* out or NULL: [entries] an edge's entry, counted over all features */
+  int64_t *entry;      /* out: [entries] an edge's entry, counted over all features */
   int64_t *touch;      /* out: [entries] keys of padding rows to be touched */
 } edges_request_t;
 

@@ -325,6 +325,7 @@ START_TEST(edges_of_long_bags) {
   ck_assert_int_eq(got.touch_count, wanted.touch_count);
   ck_assert_int_eq(got.dropped, wanted.dropped);
   ck_assert_int_eq(got.longest, wanted.longest);
+  ck_assert_int_eq(got.plain, wanted.plain);
   expect_same("slot_begin", slot_begin, FEATURES * BAGS + 1);
   for (int i = 0; i < 4; i++) expect_same("list", out[i], wanted.edge_count);
   expect_same("touch", out[4], wanted.touch_count);
