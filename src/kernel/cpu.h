@@ -31,6 +31,7 @@ void cpu_narrow_gather_rows(sbag_storage_t storage, const uint16_t *weight, int6
 void cpu_narrow_renorm(kernel_t *k, kernel_stream_t *stream, sbag_storage_t storage, const renorm_rows_t *by,
                        uint16_t *weight, float *to);
 void cpu_narrow_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update);
+
 /* key[i] = plan_key of row i: in place, or of rows [first, first + count) of an index array. */
 void cpu_keys_in_place(const plan_table_t *plan, int64_t count, int64_t *key);
 void cpu_keys(const plan_table_t *plan, sbag_index_t type, const void *rows, int64_t first, int64_t count,
