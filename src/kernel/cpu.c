@@ -41,31 +41,6 @@ static void cpu_destroy(kernel_t *k) {
   mem_free(k->mem, k);
 }
 
-static void cpu_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update) {
-  (void)k, (void)stream;
-  if (update->at.storage != SBAG_STORAGE_FULL)
-    cpu_narrow_update(k, stream, update);
-  else
-    optimizer_update_scalar(update);
-}
-
-static void cpu_update_sums(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,
-                            const reduce_task_t *sums, int64_t count) {
-  for (int64_t i = 0; i < count; i++) {
-    optimizer_update_t update = updates[i];
-    update.touched = sums[i].begin;
-    update.grad = sums[i].out;
-    k->ops->reduce(k, stream, update.at.dtype, &sums[i], 1);
-    k->ops->update(k, stream, &update);
-  }
-}
-
-static void cpu_catch_up(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,
-                         int64_t count, const int64_t *rows) {
-  (void)k, (void)stream;
-  optimizer_catch_up_scalar(at, step, count, rows);
-}
-
 sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, kernel_t **kernel,
                               sbag_status_t *status) {
   kernel_isa_t isa = ISA_SCALAR;
@@ -82,10 +57,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
                              .copy = cpu_copy,
                              .clear = cpu_clear,
                              .edges_build = cpu_edges_build,
-                             .winner_rows = cpu_winner_rows,
-                             .update = cpu_update,
-                             .update_sums = cpu_update_sums,
-                             .catch_up = cpu_catch_up};
+                             .winner_rows = cpu_winner_rows};
   cpu_integer_ops(&made->ops);
   cpu_pack_ops(&made->ops);
   cpu_cover_ops(&made->ops);
@@ -93,6 +65,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
   cpu_narrow_ops(&made->ops);
   cpu_real_ops(&made->ops);
   cpu_reduce_ops(&made->ops);
+  cpu_update_ops(&made->ops);
   made->base = (kernel_t){.ops = &made->ops, .mem = mem, .threads = options->threads, .isa = isa};
   *kernel = &made->base;
   return SBAG_OK;

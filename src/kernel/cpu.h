@@ -30,7 +30,6 @@ void cpu_narrow_gather_rows(sbag_storage_t storage, const uint16_t *weight, int6
                             int64_t count, float *values);
 void cpu_narrow_renorm(kernel_t *k, kernel_stream_t *stream, sbag_storage_t storage, const renorm_rows_t *by,
                        uint16_t *weight, float *to);
-void cpu_narrow_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update);
 
 /* key[i] = plan_key of row i: in place, or of rows [first, first + count) of an index array. */
 void cpu_keys_in_place(const plan_table_t *plan, int64_t count, int64_t *key);
@@ -45,5 +44,6 @@ void cpu_places_ops(kernel_ops_t *ops);
 void cpu_narrow_ops(kernel_ops_t *ops);
 void cpu_real_ops(kernel_ops_t *ops);
 void cpu_reduce_ops(kernel_ops_t *ops);
+void cpu_update_ops(kernel_ops_t *ops);
 
 #endif

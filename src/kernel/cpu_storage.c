@@ -1,7 +1,8 @@
-/* Ops on tables kept in 16 bits. Rows are widened into a buffer, a block of them at a time, where the op on
- * f32 does its work, and rounded back: so whatever computes there, the formulas are the same ones. */
+/* Ops on tables kept in 16 bits, but for updates (optimizer_isa.inc). Rows are widened into a buffer, a block
+ * of them at a time, where the op on f32 does its work, and rounded back: so whatever computes there, the
+ * formulas are the same ones. */
 #include "kernel/cpu.h"
-#include "kernel/rounding.h"
+#include "kernel/narrow.h"
 
 #include <string.h>
 
@@ -26,19 +27,6 @@ static void narrow(sbag_storage_t storage, const float *from, int64_t count, uin
     for (int64_t i = 0; i < count; i++) to[i] = narrow_f16_of(from[i]);
   else
     for (int64_t i = 0; i < count; i++) to[i] = narrow_bf16_of(from[i]);
-}
-
-/* A row of the table, after its `step`-th update. */
-static void round_row(sbag_storage_t storage, uint64_t key, int64_t row, int64_t step, const float *from,
-                      int64_t dim, uint16_t *to) {
-  for (int64_t first = 0; first < dim; first += ROUNDING_COLUMNS) {
-    const rounding_block_t drawn = rounding_block(key, row, step, first / ROUNDING_COLUMNS);
-    const int n = dim - first < ROUNDING_COLUMNS ? (int)(dim - first) : ROUNDING_COLUMNS;
-    if (storage == SBAG_STORAGE_F16)
-      for (int i = 0; i < n; i++) to[first + i] = rounding_f16_of(from[first + i], rounding_bits(&drawn, i));
-    else
-      for (int i = 0; i < n; i++) to[first + i] = rounding_bf16_of(from[first + i], rounding_bits(&drawn, i));
-  }
 }
 
 void cpu_narrow_init(kernel_t *k, kernel_stream_t *stream, const init_task_t *task) {
@@ -86,52 +74,5 @@ void cpu_narrow_renorm(kernel_t *k, kernel_stream_t *stream, sbag_storage_t stor
     else
       for (int64_t i = 0; i < n; i++)
         memcpy(weight + by->rows[done + i] * dim, kept + i * dim, (size_t)dim * sizeof *kept);
-  }
-}
-
-/* ---- updates ---- */
-
-static int is_touched(const optimizer_update_t *u, int64_t i) {
-  return u->touched == NULL || u->touched[i] != u->touched[i + 1];
-}
-
-static void store_row(const optimizer_update_t *u, int64_t row, const float *from) {
-  const optimizer_rows_t *at = &u->at;
-  uint16_t *to = (uint16_t *)at->weight + row * at->dim;
-  if (at->rounding.kind == SBAG_ROUNDING_NEAREST)
-    narrow(at->storage, from, at->dim, to);
-  else
-    round_row(at->storage, at->rounding.key, plan_row(at->rounding.plan, at->rounding.shard, row), u->step,
-              from, at->dim, to);
-}
-
-/* Rows first .. first + count - 1 of the update's list. Gradients lie by the list already, states by row. */
-static void update_block(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *u, int64_t first,
-                         int64_t count) {
-  const int64_t dim = u->at.dim;
-  float values[BLOCK_VALUES];
-  int64_t rows[BLOCK_ROWS];
-  const uint16_t *weight = u->at.weight;
-  for (int64_t i = 0; i < count; i++) {
-    rows[i] = u->rows != NULL ? u->rows[first + i] : first + i;
-    if (is_touched(u, first + i)) widen(u->at.storage, weight + rows[i] * dim, dim, values + i * dim);
-  }
-  optimizer_update_t block = *u;
-  block.at.storage = SBAG_STORAGE_FULL;
-  block.at.weight = values;
-  block.at.packed = 1;
-  block.count = count;
-  block.rows = rows;
-  block.touched = u->touched != NULL ? u->touched + first : NULL;
-  block.grad = (const float *)u->grad + first * dim;
-  k->ops->update(k, stream, &block);
-  for (int64_t i = 0; i < count; i++)
-    if (is_touched(u, first + i)) store_row(u, rows[i], values + i * dim);
-}
-
-void cpu_narrow_update(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *update) {
-  for (int64_t done = 0, n; done < update->count; done += n) {
-    n = block_rows(update->at.dim, update->count - done);
-    update_block(k, stream, update, done, n);
   }
 }

@@ -263,7 +263,8 @@ typedef struct grad_terms {
 
 struct kernel_ops {
   const char *name;
-  sbag_device_t device; /* whose memory is device memory: CPU or CUDA */
+  sbag_device_t device;  /* whose memory is device memory: CPU or CUDA */
+  int sums_in_registers; /* 1: see update_sums */
   void (*destroy)(kernel_t *k);
 
   /* Memory, and the stream that orders ops. stream NULL is the kernel's own. */
@@ -417,7 +418,8 @@ struct kernel_ops {
   /* For each i: reduce of sums[i] (a REDUCE_SUM, segments [0, updates[i].count)), then update of updates[i]
    * with those sums as its gradients and with touched = sums[i].begin (its own grad and touched are not
    * read): in one pass, where the kernel can. sums[i].out: room for the sums, [count][dim] and out_stride
-   * dim; its content afterwards is nobody's. */
+   * dim, whose content afterwards is nobody's; NULL will do where the kernel has sums_in_registers. Sums have
+   * no count_begin and no out_at, and their vectors are of the dtype. */
   void (*update_sums)(kernel_t *k, kernel_stream_t *stream, const optimizer_update_t *updates,
                       const reduce_task_t *sums, int64_t count);
   void (*catch_up)(kernel_t *k, kernel_stream_t *stream, const optimizer_rows_t *at, int64_t step,

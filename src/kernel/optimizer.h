@@ -49,7 +49,6 @@ typedef struct optimizer_rows {
   int64_t dim;
   sbag_storage_t storage;             /* of weight; 16 bits: of SBAG_F32 alone, and not with last_step */
   rounding_t rounding;                /* likewise */
-  int packed;                         /* 1: weight has not the shard's rows, but the update's: [count][dim] */
   void *weight;                       /* [rows][dim] */
   void *states[OPTIMIZER_STATES_MAX]; /* as optimizer_info says */
   /* moves_untouched only, else NULL: [rows] the number of steps since `epoch_step` that the row has seen. */
