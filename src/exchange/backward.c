@@ -147,7 +147,7 @@ static sbag_code_t backward_begin(route_t *r, const void *grad_out, sbag_status_
 }
 
 sbag_code_t route_backward_begin(route_t *r, const void *grad_out, sbag_status_t *status) {
-  sbag_code_t code = backward_begin(r, grad_out, status);
+  sbag_code_t code = r->x->solo ? SBAG_OK : backward_begin(r, grad_out, status);
   kernel_arena_release(r->x->c.kernel, &r->arena, 0);
   return exchange_give_up(r->x, code, status);
 }
@@ -162,6 +162,7 @@ static sbag_code_t backward_end(route_t *r, const void *grad_out, void *const *w
 
 sbag_code_t route_backward_end(route_t *r, const void *grad_out, void *const *weight_grads,
                                sbag_status_t *status) {
-  sbag_code_t code = backward_end(r, grad_out, weight_grads, status);
+  sbag_code_t code = r->x->solo ? solo_backward(r, grad_out, weight_grads, status)
+                                : backward_end(r, grad_out, weight_grads, status);
   return exchange_give_up(r->x, code, status);
 }

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static void describe_features(route_t *r) {
+void route_describe(route_t *r) {
   const exchange_t *x = r->x;
   r->weighted = 0;
   r->first_entry[0] = 0;
@@ -65,22 +65,22 @@ static int64_t touchable_entries(const route_t *r) {
   return entries;
 }
 
-static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
+sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   edges_request_t request = {
       .features = r->features, .feature_count = x->features, .bag_count = r->bag_count, .drop = x->c.drop};
+  if (r->weighted && (wanted & EDGE_WEIGHTS)) wanted |= EDGE_ENTRIES;
   SBAG_TRY(route_take_i64(r, BUF_SLOT_BEGIN, r->slots + 1, &request.slot_begin, status));
-  request.key = i64_of(r, BUF_DISTINCT);
-  SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
-  if (r->weighted || x->any_max || (r->flags & SBAG_FORWARD_WEIGHT_GRADS))
-    SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
-  request.touch = i64_of(r, BUF_TOUCH_DISTINCT);
-  if (x->any_mirror) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
+  SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, touchable_entries(r), &request.touch, status));
+  if (wanted & EDGE_KEYS) SBAG_TRY(route_take_i64(r, BUF_DISTINCT, r->entries, &request.key, status));
+  if (wanted & EDGE_SLOTS) SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
+  if (wanted & EDGE_ENTRIES) SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
+  if (wanted & EDGE_ROWS) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
   k->ops->edges_build(k, NULL, &request, &r->info);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   if (r->info.fault != EDGES_FINE) return fault_status(r, status);
-  if (!r->weighted) return SBAG_OK;
+  if (!r->weighted || !(wanted & EDGE_WEIGHTS)) return SBAG_OK;
   void *weight = NULL;
   SBAG_TRY(route_take_real(r, BUF_WEIGHT, r->info.edge_count, &weight, status));
   k->ops->edge_weights(k, NULL, x->c.store->dtype, r->features, x->features, r->first_entry, request.entry,
@@ -88,21 +88,31 @@ static sbag_code_t build_edges(route_t *r, sbag_status_t *status) {
   return SBAG_OK;
 }
 
+sbag_code_t route_unique(route_t *r, int64_t *keys, int64_t count, int which, int64_t *distinct,
+                         sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  unique_request_t u = {.count = count,
+                        .key = keys,
+                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
+                        .distinct = keys};
+  SBAG_TRY(route_take_i64(r, which, count, &u.which, status));
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(route_take_i64(r, BUF_MEMBER, count, &u.member, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
+  u.begin = u.scratch;
+  k->ops->unique(k, NULL, &u, distinct);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  kernel_arena_release(k, &r->arena, mark);
+  return SBAG_OK;
+}
+
 static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t blocks = (int64_t)x->ranks * x->tables, edges = r->info.edge_count, *keys = i64_of(r, BUF_DISTINCT);
-  unique_request_t u = {
-      .count = edges, .key = keys, .key_limit = x->c.plan->block_key[blocks], .distinct = keys};
-  SBAG_TRY(route_take_i64(r, BUF_WHICH, edges, &u.which, status));
-  size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_MEMBER, edges, &u.member, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges + 1, &u.scratch, status));
-  u.begin = u.scratch;
-  k->ops->unique(k, NULL, &u, &r->distinct);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
-  kernel_arena_release(k, &r->arena, mark);
-  k->ops->lower_bounds(k, NULL, u.distinct, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
+  int64_t blocks = (int64_t)x->ranks * x->tables, *keys = i64_of(r, BUF_DISTINCT);
+  SBAG_TRY(route_unique(r, keys, r->info.edge_count, BUF_WHICH, &r->distinct, status));
+  k->ops->lower_bounds(k, NULL, keys, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
   return k->ops->stream_sync(k, NULL, status);
 }
 
@@ -110,32 +120,22 @@ static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
 static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t count = r->info.touch_count, distinct = 0, *keys = i64_of(r, BUF_TOUCH_DISTINCT);
-  unique_request_t u = {.count = count,
-                        .key = keys,
-                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
-                        .distinct = keys};
-  size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH_MEMBER, count, &u.member, status));
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH_WHICH, count, &u.which, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
-  u.begin = u.scratch;
-  k->ops->unique(k, NULL, &u, &distinct);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  int64_t distinct = 0, *keys = i64_of(r, BUF_TOUCH_DISTINCT);
+  SBAG_TRY(route_unique(r, keys, r->info.touch_count, BUF_TOUCH_WHICH, &distinct, status));
   for (int o = 0; o <= x->ranks; o++) {
-    int64_t bound = o < x->ranks ? plan_rank_key(x->c.plan, o) : u.key_limit;
-    k->ops->lower_bounds(k, NULL, u.distinct, distinct, &bound, 1, &r->touch_begin[o]);
+    int64_t bound = x->c.plan->block_key[(int64_t)o * x->tables];
+    k->ops->lower_bounds(k, NULL, keys, distinct, &bound, 1, &r->touch_begin[o]);
   }
-  kernel_arena_release(k, &r->arena, mark);
   return k->ops->stream_sync(k, NULL, status);
 }
 
 sbag_code_t route_edges(route_t *r, sbag_status_t *status) {
-  int64_t *p;
-  describe_features(r);
-  SBAG_TRY(route_take_i64(r, BUF_DISTINCT, r->entries, &p, status));
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH_DISTINCT, touchable_entries(r), &p, status));
-  SBAG_TRY(build_edges(r, status));
+  const exchange_t *x = r->x;
+  int wanted = EDGE_KEYS | EDGE_SLOTS | EDGE_WEIGHTS;
+  if (x->any_max || (r->flags & SBAG_FORWARD_WEIGHT_GRADS)) wanted |= EDGE_ENTRIES;
+  if (x->any_mirror) wanted |= EDGE_ROWS;
+  route_describe(r);
+  SBAG_TRY(route_build_edges(r, wanted, status));
   SBAG_TRY(find_distinct(r, status));
   return find_touched(r, status);
 }

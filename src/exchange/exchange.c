@@ -82,6 +82,7 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
     return a.code;
   }
   describe(x);
+  x->solo = solo_possible(x);
   *exchange = x;
   return SBAG_OK;
 }
@@ -322,8 +323,8 @@ sbag_code_t route_begin(route_t *r, const sbag_bags_t *bags, int64_t bag_count, 
   r->local = local;
   status_clear(&r->local_status);
   if (local != SBAG_OK && cause != NULL) r->local_status = *cause;
-  if (local == SBAG_OK) r->local = prepare(r, &r->local_status);
-  sbag_code_t code = route_send_counts(r, status);
+  if (local == SBAG_OK) r->local = x->solo ? solo_begin(r, &r->local_status) : prepare(r, &r->local_status);
+  sbag_code_t code = x->solo ? SBAG_OK : route_send_counts(r, status);
   kernel_arena_release(x->c.kernel, &r->arena, 0);
   r->stage = code == SBAG_OK ? STAGE_COUNTS : STAGE_IDLE;
   return exchange_give_up(x, code, status);
@@ -332,7 +333,12 @@ sbag_code_t route_begin(route_t *r, const sbag_bags_t *bags, int64_t bag_count, 
 sbag_code_t route_advance(route_t *r, sbag_status_t *status) {
   int agreed = 0;
   sbag_code_t code = SBAG_OK;
-  if (r->stage == STAGE_COUNTS) {
+  if (r->x->solo && r->stage == STAGE_COUNTS) {
+    agreed = 1;
+    code = r->local;
+    if (code != SBAG_OK && status != NULL) *status = r->local_status;
+    r->stage = STAGE_OPEN;
+  } else if (r->stage == STAGE_COUNTS) {
     code = route_send_ids(r, &agreed, status);
     r->stage = STAGE_IDS;
   } else if (r->stage == STAGE_IDS) {

@@ -143,7 +143,7 @@ static sbag_code_t forward_begin(route_t *r, sbag_status_t *status) {
 }
 
 sbag_code_t route_forward_begin(route_t *r, sbag_status_t *status) {
-  sbag_code_t code = forward_begin(r, status);
+  sbag_code_t code = r->x->solo ? SBAG_OK : forward_begin(r, status);
   kernel_arena_release(r->x->c.kernel, &r->arena, 0);
   return exchange_give_up(r->x, code, status);
 }
@@ -329,7 +329,7 @@ static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
 }
 
 sbag_code_t route_forward_end(route_t *r, void *out, sbag_status_t *status) {
-  sbag_code_t code = forward_end(r, out, status);
+  sbag_code_t code = r->x->solo ? solo_forward(r, out, status) : forward_end(r, out, status);
   kernel_arena_release(r->x->c.kernel, &r->arena, 0);
   return exchange_give_up(r->x, code, status);
 }

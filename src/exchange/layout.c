@@ -39,7 +39,7 @@ static int64_t place_places(const route_t *r, const int64_t *words, phase_t phas
     if (x->mode[f] != SBAG_MAX || !route_travels(r, x->feature_table[f], phase)) continue;
     int64_t places = words_runs(r, words, phase, f) * x->c.features[f].dim;
     l->places += places;
-    bytes += round8(places * route_place_width(words));
+    bytes += round8(places * route_place_width(words[WORD_LONGEST]));
   }
   return bytes;
 }
@@ -103,7 +103,7 @@ static void move_places(route_t *r, phase_t phase, int receives) {
   for (int p = 0; p < x->ranks; p++) {
     const int64_t *words = counts + (int64_t)p * r->words;
     char *at = messages + l->message[p] + round8(l->elements[p] * x->wire_bytes);
-    int width = route_place_width(words);
+    int width = route_place_width(words[WORD_LONGEST]);
     for (int f = 0; p != x->rank && f < x->features; f++) {
       if (x->mode[f] != SBAG_MAX || !route_travels(r, x->feature_table[f], phase)) continue;
       int64_t places = words_runs(r, words, phase, f) * x->c.features[f].dim;

@@ -5,21 +5,10 @@
 static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t count = r->in_key[(int64_t)x->ranks * x->tables] + r->in_touch[x->ranks],
-          *keys = i64_of(r, BUF_IN_KEY);
-  unique_request_t u = {.count = count,
-                        .key = keys,
-                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
-                        .distinct = keys};
-  SBAG_TRY(route_take_i64(r, BUF_OWN_WHICH, count, &u.which, status));
-  size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_OWN_MEMBER, count, &u.member, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
-  u.begin = u.scratch;
-  k->ops->unique(k, NULL, &u, &r->own_count);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
-  kernel_arena_release(k, &r->arena, mark);
-  k->ops->lower_bounds(k, NULL, u.distinct, r->own_count, x->c.plan->block_key + (int64_t)x->rank * x->tables,
+  int64_t *keys = i64_of(r, BUF_IN_KEY);
+  int64_t count = r->in_key[(int64_t)x->ranks * x->tables] + r->in_touch[x->ranks];
+  SBAG_TRY(route_unique(r, keys, count, BUF_OWN_WHICH, &r->own_count, status));
+  k->ops->lower_bounds(k, NULL, keys, r->own_count, x->c.plan->block_key + (int64_t)x->rank * x->tables,
                        x->tables + 1, r->own_block);
   return k->ops->stream_sync(k, NULL, status);
 }

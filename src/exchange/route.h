@@ -1,7 +1,8 @@
 /* The inside of an exchange and its routes, shared by the files of this layer, in the order of a step:
  * edges.c (the requester's edges and distinct keys), share.c (what travels as rows, what as pools), list.c
  * (runs of pooled edges), wire.c (counts and ids), owner.c (the owner's view), layout.c (where vectors stand
- * in messages), forward.c, dense.c, backward.c, merge.c, weight_grads.c. */
+ * in messages), forward.c, dense.c, backward.c, merge.c, weight_grads.c; and solo.c, all of a step on one
+ * rank. */
 #ifndef EXCHANGE_ROUTE_H
 #define EXCHANGE_ROUTE_H
 
@@ -18,6 +19,7 @@ struct exchange {
   int rank, ranks, tables, features;
   int64_t real_bytes, wire_bytes; /* of one value: as computed, and as it travels */
   int any_max, any_freq, any_mirror;
+  int solo;           /* one rank, which serves itself without an exchange: solo.c */
   int64_t *column;    /* [features] for slot_map_t */
   sbag_mode_t *mode;  /* [features] */
   int *by_freq;       /* [features] */
@@ -121,7 +123,6 @@ enum {
   BUF_DISTINCT,
   BUF_KEY,
   BUF_TOUCH_DISTINCT,
-  BUF_TOUCH_MEMBER,
   BUF_TOUCH_WHICH,
   BUF_MEMBER,
   BUF_SCRATCH,
@@ -129,7 +130,6 @@ enum {
   BUF_KEEP,
   BUF_GROUP,
   BUF_GROUP_BEGIN,
-  BUF_OWN_MEMBER,
   BUF_OWN_SOURCE,
   BUF_RENORMED,
   BUF_PLACES_OUT,
@@ -166,6 +166,7 @@ struct route {
   int weighted;              /* some feature has per_sample_weights */
   edges_info_t info;
   int64_t distinct;
+  int direct; /* solo: rows and weights are read from the caller's arrays */
   /* Host numbers by (owner, table): [ranks * tables (+ 1)]. */
   int64_t *key_block;              /* first distinct key */
   int64_t *class_begin;            /* [ranks * tables * CLASSES + 1] first distinct key of each class */
@@ -317,8 +318,17 @@ sbag_code_t route_take_bytes(route_t *r, int buffer, int64_t bytes, void **data,
 sbag_code_t route_exchange_begin(route_t *r, sbag_status_t *status);
 sbag_code_t route_wait(route_t *r, const char *what, sbag_status_t *status);
 
-/* edges.c: edges, and distinct keys by owner and table (BUF_DISTINCT, BUF_WHICH, key_block). */
+/* edges.c */
+void route_describe(route_t *r);
+/* The batch's edges: r->info and BUF_SLOT_BEGIN, and what is wanted (EDGE_*) of keys (BUF_DISTINCT), slots,
+ * entries, rows, and weights where the batch has any. */
+enum { EDGE_KEYS = 1, EDGE_SLOTS = 2, EDGE_ENTRIES = 4, EDGE_ROWS = 8, EDGE_WEIGHTS = 16 };
+sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status);
+/* Edges, and distinct keys by owner and table (BUF_DISTINCT, BUF_WHICH, key_block). */
 sbag_code_t route_edges(route_t *r, sbag_status_t *status);
+/* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them. */
+sbag_code_t route_unique(route_t *r, int64_t *keys, int64_t count, int which, int64_t *distinct,
+                         sbag_status_t *status);
 /* Each edge's slot, into BUF_SLOT (scratch): kept between phases only as the slots' first edges. */
 sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status);
 
@@ -330,7 +340,7 @@ sbag_code_t route_share(route_t *r, sbag_status_t *status);
  */
 int route_travels(const route_t *r, int table, phase_t phase);
 /* Bytes of one place of a max pool whose requester's longest bag has so many edges. */
-int route_place_width(const int64_t *words);
+int route_place_width(int64_t longest);
 
 /* list.c: fills list `which` with the runs of all edges whose key has keep[key] != 0 (NULL: of all edges),
  * and of its buffers those that the requester needs. */
@@ -374,12 +384,33 @@ int64_t dense_vectors(const route_t *r, int sent);
 sbag_code_t dense_forward_begin(route_t *r, const int64_t *edge_term, sbag_status_t *status);
 sbag_code_t dense_forward_end(route_t *r, void *out, sbag_status_t *status);
 
+/* solo.c: a step on one rank. Decides at creation. */
+int solo_possible(const exchange_t *x);
+sbag_code_t solo_begin(route_t *r, sbag_status_t *status);
+sbag_code_t solo_forward(route_t *r, void *out, sbag_status_t *status);
+sbag_code_t solo_backward(route_t *r, const void *grad_out, void *const *weight_grads, sbag_status_t *status);
+
 /* merge.c: gradients that have come in, sorted by row: r->sums, whose terms stay in the arena. */
 sbag_code_t route_merge(route_t *r, sbag_status_t *status);
 /* Whether gradients of a table are merged here. */
 int route_merges(const route_t *r, int table);
 
-/* weight_grads.c: after the bags' gradients have come in (BUF_GRADS_IN), per_sample_weights' gradients.
+/* weight_grads.c: to[i] = <row row[i] of the table, the bag's gradient at grad + grad_at[i]>; rows as the
+ * table keeps them. */
+typedef struct row_dots {
+  int table;
+  const void *rows;
+  const int64_t *row;
+  int64_t count;
+  const void *grad;
+  const int64_t *grad_at;
+  void *to;
+} row_dots_t;
+sbag_code_t route_dot_rows(route_t *r, const row_dots_t *dots, sbag_status_t *status);
+/* From edges to entries of the features that want it. */
+sbag_code_t route_spread_weight_grads(route_t *r, const void *edge_grad, void *const *weight_grads,
+                                      sbag_status_t *status);
+/* After the bags' gradients have come in (BUF_GRADS_IN), per_sample_weights' gradients.
  * Collective. */
 sbag_code_t route_weight_grads(route_t *r, const void *grad_out, void *const *weight_grads,
                                sbag_status_t *status);

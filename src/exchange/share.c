@@ -16,12 +16,22 @@ int route_travels(const route_t *r, int table, phase_t phase) {
   return t->trainable || (r->flags & SBAG_FORWARD_WEIGHT_GRADS);
 }
 
-int route_place_width(const int64_t *words) {
-  int64_t most = words[WORD_LONGEST]; /* the largest place; one more code says "none" */
+int route_place_width(int64_t longest) {
+  int64_t most = longest; /* the largest place; one more code says "none" */
   return most < UINT8_MAX ? 1 : most < UINT16_MAX ? 2 : most < UINT32_MAX ? 4 : 8;
 }
 
 /* ---- what each choice would take ---- */
+
+static int64_t all_runs(const route_t *r, int owner, int f) {
+  const int64_t *block = r->list[LIST_ALL].run_block + (int64_t)owner * r->x->features + f;
+  return block[1] - block[0];
+}
+
+static int64_t all_edges(const route_t *r, int owner, int f) {
+  const int64_t *block = r->list[LIST_ALL].edge_block + (int64_t)owner * r->x->features + f;
+  return block[1] - block[0];
+}
 
 /* One (owner, table) under one share. */
 typedef struct part {
@@ -30,12 +40,12 @@ typedef struct part {
   const int64_t *edges;
 } part_t;
 
-static part_t part_of(const route_t *r, int owner, int table, share_t share, const int64_t *all_runs,
-                      const int64_t *all_edges) {
+static part_t part_of(const route_t *r, int owner, int table, share_t share, const int64_t *runs,
+                      const int64_t *edges) {
   int64_t block = (int64_t)owner * r->x->tables + table, first = (int64_t)owner * r->x->features;
   int64_t keys = r->key_block[block + 1] - r->key_block[block];
   if (share == SHARE_ROWS) return (part_t){.rows = keys};
-  if (share == SHARE_POOLS) return (part_t){0, all_runs, all_edges};
+  if (share == SHARE_POOLS) return (part_t){0, runs, edges};
   if (share == SHARE_MIXED) return (part_t){r->row_count[block], r->pool_runs + first, r->pool_edges + first};
   return (part_t){0};
 }
@@ -46,8 +56,7 @@ static int64_t vectors_bytes(const route_t *r, int table, const part_t *part) {
   for (int f = 0; part->runs != NULL && f < x->features; f++) {
     if (x->feature_table[f] != table) continue;
     bytes += part->runs[f] * dim * x->wire_bytes;
-    if (x->mode[f] == SBAG_MAX)
-      bytes += round8(part->runs[f] * dim * route_place_width(route_words(r, r->out, 0)));
+    if (x->mode[f] == SBAG_MAX) bytes += round8(part->runs[f] * dim * route_place_width(r->info.longest));
   }
   return bytes;
 }
@@ -68,17 +77,16 @@ static int64_t list_bytes(const route_t *r, int table, int64_t keys, const part_
 /* Both directions of an owner's part of a table, ids included. */
 static int64_t share_bytes(const route_t *r, int owner, int table, const share_t *share) {
   const exchange_t *x = r->x;
-  int64_t first = (int64_t)owner * x->features, bytes = 0;
-  int64_t block = (int64_t)owner * x->tables + table;
+  int64_t block = (int64_t)owner * x->tables + table, bytes = 0;
   int64_t keys = r->key_block[block + 1] - r->key_block[block],
           range = plan_rank_rows(x->c.plan, owner, table);
-  int64_t *all_runs = r->block_first, *all_edges = r->block_step; /* lent */
+  int64_t *runs = r->block_first, *edges = r->block_step; /* lent */
   for (int f = 0; f < x->features; f++) {
-    all_runs[f] = r->list[LIST_ALL].run_block[first + f + 1] - r->list[LIST_ALL].run_block[first + f];
-    all_edges[f] = r->list[LIST_ALL].edge_block[first + f + 1] - r->list[LIST_ALL].edge_block[first + f];
+    runs[f] = all_runs(r, owner, f);
+    edges[f] = all_edges(r, owner, f);
   }
   for (int p = 0; p < PHASES; p++) {
-    part_t part = part_of(r, owner, table, share[p], all_runs, all_edges);
+    part_t part = part_of(r, owner, table, share[p], runs, edges);
     if (route_travels(r, table, (phase_t)p)) bytes += vectors_bytes(r, table, &part);
     if (p < r->lists) bytes += list_bytes(r, table, keys, &part);
   }
@@ -135,12 +143,9 @@ static void choose(route_t *r, int owner, int table) {
  * bytes. */
 static int touches_all(const route_t *r, int table) {
   const exchange_t *x = r->x;
-  const int64_t *run = r->list[LIST_ALL].run_block;
   for (int o = 0; o < x->ranks; o++)
-    for (int f = 0; f < x->features; f++) {
-      int64_t i = (int64_t)o * x->features + f;
-      if (x->feature_table[f] == table && o != x->rank && run[i + 1] - run[i] < r->bag_count) return 0;
-    }
+    for (int f = 0; f < x->features; f++)
+      if (x->feature_table[f] == table && o != x->rank && all_runs(r, o, f) < r->bag_count) return 0;
   return 1;
 }
 
@@ -162,29 +167,26 @@ static void offer_dense(route_t *r) {
 /* Where every bag has at most one edge at an owner, rows are at least as good as anything. */
 static int worth_mixing(const route_t *r, int owner, int table) {
   const exchange_t *x = r->x;
-  const pool_list_t *all = &r->list[LIST_ALL];
-  int64_t first = (int64_t)owner * x->features;
-  for (int f = 0; f < x->features; f++) {
-    int64_t runs = all->run_block[first + f + 1] - all->run_block[first + f];
-    int64_t edges = all->edge_block[first + f + 1] - all->edge_block[first + f];
-    if (x->feature_table[f] == table && edges > runs) return 1;
-  }
+  for (int f = 0; f < x->features; f++)
+    if (x->feature_table[f] == table && all_edges(r, owner, f) > all_runs(r, owner, f)) return 1;
   return 0;
+}
+
+/* The directions in which the mixture's vectors travel. */
+static int64_t journeys(const route_t *r, int table) {
+  return route_travels(r, table, FORWARD) + (route_travels(r, table, BACKWARD) && !gradients_pool(r, table));
 }
 
 /* Costs in bits, about what share_bytes counts. */
 static void fill_costs(route_t *r) {
   const exchange_t *x = r->x;
-  int64_t width = route_place_width(route_words(r, r->out, 0));
-  for (int t = 0; t < x->tables; t++) {
-    int64_t travels = route_travels(r, t, FORWARD) + (route_travels(r, t, BACKWARD) && !gradients_pool(r, t));
-    r->row_cost[t] = 8 * travels * x->c.store->tables[t].dim * x->wire_bytes;
-  }
+  int64_t width = route_place_width(r->info.longest);
+  for (int t = 0; t < x->tables; t++)
+    r->row_cost[t] = 8 * journeys(r, t) * x->c.store->tables[t].dim * x->wire_bytes;
   for (int f = 0; f < x->features; f++) {
     int t = x->feature_table[f];
-    int64_t travels = route_travels(r, t, FORWARD) + (route_travels(r, t, BACKWARD) && !gradients_pool(r, t));
     int64_t dim = x->c.store->tables[t].dim, value = x->wire_bytes + (x->mode[f] == SBAG_MAX ? width : 0);
-    r->pool_cost[f] = 8 * travels * dim * value + 3;
+    r->pool_cost[f] = 8 * journeys(r, t) * dim * value + 3;
     r->edge_cost[f] = 12 + (r->weighted ? 8 * x->real_bytes : 0) +
                       (r->flags & SBAG_FORWARD_WEIGHT_GRADS ? 8 * x->real_bytes : 0);
   }
@@ -238,15 +240,10 @@ static void count_classes(const route_t *r, int64_t block, int64_t *count) {
     count[CLASS_POOL_POOL] = keys;
     return;
   }
-  int64_t forward_rows = forward == SHARE_MIXED ? rows : forward == SHARE_ROWS ? keys : 0;
-  if (backward == SHARE_POOLS) {
-    count[CLASS_ROW_POOL] = forward_rows;
-    count[CLASS_POOL_POOL] = keys - forward_rows;
-    if (r->lists == 2) return;
-  }
-  count[CLASS_ROW_POOL] = 0; /* one list: the directions are alike, or the backward does not happen */
-  count[CLASS_ROW_ROW] = forward_rows;
-  count[CLASS_POOL_POOL] = keys - forward_rows;
+  /* With one list the directions are alike, or the backward does not happen. */
+  int class = r->lists == 2 && backward == SHARE_POOLS ? CLASS_ROW_POOL : CLASS_ROW_ROW;
+  count[class] = forward == SHARE_MIXED ? rows : forward == SHARE_ROWS ? keys : 0;
+  count[CLASS_POOL_POOL] = keys - count[class];
 }
 
 static int place_classes(route_t *r) {
@@ -341,7 +338,6 @@ static int may_pool(const route_t *r) {
 sbag_code_t route_share(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   int64_t *flag;
-  for (int p = 0; p < x->ranks; p++) route_words(r, r->out, p)[WORD_LONGEST] = r->info.longest;
   for (int l = 0; l < LISTS; l++) r->filled[l] = 0;
   SBAG_TRY(route_take_i64(r, BUF_ROW_FLAG, r->distinct, &flag, status));
   if (may_pool(r)) {

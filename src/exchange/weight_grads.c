@@ -18,37 +18,26 @@ static int64_t reply_bytes(const route_t *r, const int64_t *counts, int peer) {
   return round8(reply_edges(r, counts, peer) * r->x->real_bytes);
 }
 
-/* A table's rows as dot's right side. Those that are kept in 16 bits are widened first, one for each edge:
- * row i of the list is then vector i. */
-typedef struct row_vectors {
-  const void *base;
-  int64_t stride;
-  const int64_t *at;
-} row_vectors_t;
-
-static sbag_code_t widen_rows(route_t *r, int t, const void *rows, const int64_t *row, int64_t count,
-                              row_vectors_t *vectors, sbag_status_t *status) {
+sbag_code_t route_dot_rows(route_t *r, const row_dots_t *d, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  const store_table_t *table = &x->c.store->tables[t];
-  void *widened;
-  int64_t *at;
-  *vectors = (row_vectors_t){rows, table->dim, row};
-  if (table->storage == SBAG_STORAGE_FULL) return SBAG_OK;
-  SBAG_TRY(route_take_real(r, BUF_WIDENED, count * table->dim, &widened, status));
-  SBAG_TRY(route_take_i64(r, BUF_TERM_D, count, &at, status));
-  reduce_task_t task = {.op = REDUCE_SUM,
-                        .dim = table->dim,
-                        .segment_end = count,
-                        .term = row,
-                        .stride = table->dim,
-                        .src = rows,
-                        .storage = table->storage,
-                        .out = widened,
-                        .out_stride = table->dim};
-  k->ops->reduce(k, NULL, x->c.store->dtype, &task, 1);
-  k->ops->fill_i64(k, NULL, at, count, 0, 1);
-  *vectors = (row_vectors_t){widened, table->dim, at};
+  const store_table_t *table = &x->c.store->tables[d->table];
+  const void *rows = d->rows;
+  const int64_t *row = d->row;
+  size_t mark = kernel_arena_mark(&r->arena);
+  if (table->storage != SBAG_STORAGE_FULL) { /* widened first, one for each edge */
+    void *widened;
+    int64_t *at;
+    SBAG_TRY(route_take_real(r, BUF_WIDENED, d->count * table->dim, &widened, status));
+    SBAG_TRY(route_take_i64(r, BUF_TERM_D, d->count, &at, status));
+    k->ops->gather_rows(k, NULL, x->c.store->dtype, table->storage, rows, table->dim, row, d->count, widened);
+    k->ops->fill_i64(k, NULL, at, d->count, 0, 1);
+    rows = widened;
+    row = at;
+  }
+  k->ops->dot(k, NULL, x->c.store->dtype, table->dim, d->count, d->grad, d->grad_at, rows, row, table->dim,
+              d->to);
+  kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
 
@@ -72,11 +61,14 @@ static sbag_code_t reply_peer(route_t *r, int peer, void *reply, sbag_status_t *
     k->ops->expand(k, NULL, in_i64(r, BACKWARD, IN_RUN_BEGIN) + run[0], run_at, runs, at);
     k->ops->gather_i64(k, NULL, i64_of(r, BUF_OWN_ROW), in_i64(r, BACKWARD, IN_EDGE) + edge[0], count, 0,
                        row);
-    row_vectors_t vectors;
-    SBAG_TRY(widen_rows(r, feature->table, x->c.store->tables[feature->table].weight, row, count, &vectors,
-                        status));
-    k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, real_of(r, BUF_GRADS_IN), at, vectors.base,
-                vectors.at, vectors.stride, real_at(x, reply, edge[0] - first));
+    row_dots_t dots = {.table = feature->table,
+                       .rows = x->c.store->tables[feature->table].weight,
+                       .row = row,
+                       .count = count,
+                       .grad = real_of(r, BUF_GRADS_IN),
+                       .grad_at = at,
+                       .to = real_at(x, reply, edge[0] - first)};
+    SBAG_TRY(route_dot_rows(r, &dots, status));
     kernel_arena_release(k, &r->arena, mark);
   }
   return SBAG_OK;
@@ -142,16 +134,22 @@ static sbag_code_t local_dots(route_t *r, int list, int64_t block, const void *g
   }
   size_t mark = kernel_arena_mark(&r->arena);
   SBAG_TRY(route_take_i64(r, BUF_TERM_B, count, &vector, status));
-  row_vectors_t vectors = {real_of(r, BUF_VECTORS_IN), 1, vector};
   if (mirror != NULL) {
+    row_dots_t dots = {.table = feature->table,
+                       .rows = mirror,
+                       .row = vector,
+                       .count = count,
+                       .grad = grad_out,
+                       .grad_at = at + edge[0],
+                       .to = real_at(x, to, edge[0])};
     k->ops->gather_i64(k, NULL, i64_of(r, BUF_ROW), order, count, 0, vector);
-    SBAG_TRY(widen_rows(r, feature->table, mirror, vector, count, &vectors, status));
+    SBAG_TRY(route_dot_rows(r, &dots, status));
   } else {
     k->ops->gather_i64(k, NULL, i64_of(r, BUF_WHICH), order, count, 0, vector);
     k->ops->gather_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), vector, count, 0, vector);
+    k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, grad_out, at + edge[0],
+                real_of(r, BUF_VECTORS_IN), vector, 1, real_at(x, to, edge[0]));
   }
-  k->ops->dot(k, NULL, x->c.store->dtype, feature->dim, count, grad_out, at + edge[0], vectors.base,
-              vectors.at, vectors.stride, real_at(x, to, edge[0]));
   kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
@@ -213,15 +211,19 @@ static sbag_code_t spread(route_t *r, int f, const void *edge_grad, void *grad, 
   return SBAG_OK;
 }
 
+sbag_code_t route_spread_weight_grads(route_t *r, const void *edge_grad, void *const *weight_grads,
+                                      sbag_status_t *status) {
+  for (int f = 0; weight_grads != NULL && f < r->x->features; f++)
+    if (weight_grads[f] != NULL) SBAG_TRY(spread(r, f, edge_grad, weight_grads[f], status));
+  return SBAG_OK;
+}
+
 sbag_code_t route_weight_grads(route_t *r, const void *grad_out, void *const *weight_grads,
                                sbag_status_t *status) {
-  exchange_t *x = r->x;
   void *replies, *edge_grad;
   SBAG_TRY(exchange_replies(r, &replies, status));
   SBAG_TRY(route_take_real(r, BUF_EDGE_GRAD, r->info.edge_count, &edge_grad, status));
   SBAG_TRY(take_local(r, grad_out, edge_grad, status));
   take_replies(r, replies, edge_grad);
-  for (int f = 0; weight_grads != NULL && f < x->features; f++)
-    if (weight_grads[f] != NULL) SBAG_TRY(spread(r, f, edge_grad, weight_grads[f], status));
-  return SBAG_OK;
+  return route_spread_weight_grads(r, edge_grad, weight_grads, status);
 }

@@ -60,7 +60,7 @@ static void walk_list(walk_t *w, phase_t phase) {
     s.part = PART_SHIFTS, s.range = 2, s.ascending = 0;
     if (x->mode[f] == SBAG_MAX) visit(w, s);
     s.part = PART_BAGS, s.range = w->words[WORD_BAGS], s.ascending = 1;
-    if (words_dense(w->words, table)) visit(w, s);
+    if (phase == FORWARD && words_dense(w->words, table)) visit(w, s);
     s.part = PART_EDGES, s.count = edges, s.range = words_keys(w->r, w->words, table), s.ascending = 0;
     visit(w, s);
     s.part = PART_WEIGHTS;
@@ -193,9 +193,8 @@ static void pack_segment(const segment_t *s, void *context) {
                       .words = (uint64_t *)(void *)(p->to + s->at)};
   switch (s->part) {
   case PART_KEYS:
-    task.from = i64_of(r, BUF_KEY) + key_range_begin(r, p->owner, s->index);
-    task.from += r->class_begin[((int64_t)p->owner * x->tables + s->index) * CLASSES + s->class] -
-                 key_range_begin(r, p->owner, s->index);
+    task.from =
+        i64_of(r, BUF_KEY) + r->class_begin[((int64_t)p->owner * x->tables + s->index) * CLASSES + s->class];
     task.base = plan_block_key(x->c.plan, p->owner, s->index);
     break;
   case PART_TOUCH:
