@@ -1,5 +1,6 @@
 /* shardbag ckpt diff A B: which arrays and rows of two checkpoints differ, and by how much. */
 #include "app/ckpt.h"
+#include "kernel/narrow.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -27,6 +28,10 @@ static double number_at(checkpoint_type_t type, const void *data, int64_t i) {
     return (double)((const int64_t *)data)[i];
   case CHECKPOINT_I32:
     return (double)((const int32_t *)data)[i];
+  case CHECKPOINT_F16:
+    return (double)narrow_f16_value(((const uint16_t *)data)[i]);
+  case CHECKPOINT_BF16:
+    return (double)narrow_bf16_value(((const uint16_t *)data)[i]);
   default:
     return (double)((const uint8_t *)data)[i];
   }

@@ -2,6 +2,7 @@
 #include "app/ckpt.h"
 #include "app/ckpt_format.h"
 #include "checkpoint/disk.h"
+#include "kernel/narrow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +14,18 @@ typedef struct export {
   checkpoint_reader_t *reader;
   ckpt_tensors_t tensors; /* named as in the checkpoint; their shapes are what is exported */
   int64_t first;          /* row of each that comes first */
+  int widens;             /* the one tensor is bf16 in the checkpoint and f32 here */
+  ckpt_format_t format;
   char temporary[4096];
   int file;
   const ckpt_tensor_t *now; /* being written */
 }
 export_t;
+
+/* What .npy has no type for is told in f32. */
+static checkpoint_type_t exported_type(const export_t *e, checkpoint_type_t type) {
+  return e->format == CKPT_NPY && type == CHECKPOINT_BF16 ? CHECKPOINT_F32 : type;
+}
 
 /* Everything but blobs, which are no numbers. */
 static sbag_code_t choose_all(export_t *e, sbag_status_t *status) {
@@ -52,6 +60,8 @@ static sbag_code_t choose(ckpt_t *c, export_t *e, sbag_status_t *status) {
     e->first = o->rows[0];
     array.shape[0] = o->rows[1] - o->rows[0];
   }
+  e->widens = exported_type(e, array.type) != array.type;
+  array.type = exported_type(e, array.type);
   return ckpt_tensors_add(&e->tensors, name, &array, status);
 }
 
@@ -74,12 +84,25 @@ static sbag_code_t make_file(ckpt_t *c, export_t *e, sbag_status_t *status) {
   return code;
 }
 
+static sbag_code_t write_widened(const export_t *e, int64_t at, int64_t count, const uint16_t *from,
+                                 sbag_status_t *status) {
+  enum { PART = 16384 };
+  float values[PART];
+  for (int64_t done = 0, n; done < count; done += n) {
+    n = count - done < PART ? count - done : PART;
+    for (int64_t i = 0; i < n; i++) values[i] = narrow_bf16_value(from[done + i]);
+    SBAG_TRY(disk_write(e->file, e->temporary, at + done * (int64_t)sizeof *values,
+                        n * (int64_t)sizeof *values, values, status));
+  }
+  return SBAG_OK;
+}
+
 static sbag_code_t write_rows(void *user, int64_t first, int64_t rows, const void *data,
                               sbag_status_t *status) {
   export_t *e = user;
-  int64_t row_bytes = ckpt_row_bytes(&e->now->array);
-  return disk_write(e->file, e->temporary, e->now->offset + (first - e->first) * row_bytes, rows * row_bytes,
-                    data, status);
+  int64_t row_bytes = ckpt_row_bytes(&e->now->array), at = e->now->offset + (first - e->first) * row_bytes;
+  if (e->widens) return write_widened(e, at, rows * e->now->array.shape[1], data, status);
+  return disk_write(e->file, e->temporary, at, rows * row_bytes, data, status);
 }
 
 static sbag_code_t write_all(ckpt_t *c, export_t *e, sbag_status_t *status) {
@@ -121,8 +144,8 @@ static sbag_code_t publish(ckpt_t *c, export_t *e, sbag_status_t *status) {
 
 static sbag_code_t write_out(ckpt_t *c, sbag_status_t *status) {
   const char *const *arguments = c->options->arguments;
-  export_t e = {.tensors = {.mem = c->mem}, .file = -1};
-  if (ckpt_format_of(arguments[1]) == CKPT_HDF5)
+  export_t e = {.tensors = {.mem = c->mem}, .format = ckpt_format_of(arguments[1]), .file = -1};
+  if (e.format == CKPT_HDF5)
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: the name must end in .npy or .safetensors",
                       arguments[1]);
   if ((size_t)snprintf(e.temporary, sizeof e.temporary, "%s.tmp", arguments[1]) >= sizeof e.temporary)
@@ -154,5 +177,6 @@ const command_t command_ckpt_export = {
     .details =
         "The end of OUT says which. A .safetensors file holds every array (but not vocabularies and the\n"
         "config) under its name, as in\n"
-        "  EmbeddingBag.from_pretrained(load_file(OUT)['tables/user/weight'])\n",
+        "  EmbeddingBag.from_pretrained(load_file(OUT)['tables/user/weight'])\n"
+        "Types stay; but bf16, which .npy does not have, becomes f32 there.\n",
     .run = run};

@@ -45,7 +45,8 @@ void ckpt_tensors_clear(ckpt_tensors_t *tensors) {
   *tensors = (ckpt_tensors_t){0};
 }
 
-static const char *const npy_types[] = {"<f4", "<f8", "<i8", "<i4", "|u1"}; /* as checkpoint_type_t */
+/* As checkpoint_type_t; .npy has no bf16. */
+static const char *const npy_types[] = {"<f4", "<f8", "<i8", "<i4", "|u1", "<f2"};
 enum { TYPES = sizeof npy_types / sizeof npy_types[0] };
 
 static sbag_code_t make_npy(ckpt_tensors_t *tensors, void **head, int64_t *head_bytes,
@@ -94,8 +95,8 @@ sbag_code_t ckpt_head_make(ckpt_format_t format, ckpt_tensors_t *tensors, void *
 static sbag_code_t bad_npy(const char *path, sbag_status_t *status, const char *why) {
   return status_set(
       status, SBAG_ERR_FORMAT,
-      "%s: %s; a .npy of format 1.0 with 1 or 2 dimensions in C order of float32, float64, int64, "
-      "int32 or uint8 can be imported",
+      "%s: %s; a .npy of format 1.0 with 1 or 2 dimensions in C order of float16, float32, float64, "
+      "int64, int32 or uint8 can be imported",
       path, why);
 }
 

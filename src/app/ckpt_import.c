@@ -49,11 +49,11 @@ static sbag_code_t open_hdf5(ckpt_t *c, import_t *from, sbag_status_t *status) {
     const char *name = checkpoint_name(from->reader, i);
     code = checkpoint_array_info(from->reader, name, &array, status);
     if (code == SBAG_OK && array.type == CHECKPOINT_OTHER && c->options->table == NULL)
-      code = status_set(
-          status, SBAG_ERR_UNSUPPORTED,
-          "%s: '%s' is no array of 1 or 2 dimensions of f32, f64, i64, i32 or u8; choose others by "
-          "--table",
-          from->path, name);
+      code = status_set(status, SBAG_ERR_UNSUPPORTED,
+                        "%s: '%s' is no array of 1 or 2 dimensions of f32, f16, bf16, f64, i64, i32 or u8; "
+                        "choose others by "
+                        "--table",
+                        from->path, name);
     if (code == SBAG_OK && array.type != CHECKPOINT_OTHER)
       code = ckpt_tensors_add(&from->tensors, name, &array, status);
   }

@@ -7,7 +7,8 @@
 
 enum { HEAD_MAX = 100000000 }; /* the format's own limit */
 
-static const char *const types[] = {"F32", "F64", "I64", "I32", "U8"}; /* as checkpoint_type_t */
+static const char *const types[] = {"F32", "F64", "I64", "I32",
+                                    "U8",  "F16", "BF16"}; /* as checkpoint_type_t */
 enum { TYPES = sizeof types / sizeof types[0] };
 
 static int64_t bytes_of(const checkpoint_array_t *a) {
@@ -90,11 +91,11 @@ static sbag_code_t read_one(const char *path, const char *name, json_object *obj
   int64_t begin = 0;
   if (!read_type(json_object_object_get(object, "dtype"), &array) ||
       !read_shape(json_object_object_get(object, "shape"), &array))
-    return status_set(
-        status, SBAG_ERR_FORMAT,
-        "%s: '%s' is %s of shape %s; F32, F64, I64, I32 and U8 of 1 or 2 dimensions can be imported", path,
-        name, json_object_get_string(json_object_object_get(object, "dtype")),
-        json_object_get_string(json_object_object_get(object, "shape")));
+    return status_set(status, SBAG_ERR_FORMAT,
+                      "%s: '%s' is %s of shape %s; F32, F16, BF16, F64, I64, I32 and U8 of 1 or 2 dimensions "
+                      "can be imported",
+                      path, name, json_object_get_string(json_object_object_get(object, "dtype")),
+                      json_object_get_string(json_object_object_get(object, "shape")));
   if (!read_offset(json_object_object_get(object, "data_offsets"), &array, bytes - head, &begin))
     return status_set(status, SBAG_ERR_FORMAT, "%s: '%s': its offsets do not fit its shape or the file", path,
                       name);

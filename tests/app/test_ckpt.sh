@@ -114,7 +114,7 @@ else
   check "its name and shape" printed '^tables/user/weight f64 2x3 48$'
   ckpt 1 import new.npy new2.h5
   check "import of .npy without a name" ended 2 "--table"
-  for bad in fortran half; do
+  for bad in fortran complex; do
     ckpt 1 import $bad.npy bad.h5 --table x
     check "import of $bad.npy" ended 1 "$bad.npy" "can be imported"
   done

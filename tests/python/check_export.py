@@ -44,7 +44,7 @@ def main(path, folder):
             assert numpy.array_equal(values, file[name][()]), name
     numpy.save(f"{folder}/new.npy", numpy.arange(6, dtype="f8").reshape(2, 3))
     numpy.save(f"{folder}/fortran.npy", numpy.asfortranarray(numpy.ones((3, 4))))
-    numpy.save(f"{folder}/half.npy", numpy.ones((3, 4), dtype="f2"))
+    numpy.save(f"{folder}/complex.npy", numpy.ones((3, 4), dtype="c8"))
     with h5py.File(f"{folder}/foreign.h5", "w") as file:
         file.create_dataset("deep/down", data=weight, compression="gzip")
         file.create_dataset("cube", data=numpy.ones((2, 2, 2)))

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Tables kept in f16 and bf16: training, its checkpoints and what reads them, on any number of ranks.
+# tests/app/test_storage.sh BUILD_FOLDER; ends with `N passed, N failed`.
+set -uo pipefail
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
+[ $# = 1 ] || fail "usage: test_storage.sh BUILD_FOLDER"
+begin "$1"
+cd "$work" || exit 1
+
+cat >small.yaml <<'YAML'
+data:
+  kind: synthetic
+  synthetic: {samples: [2560, 300, 0], dense_count: 4, rows: [3000, 300, 30], bag_length: [1, 5, 2]}
+table: {dim: 8, dtype: f16, optimizer: {name: exact_rowwise_adagrad, lr: 0.1}}
+tables:
+  - {name: feature_1, dtype: bf16, layout: cyclic, optimizer: {name: exact_adagrad, lr: 0.1}}
+  - {name: feature_2, dtype: bf16, rounding: nearest, replicated: true, optimizer: {name: sparse_adam}}
+model: {bottom: [16], top: [16]}
+train: {global_batch: 128}
+YAML
+sed -e 's/dtype: b*f16, //' small.yaml >full.yaml
+
+# run NAME RANKS CONFIG ARGUMENT...: trains; its last checkpoint is NAME.h5.
+run() {
+  local name=$1 count=$2 config=$3
+  shift 3
+  launch "$count" "$program" train "$config" --set run.dir="$name" --progress none "$@"
+  [ "$code" = 0 ] && cp "$(find "$name" -name 'ckpt-*.h5' | sort -V | tail -n 1)" "$name.h5"
+}
+# same A B: the configs differ, by max_steps, and nothing else does.
+same() {
+  alone "$program" ckpt diff "$1.h5" "$2.h5"
+  printed '^config: ' && ! printed '^(tables|dense|reader)'
+}
+
+check "trains" run one 2 small.yaml
+check "stops after half of its steps" run half 2 small.yaml --set train.max_steps=10
+cp -r half again
+check "goes on" run again 2 small.yaml --resume
+check "to the bits of a run that never stopped" same one again
+alone "$program" ckpt ls one.h5
+check "ls: f16" printed '^tables/feature_0/weight f16 3000x8 48000$'
+check "ls: bf16" printed '^tables/feature_1/weight bf16 300x8 4800$'
+check "ls: states stay f32" printed '^tables/feature_1/state/momentum1 f32 300x8 9600$'
+alone "$program" ckpt verify one.h5
+check "verify" ended 0
+alone "$program" plan small.yaml
+check "plan: bytes of rows in f16 with a state of one f32" printed '^feature_0 0 3000 60000$'
+
+# What a model says does not depend on who reads it, and hardly on the type.
+launch 2 "$program" eval one.h5 small.yaml
+check "eval" printed '^valid auc 0\.'
+cp out kept.out
+launch 3 "$program" eval one.h5 full.yaml
+check "eval with tables in f32: the same numbers" cmp -s out kept.out
+check "f32 trains" run full 2 full.yaml
+launch 2 "$program" eval full.h5 small.yaml
+check "eval of an f32 checkpoint with tables in 16 bits" printed '^valid auc 0\.'
+check "f32 tables start from 16 bits" run widened 2 full.yaml --set train.max_steps=1 --set table.optimizer.lr=0 \
+  --set table.init_file="$work/one.h5"
+alone "$program" ckpt export widened.h5 widened.npy --table feature_0
+alone "$program" ckpt export one.h5 f16.npy --table feature_0
+alone "$program" ckpt export one.h5 bf16.npy --table feature_1
+check "export of bf16 as .npy, in f32" printed '^tables/feature_1/weight f32 300x8$'
+alone "$program" ckpt export one.h5 all.safetensors
+check "export of all" ended 0
+
+if /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
+  alone /usr/bin/python3 "$root/tests/python/check_storage.py" one.h5 "$work"
+  check "h5py reads both types, and what was exported is that" ended 0
+  for given in given.npy given.safetensors foreign.h5; do
+    alone "$program" ckpt import "$given" new.h5 --table t
+    check "import of $given" ended 0
+    alone "$program" ckpt ls new.h5
+    check "$given keeps its type" printed "^tables/t/weight b?f16 4x3 24$"
+  done
+else
+  echo "skipped: /usr/bin/python3 has no h5py: the files' types are not looked at from outside"
+fi
+
+# ---- refusals ----
+refused() {
+  local word=$1
+  shift
+  alone "$program" train small.yaml --set run.dir=refused "$@"
+  ended 2 "$word"
+}
+check "no such type" refused "table.dtype" --set table.dtype=f8
+check "no such rounding" refused "table.rounding" --set table.rounding=up
+check "an optimizer that moves untouched rows" refused "moves rows that a batch does not touch" \
+  --set table.optimizer.name=adam
+
+finish
