@@ -93,6 +93,7 @@ golden_steps() {
 suites() {
   local folder=$1 count
   step "unit $folder" 300 "$root/$folder/tests/unit"
+  step "kernels $folder" 300 "$root/$folder/tests/kernels"
   for count in $2; do
     ranks_step "mpi $folder" 400 "$count" "$root/$folder/tests/mpi"
   done

@@ -10,6 +10,10 @@
 
 enum { HEADER_BYTES = 64, LARGE_BYTES = 1 << 20 };
 
+/* Blocks from HUGE_BYTES on lie on huge pages where the machine has some left: rows read at random would need
+ * a page's address each. PAGES_BYTES is a multiple of every machine's page. */
+enum { HUGE_BYTES = 4 << 20, HUGE_PAGE_BYTES = 2 << 20, PAGES_BYTES = 1 << 16 };
+
 /* Under a sanitizer all blocks are malloc's, which it watches. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { WATCHED = 1 };
@@ -64,10 +68,29 @@ static int is_large(size_t bytes) {
   return !WATCHED && bytes >= LARGE_BYTES;
 }
 
+static size_t mapped_bytes(size_t bytes) {
+  return (whole_bytes(bytes) + PAGES_BYTES - 1) / PAGES_BYTES * PAGES_BYTES;
+}
+
+static void *map(size_t bytes) {
+  void *raw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return raw != MAP_FAILED ? raw : NULL;
+}
+
+/* A mapping that begins with a huge page: what is left over on both sides goes back. */
+static void *map_huge(size_t bytes) {
+  char *raw = map(bytes + HUGE_PAGE_BYTES);
+  if (raw == NULL) return NULL;
+  const size_t before = (HUGE_PAGE_BYTES - (uintptr_t)raw % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+  if (before > 0) munmap(raw, before);
+  if (before < HUGE_PAGE_BYTES) munmap(raw + before + bytes, HUGE_PAGE_BYTES - before);
+  madvise(raw + before, bytes, MADV_HUGEPAGE); /* a wish */
+  return raw + before;
+}
+
 static void *take(size_t bytes) {
   if (!is_large(bytes)) return aligned_alloc(64, whole_bytes(bytes));
-  void *raw = mmap(NULL, whole_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return raw != MAP_FAILED ? raw : NULL;
+  return bytes < HUGE_BYTES ? map(mapped_bytes(bytes)) : map_huge(mapped_bytes(bytes));
 }
 
 sbag_code_t mem_alloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
@@ -110,7 +133,7 @@ void mem_free(mem_t *mem, void *block) {
   size_t bytes = header->bytes;
   atomic_fetch_sub(&mem->live_bytes, (int64_t)bytes);
   if (is_large(bytes))
-    munmap(header, whole_bytes(bytes));
+    munmap(header, mapped_bytes(bytes));
   else
     free(header);
 }

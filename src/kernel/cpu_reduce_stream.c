@@ -9,9 +9,9 @@ enum {
   RUN_TERMS = 512,          /* of a run, at most */
   AHEAD_MOST = 64,          /* terms */
   AHEAD_LEAST = 8,          /* terms */
-  AHEAD_BYTES = 16384,      /* of the vectors between the one that is added and the one that is fetched */
+  AHEAD_BYTES = 32768,      /* of the vectors between the one that is added and the one that is fetched */
   ROOM_BYTES = 256 << 10,   /* of the vectors of a run, where several passes go over them */
-  STREAM_BYTES = 256 << 20, /* of outputs that no cache will keep */
+  STREAM_BYTES = 32 << 20, /* of outputs that no cache will keep */
 };
 
 /* Where the list's next address comes from. */
