@@ -128,32 +128,38 @@ check_asan() {
   unset LSAN_OPTIONS UBSAN_OPTIONS
 }
 
-# What would run on a GPU, executed on the CPU (tests/cuda): as it is; queued until it is waited for, in other orders
-# of lanes and blocks; over several ranks; and under sanitizers. ThreadSanitizer takes the blocks of a launch as one
-# after another, or as unordered, which finds races between them. The GPU's own code is built with build/.
-# By nvcc for real architectures, where it is there; and the same sources executed on the CPU.
+# The GPU's part: by nvcc for a real architecture, where it is there; and the same sources executed on the CPU
+# (tests/cuda): every kernel as it is, and queued until it is waited for, in other orders of lanes and blocks; over
+# several ranks; whole models and the program; and under sanitizers. ThreadSanitizer takes the blocks of a launch as
+# one after another, or as unordered, which finds races between them.
 check_cuda() {
-  local seed count blocks short=(execution integer streams kernel_integer kernel_pack)
+  local seed count file blocks racy=(dense execution integer kernel_integer kernel_pack kernel_reduce kernel_rows large streams)
   if [ ! -d "$root/build/tests/cuda" ]; then
     skipped "tests/cuda: the CUDA toolkit's headers are not here"
     return
   fi
-  # One architecture: nvcc takes minutes for each.
-  if cmake --preset cuda -S "$root" $([ $full = 1 ] || echo -DSHARDBAG_CUDA_ARCHITECTURES=80) >"$logs/cmake-cuda.log" 2>&1; then
-    # shellcheck disable=SC2016  # the inner shell's own arguments
-    step "build cuda, by nvcc" 900 bash -c '. "$1/launch/common.sh" && build cuda build-cuda --target shardbag_app' \
-      build "$root" && step "a GPU or a reason" 60 "$root/tests/cuda/no_gpu.sh" "$root/build-cuda"
-  else
-    skipped "the GPU's part by nvcc: $(grep -m 1 -A 1 'CMake Error' "$logs/cmake-cuda.log" | tail -n 1)"
-  fi
-  step "build what executes kernels" 900 cmake --build "$root/build" -j "$(nproc)" --target test_cuda test_cuda_ranks || return
+  check_nvcc
+  step "build what executes kernels" 900 cmake --build "$root/build" -j "$(nproc)" --target test_cuda test_cuda_ranks \
+    test_cuda_app test_cuda_mpi test_cuda_golden || return
   step "cuda kernels" 300 "$root/build/tests/cuda/kernels"
-  for seed in 1 2 $([ $full = 0 ] || echo 3 4 5 6 7 8); do
-    EMU_STREAMS=lazy EMU_SEED=$seed step "cuda kernels, lazy, seed $seed" 300 "$root/build/tests/cuda/kernels"
+  for seed in 1 $([ $full = 0 ] || echo 2 3 4 5 6 7 8); do
+    EMU_STREAMS=lazy EMU_SEED=$seed step "cuda kernels, lazy, seed $seed" 300 "$root/build/tests/cuda/kernels" "${racy[@]}"
   done
   for count in 1 2 3 $([ $full = 0 ] || echo 4 8); do
     EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda ranks" 300 "$count" "$root/build/tests/cuda/ranks"
   done
+  export EMU_DEVICES=4
+  for count in 1 2 3 4; do
+    for file in "$root"/tests/golden/*.h5; do
+      EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda golden $(basename "$file" .h5)" 240 "$count" \
+        "$root/build/tests/cuda/golden" "$file"
+    done
+  done
+  for count in 2 3 $([ $full = 0 ] || echo 1 4); do
+    EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda model" 300 "$count" "$root/build/tests/cuda/mpi" model
+  done
+  unset EMU_DEVICES
+  step "cuda MovieLens" 300 "$root/tests/cuda/train.sh" "$root/build"
   step "build what executes kernels, asan" 900 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
     step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
   # shellcheck disable=SC2016  # the inner shell's own arguments
@@ -161,8 +167,21 @@ check_cuda() {
     build "$root" || return
   for blocks in "" 1; do
     EMU_XBLOCK=$blocks step "cuda kernels build-cuda-tsan${blocks:+, unordered blocks}" 300 \
-      "$root/build-cuda-tsan/tests/cuda/kernels" "${short[@]}"
+      "$root/build-cuda-tsan/tests/cuda/kernels" "${racy[@]}"
   done
+}
+
+# One architecture: nvcc takes minutes for each.
+check_nvcc() {
+  local architectures=(-DSHARDBAG_CUDA_ARCHITECTURES=80)
+  [ $full = 0 ] || architectures=()
+  if ! cmake --preset cuda -S "$root" "${architectures[@]}" >"$logs/cmake-cuda.log" 2>&1; then
+    skipped "the GPU's part by nvcc: $(grep -m 1 -A 1 'CMake Error' "$logs/cmake-cuda.log" | tail -n 1)"
+    return
+  fi
+  # shellcheck disable=SC2016  # the inner shell's own arguments
+  step "build cuda, by nvcc" 900 bash -c '. "$1/launch/common.sh" && build cuda build-cuda --target shardbag_app' \
+    build "$root" && step "a GPU or a reason" 60 "$root/tests/cuda/no_gpu.sh" "$root/build-cuda"
 }
 
 check_scripts() {
