@@ -3,6 +3,7 @@
 #include "cuda/cuda_common.cuh"
 
 #include <cstdio>
+#include <nvtx3/nvToolsExt.h>
 
 enum { LANES = 16 };
 
@@ -16,6 +17,7 @@ struct cuda_kernel {
   int lanes;
   cuda_lane_t spare; /* of a stream that is not ours: takes the failure */
   int64_t alloc_count;
+  bool in_phase; /* a range of NVTX is open */
   sbag_status_t failure;
 };
 
@@ -46,6 +48,16 @@ void cuda_failed(cuda_lane_t *lane, cudaError_t error, const char *what, const c
 
 int cuda_has_failed(const cuda_lane_t *lane) {
   return lane->kernel->failure.code != SBAG_OK;
+}
+
+/* ---- phases ---- */
+
+/* Neighbours, not one in the other: so Nsight shows a step as the trace tells it. */
+static void cuda_phase(kernel_t *k, const char *name) {
+  cuda_kernel_t *self = cuda_of(k);
+  if (self->in_phase) (void)nvtxRangePop();
+  self->in_phase = name != nullptr;
+  if (self->in_phase) (void)nvtxRangePushA(name);
 }
 
 /* ---- memory ---- */
@@ -333,6 +345,7 @@ sbag_code_t kernel_cuda_count(int *devices, sbag_status_t *status) {
 
 static void cuda_destroy(kernel_t *k) {
   cuda_kernel_t *self = cuda_of(k);
+  cuda_phase(k, nullptr);
   for (int i = 0; i < self->lanes; i++) {
     (void)cudaStreamSynchronize(self->lane[i].stream);
     lane_free(&self->lane[i]);
@@ -345,6 +358,7 @@ static void table_fill(kernel_ops_t *ops) {
   ops->name = "cuda";
   ops->device = SBAG_DEVICE_CUDA;
   ops->destroy = cuda_destroy;
+  ops->phase = cuda_phase;
   ops->alloc = cuda_alloc;
   ops->release = cuda_release;
   ops->stream_sync = cuda_stream_sync;

@@ -46,6 +46,12 @@ sbag_code_t context_options_check(const sbag_context_options_t *options, sbag_co
   return SBAG_OK;
 }
 
+/* The trace's phases are what a device's profiler shows as well. */
+static void show_phase(void *listening, const char *phase) {
+  kernel_t *kernel = listening;
+  kernel->ops->phase(kernel, phase);
+}
+
 sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_options_t *options,
                               sbag_context_h *context, sbag_status_t *status) {
   void *made = NULL, *seats = NULL;
@@ -70,6 +76,8 @@ sbag_code_t context_create_on(mem_t *mem, comm_t *comm, const sbag_context_optio
   *c = (struct sbag_context){.mem = mem, .comm = comm, .kernel = kernel, .seats = seats, .options = *options};
   c->options.device = device;
   c->options.threads = cpu.threads;
+  comm->trace.listener = show_phase;
+  comm->trace.listening = kernel;
   *context = c;
   return SBAG_OK;
 }

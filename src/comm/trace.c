@@ -47,6 +47,7 @@ const char *comm_trace_phase(comm_trace_t *trace, const char *phase) {
   const char *before = trace->phase;
   charge_phase(trace, comm_trace_now());
   trace->phase = phase;
+  if (trace->listener != NULL && phase != before) trace->listener(trace->listening, phase);
   return before;
 }
 

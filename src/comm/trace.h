@@ -36,6 +36,9 @@ typedef struct comm_trace {
   double waited_s;        /* all waits that have ended */
   double polled_s;        /* in comm_progress */
   double waiting_since_s; /* 0: not waiting */
+  /* NULL, or told of each phase that begins (NULL: of none), for profilers. */
+  void (*listener)(void *listening, const char *phase);
+  void *listening;
 } comm_trace_t;
 
 /* A request's part, kept with it. */

@@ -10,6 +10,10 @@ typedef struct cpu_kernel {
   kernel_ops_t ops;
 } cpu_kernel_t;
 
+static void cpu_phase(kernel_t *k, const char *name) {
+  (void)k, (void)name; /* profilers of a CPU see functions */
+}
+
 static sbag_code_t cpu_alloc(kernel_t *k, kernel_memory_t kind, size_t bytes, const char *what, void **block,
                              sbag_status_t *status) {
   (void)kind; /* host, pinned and device memory are the same here */
@@ -51,6 +55,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
   made->ops = (kernel_ops_t){.name = cpu_isa_name(isa),
                              .device = SBAG_DEVICE_CPU,
                              .destroy = cpu_destroy,
+                             .phase = cpu_phase,
                              .alloc = cpu_alloc,
                              .release = cpu_release,
                              .stream_sync = cpu_stream_sync,

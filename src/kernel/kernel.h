@@ -267,6 +267,9 @@ struct kernel_ops {
   int sums_in_registers; /* 1: see update_sums */
   void (*destroy)(kernel_t *k);
 
+  /* What the calls from here on belong to (NULL: nothing), for a profiler of the device to show. */
+  void (*phase)(kernel_t *k, const char *name);
+
   /* Memory, and the stream that orders ops. stream NULL is the kernel's own. */
   sbag_code_t (*alloc)(kernel_t *k, kernel_memory_t kind, size_t bytes, const char *what, void **block,
                        sbag_status_t *status);

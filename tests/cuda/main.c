@@ -10,6 +10,7 @@ Suite *cuda_dense_suite(void);
 Suite *cuda_execution_suite(void);
 Suite *cuda_integer_suite(void);
 Suite *cuda_large_suite(void);
+Suite *cuda_phases_suite(void);
 Suite *cuda_values_suite(void);
 Suite *cuda_streams_suite(void);
 Suite *kernel_cover_suite(void);
@@ -38,6 +39,7 @@ static const entry_t entries[] = {
     {"kernel_reduce", kernel_reduce_suite},
     {"kernel_rows", kernel_rows_suite},
     {"large", cuda_large_suite},
+    {"phases", cuda_phases_suite},
     {"values", cuda_values_suite},
     {"streams", cuda_streams_suite},
 };
