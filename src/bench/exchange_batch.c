@@ -1,8 +1,7 @@
 /* Drawing batches: see exchange_batch.h. */
 #include "bench/exchange_batch.h"
 
-#include "base/random.h"
-#include "reader/zipf.h"
+#include "bench/draw.h"
 
 int64_t bench_batch_indices(const bench_exchange_settings_t *settings, const bench_shape_t *of) {
   return settings->tables * settings->batch * of->length;
@@ -10,16 +9,13 @@ int64_t bench_batch_indices(const bench_exchange_settings_t *settings, const ben
 
 void bench_batch_table(const bench_exchange_settings_t *s, const bench_shape_t *of, int64_t rank,
                        int64_t number, int64_t table, int64_t *indices) {
-  zipf_t zipf = reader_zipf_make(s->rows, of->zipf);
-  uint64_t key = random_key((uint64_t)s->seed, "bench: rows");
-  uint64_t places = random_key((uint64_t)s->seed, "bench: places") + (uint64_t)table;
-  for (int64_t b = 0; b < s->batch; b++) {
-    uint64_t bag = ((uint64_t)number << 40 | (uint64_t)rank << 24) + (uint64_t)b;
-    for (int64_t j = 0; j < of->length; j++) {
-      int64_t row = reader_zipf_draw(&zipf, key, bag, (uint64_t)table << 24 | (uint64_t)j);
-      *indices++ = s->scatter ? random_permute(places, s->rows, row) : row;
-    }
-  }
+  const bench_draw_t draw = {.rows = s->rows,
+                             .batch = s->batch,
+                             .length = of->length,
+                             .zipf = of->zipf,
+                             .scatter = s->scatter,
+                             .seed = s->seed};
+  bench_draw_rows(&draw, rank, number, table, NULL, indices);
 }
 
 void bench_batch_fill(const bench_exchange_settings_t *s, const bench_shape_t *of, int64_t rank,

@@ -1,10 +1,8 @@
 /* Aligned rows and JSON lines: see exchange_report.h. */
 #include "bench/exchange_report.h"
 
-#include <errno.h>
+#include "bench/json.h"
 #include <inttypes.h>
-#include <json-c/json.h>
-#include <string.h>
 
 /* A number's mean over batches. */
 static double mean(const bench_exchange_row_t *row, bench_count_number_t number) {
@@ -105,32 +103,15 @@ void bench_exchange_report_times(FILE *out, const bench_exchange_row_t *row) {
 
 /* ---- JSON ---- */
 
-static void add_int(json_object *object, const char *name, int64_t value) {
-  json_object_object_add(object, name, json_object_new_int64(value));
-}
-static void add_real(json_object *object, const char *name, double value) {
-  json_object_object_add(object, name, json_object_new_double(value));
-}
-static void add_text(json_object *object, const char *name, const char *value) {
-  json_object_object_add(object, name, json_object_new_string(value));
-}
-static void add_range(json_object *object, const char *name, bench_range_t range) {
-  json_object *made = json_object_new_object();
-  add_real(made, "min", range.min);
-  add_real(made, "median", range.median);
-  add_real(made, "max", range.max);
-  json_object_object_add(object, name, made);
-}
-
 static void add_settings(json_object *object, const bench_exchange_settings_t *s) {
-  add_int(object, "rows", s->rows);
-  add_int(object, "dim", s->dim);
-  add_int(object, "tables", s->tables);
-  add_int(object, "batch", s->batch);
-  add_text(object, "layout", bench_exchange_layout(s));
-  add_text(object, "mode", bench_exchange_mode(s));
-  add_text(object, "kind", bench_exchange_kind(s));
-  add_text(object, "wire", bench_exchange_wire(s));
+  bench_json_int(object, "rows", s->rows);
+  bench_json_int(object, "dim", s->dim);
+  bench_json_int(object, "tables", s->tables);
+  bench_json_int(object, "batch", s->batch);
+  bench_json_text(object, "layout", bench_exchange_layout(s));
+  bench_json_text(object, "mode", bench_exchange_mode(s));
+  bench_json_text(object, "kind", bench_exchange_kind(s));
+  bench_json_text(object, "wire", bench_exchange_wire(s));
 }
 
 static void add_counts(json_object *object, const bench_exchange_settings_t *s,
@@ -143,13 +124,13 @@ static void add_counts(json_object *object, const bench_exchange_settings_t *s,
       [COUNT_POOLS_BYTES] = "pools_bytes", [COUNT_ROWS_BYTES] = "rows_bytes",
       [COUNT_DENSE_BYTES] = "dense_bytes"};
   for (int n = 0; n < COUNTS; n++)
-    if (names[n] != NULL) add_real(object, names[n], mean(row, (bench_count_number_t)n));
-  add_int(object, "batches", row->count.n[COUNT_BATCHES]);
-  add_real(object, "bytes_max_over_mean", row->bytes_most);
-  json_object_object_add(object, "within", json_object_new_boolean(bench_exchange_within(s, row)));
+    if (names[n] != NULL) bench_json_real(object, names[n], mean(row, (bench_count_number_t)n));
+  bench_json_int(object, "batches", row->count.n[COUNT_BATCHES]);
+  bench_json_real(object, "bytes_max_over_mean", row->bytes_most);
+  bench_json_bool(object, "within", bench_exchange_within(s, row));
   if (!row->cover) return;
-  add_real(object, "cover", mean(row, COUNT_COVER));
-  add_real(object, "vectors_over_cover", cover_ratio(row));
+  bench_json_real(object, "cover", mean(row, COUNT_COVER));
+  bench_json_real(object, "vectors_over_cover", cover_ratio(row));
 }
 
 static void add_times(json_object *object, const bench_exchange_row_t *row) {
@@ -157,40 +138,35 @@ static void add_times(json_object *object, const bench_exchange_row_t *row) {
   static const char *const legs[LEGS] = {"ids_ms", "forward_ms", "backward_ms"};
   const bench_exchange_times_t *t = &row->times;
   for (int leg = 0; leg < LEGS; leg++) {
-    add_real(object, sent[leg], row->sent[leg]);
-    add_range(object, legs[leg], t->leg[leg]);
+    bench_json_real(object, sent[leg], row->sent[leg]);
+    bench_json_range(object, legs[leg], t->leg[leg]);
   }
-  add_range(object, "ms", t->whole);
-  add_range(object, "wait_ms", t->waits);
-  add_range(object, "choice_ms", t->choice);
-  if (t->has_update) add_range(object, "update_ms", t->update);
-  add_real(object, "choice_part", t->choice_part);
+  bench_json_range(object, "ms", t->whole);
+  bench_json_range(object, "wait_ms", t->waits);
+  bench_json_range(object, "choice_ms", t->choice);
+  if (t->has_update) bench_json_range(object, "update_ms", t->update);
+  bench_json_real(object, "choice_part", t->choice_part);
   if (t->has_raw) {
-    add_range(object, "again_ms", t->again);
-    add_range(object, "raw_ms", t->raw);
-    add_range(object, "again_over_raw", t->again_ratio);
-    add_range(object, "whole_over_raw", t->whole_ratio);
+    bench_json_range(object, "again_ms", t->again);
+    bench_json_range(object, "raw_ms", t->raw);
+    bench_json_range(object, "again_over_raw", t->again_ratio);
+    bench_json_range(object, "whole_over_raw", t->whole_ratio);
   }
-  if (t->has_hidden) add_real(object, "hidden_part", t->hidden);
-  if (row->wrong >= 0) add_int(object, "wrong", row->wrong);
+  if (t->has_hidden) bench_json_real(object, "hidden_part", t->hidden);
+  if (row->wrong >= 0) bench_json_int(object, "wrong", row->wrong);
 }
 
 sbag_code_t bench_exchange_report_json(FILE *json, const char *path,
                                        const bench_exchange_settings_t *settings,
                                        const bench_exchange_row_t *row, sbag_status_t *status) {
   if (json == NULL) return SBAG_OK;
-  json_object *object = json_object_new_object();
-  add_text(object, "event", "bench");
-  add_text(object, "bench", "exchange");
-  json_object_object_add(object, "counted_only", json_object_new_boolean(!row->timed));
-  add_int(object, "ranks", row->ranks);
+  json_object *object = bench_json("exchange");
+  bench_json_bool(object, "counted_only", !row->timed);
+  bench_json_int(object, "ranks", row->ranks);
   add_settings(object, settings);
-  add_int(object, "length", row->of.length);
-  add_real(object, "zipf", row->of.zipf);
+  bench_json_int(object, "length", row->of.length);
+  bench_json_real(object, "zipf", row->of.zipf);
   add_counts(object, settings, row);
   if (row->timed) add_times(object, row);
-  int written = fprintf(json, "%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
-  json_object_put(object);
-  if (written >= 0) return SBAG_OK;
-  return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+  return bench_json_write(json, path, object, status);
 }

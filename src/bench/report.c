@@ -1,11 +1,9 @@
 /* Aligned rows and JSON lines: see report.h. */
 #include "bench/report.h"
 
-#include <errno.h>
+#include "bench/json.h"
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdlib.h>
-#include <string.h>
 
 static int by_value(const void *a, const void *b) {
   double left = *(const double *)a, right = *(const double *)b;
@@ -51,30 +49,17 @@ void bench_report_row(FILE *out, const bench_case_t *row, double *scratch) {
           ratio.median, ratio.max, wrong);
 }
 
-static json_object *list(const double *values, int64_t count) {
-  json_object *array = json_object_new_array();
-  for (int64_t i = 0; i < count; i++) json_object_array_add(array, json_object_new_double(values[i]));
-  return array;
-}
-
 sbag_code_t bench_report_json(FILE *json, const char *path, int ranks, const bench_case_t *row,
                               double *scratch, sbag_status_t *status) {
-  json_object *object = json_object_new_object();
-  json_object_object_add(object, "event", json_object_new_string("bench"));
-  json_object_object_add(object, "bench", json_object_new_string("checkpoint"));
-  json_object_object_add(object, "case", json_object_new_string(row->name));
-  json_object_object_add(object, "ranks", json_object_new_int(ranks));
-  json_object_object_add(object, "bytes", json_object_new_int64(row->bytes));
-  json_object_object_add(object, "gb_per_s",
-                         json_object_new_double(speeds(row, row->seconds, scratch).median));
-  json_object_object_add(object, "raw_gb_per_s",
-                         json_object_new_double(speeds(row, row->raw_seconds, scratch).median));
-  json_object_object_add(object, "ratio", json_object_new_double(ratios(row, scratch).median));
-  json_object_object_add(object, "seconds", list(row->seconds, row->count));
-  json_object_object_add(object, "raw_seconds", list(row->raw_seconds, row->count));
-  if (row->wrong >= 0) json_object_object_add(object, "wrong", json_object_new_int64(row->wrong));
-  int written = fprintf(json, "%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
-  json_object_put(object);
-  if (written >= 0) return SBAG_OK;
-  return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+  json_object *object = bench_json("checkpoint");
+  bench_json_text(object, "case", row->name);
+  bench_json_int(object, "ranks", ranks);
+  bench_json_int(object, "bytes", row->bytes);
+  bench_json_real(object, "gb_per_s", speeds(row, row->seconds, scratch).median);
+  bench_json_real(object, "raw_gb_per_s", speeds(row, row->raw_seconds, scratch).median);
+  bench_json_real(object, "ratio", ratios(row, scratch).median);
+  bench_json_reals(object, "seconds", row->seconds, row->count);
+  bench_json_reals(object, "raw_seconds", row->raw_seconds, row->count);
+  if (row->wrong >= 0) bench_json_int(object, "wrong", row->wrong);
+  return bench_json_write(json, path, object, status);
 }

@@ -4,10 +4,9 @@
  * over its steps; what is printed is the median and the largest of the ranks' numbers. */
 #include "bench/step.h"
 
+#include "bench/json.h"
 #include "bench/report.h"
-#include <errno.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <string.h>
 
 enum { PIPELINED, PLAIN, WAYS };
@@ -187,22 +186,17 @@ static sbag_code_t report_row(bench_t *b, int way, const char *kind, const char 
   else
     fprintf(out, " %9s\n", "-");
   if (json == NULL) return SBAG_OK;
-  json_object *object = json_object_new_object();
-  json_object_object_add(object, "event", json_object_new_string("bench"));
-  json_object_object_add(object, "bench", json_object_new_string("step"));
-  json_object_object_add(object, "ranks", json_object_new_int(b->ranks));
-  json_object_object_add(object, "pipeline", json_object_new_boolean(way == PIPELINED));
-  json_object_object_add(object, "kind", json_object_new_string(kind));
-  json_object_object_add(object, "name", json_object_new_string(name));
-  json_object_object_add(object, "ms", json_object_new_double(row.ms));
-  json_object_object_add(object, "ms_max", json_object_new_double(row.ms_max));
-  json_object_object_add(object, "hidden_ms", json_object_new_double(row.hidden_ms));
-  json_object_object_add(object, "hidden_ms_max", json_object_new_double(row.hidden_ms_max));
-  json_object_object_add(object, "sent_bytes", json_object_new_double(row.sent_bytes));
-  int written = fprintf(json, "%s\n", json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
-  json_object_put(object);
-  if (written >= 0) return SBAG_OK;
-  return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", json_path, strerror(errno));
+  json_object *object = bench_json("step");
+  bench_json_int(object, "ranks", b->ranks);
+  bench_json_bool(object, "pipeline", way == PIPELINED);
+  bench_json_text(object, "kind", kind);
+  bench_json_text(object, "name", name);
+  bench_json_real(object, "ms", row.ms);
+  bench_json_real(object, "ms_max", row.ms_max);
+  bench_json_real(object, "hidden_ms", row.hidden_ms);
+  bench_json_real(object, "hidden_ms_max", row.hidden_ms_max);
+  bench_json_real(object, "sent_bytes", row.sent_bytes);
+  return bench_json_write(json, json_path, object, status);
 }
 
 /* Rows that no step of any rank spent time in are left out. */
