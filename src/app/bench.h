@@ -25,6 +25,7 @@ typedef struct bench_kind {
 /* The run of every part: `options->command` must be that of a bench_kind_t. */
 int bench_run(const options_t *options);
 
-extern const bench_kind_t bench_kind_checkpoint, bench_kind_exchange, bench_kind_memory, bench_kind_step;
+extern const bench_kind_t bench_kind_checkpoint, bench_kind_exchange, bench_kind_memory, bench_kind_pool,
+    bench_kind_step;
 
 #endif

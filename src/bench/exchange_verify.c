@@ -1,7 +1,7 @@
-/* The plain computation: see exchange_verify.h. Values and gradients are small whole numbers, so that sums
- * are exact in any order. */
+/* The plain computation: see exchange_verify.h. */
 #include "bench/exchange_verify.h"
 
+#include "bench/values.h"
 #include "kernel/kernel.h"
 #include <math.h>
 #include <stdlib.h>
@@ -9,17 +9,6 @@
 
 enum { BAGS_SAMPLED = 64, ROWS_SAMPLED = 256 };
 static const int64_t block_bytes = (int64_t)4 << 20;
-
-static uint32_t mix(uint32_t a, uint32_t b) {
-  uint32_t h = a * UINT32_C(2654435761) ^ (b + UINT32_C(0x9e3779b9)) * UINT32_C(2246822519);
-  return (h ^ h >> 15) * UINT32_C(3266489917) >> 12;
-}
-static double value_of(int64_t table, int64_t row, int64_t column) {
-  return (double)(mix((uint32_t)(row * 31 + table), (uint32_t)column) % 17) - 8.0;
-}
-static double grad_of(int64_t rank, int64_t bag, int64_t column) {
-  return (double)(mix((uint32_t)(bag + rank * 65537), (uint32_t)column + 7u) % 5) - 2.0;
-}
 
 static double get(sbag_dtype_t dtype, const void *from, int64_t i) {
   return dtype == SBAG_F64 ? ((const double *)from)[i] : (double)((const float *)from)[i];
@@ -52,7 +41,7 @@ static sbag_code_t fill_table(sbag_context_h context, sbag_collection_h collecti
     int64_t rows = end - row < block_rows ? end - row : block_rows;
     for (int64_t i = 0; i < rows; i++)
       for (int64_t c = 0; c < s->dim; c++)
-        set((sbag_dtype_t)s->dtype, values, i * s->dim + c, value_of(table, row + i, c));
+        set((sbag_dtype_t)s->dtype, values, i * s->dim + c, bench_value_of(table, row + i, c));
     SBAG_TRY(sbag_collection_write_range(collection, table, -1, row, rows, values, status));
   }
   return SBAG_OK;
@@ -76,7 +65,7 @@ void bench_verify_grad(const bench_exchange_settings_t *s, int rank, void *grad)
   int64_t columns = s->tables * s->dim;
   for (int64_t b = 0; b < s->batch; b++)
     for (int64_t c = 0; c < columns; c++)
-      set((sbag_dtype_t)s->dtype, grad, b * columns + c, grad_of(rank, b, c));
+      set((sbag_dtype_t)s->dtype, grad, b * columns + c, bench_grad_of(rank, b, c));
 }
 
 /* ---- pools ---- */
@@ -85,7 +74,7 @@ void bench_verify_grad(const bench_exchange_settings_t *s, int rank, void *grad)
 static int64_t winner_of(int64_t table, const int64_t *bag, int64_t length, int64_t column) {
   int64_t best = 0;
   for (int64_t j = 1; j < length; j++)
-    if (value_of(table, bag[j], column) > value_of(table, bag[best], column)) best = j;
+    if (bench_value_of(table, bag[j], column) > bench_value_of(table, bag[best], column)) best = j;
   return best;
 }
 
@@ -95,13 +84,13 @@ static double pool(const bench_exchange_settings_t *s, int64_t table, const int6
   double sum = 0;
   *magnitude = 0;
   if (s->mode == SBAG_MAX) {
-    sum = value_of(table, bag[winner_of(table, bag, length, column)], column);
+    sum = bench_value_of(table, bag[winner_of(table, bag, length, column)], column);
     *magnitude = fabs(sum);
     return sum;
   }
   double scale = s->mode == SBAG_MEAN ? 1.0 / (double)length : 1.0;
   for (int64_t j = 0; j < length; j++) {
-    double value = value_of(table, bag[j], column);
+    double value = bench_value_of(table, bag[j], column);
     sum += scale * value;
     *magnitude += fabs(scale * value);
   }
@@ -169,7 +158,7 @@ static void add_edge(const bench_verify_t *v, int64_t table, int64_t rank, int64
   double scale = s->mode == SBAG_MEAN ? 1.0 / (double)v->of.length : 1.0;
   for (int64_t c = 0; c < s->dim; c++) {
     if (s->mode == SBAG_MAX && winner_of(table, bag, v->of.length, c) != position) continue;
-    double grad = scale * grad_of(rank, b, table * s->dim + c);
+    double grad = scale * bench_grad_of(rank, b, table * s->dim + c);
     sample->sum[which * s->dim + c] += grad;
     sample->magnitude[which * s->dim + c] += fabs(grad);
   }
