@@ -178,7 +178,7 @@ static sbag_code_t take_room(route_t *r, sbag_status_t *status) {
 }
 
 sbag_code_t route_sums(route_t *r, const reduce_task_t **sums, sbag_status_t *status) {
-  SBAG_TRY(take_room(r, status));
+  if (!r->x->c.kernel->ops->sums_in_registers) SBAG_TRY(take_room(r, status));
   *sums = r->sums;
   return SBAG_OK;
 }
