@@ -3,24 +3,19 @@
 
 #include <stddef.h>
 
-typedef struct dense_cpu {
-  dense_t base;
-  const gemm_ops_t *gemm;
-} dense_cpu_t;
-
-static const gemm_ops_t *gemm_of(dense_t *dense) {
-  return ((dense_cpu_t *)dense)->gemm;
+static const dense_team_t *team_of(dense_t *dense) {
+  return &((dense_cpu_t *)dense)->team;
 }
 
 static void linear_forward(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
                            const float *x, int64_t x_stride, float *y) {
-  cpu_linear_forward(gemm_of(dense), layer, dropout, rows, x, x_stride, y);
+  cpu_linear_forward(team_of(dense), layer, dropout, rows, x, x_stride, y);
 }
 
 static void linear_backward(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
                             const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
                             int64_t dx_stride) {
-  cpu_linear_backward(gemm_of(dense), layer, dropout, rows, x, x_stride, y, dy, dx, dx_stride);
+  cpu_linear_backward(team_of(dense), layer, dropout, rows, x, x_stride, y, dy, dx, dx_stride);
 }
 
 /* In four chains of a fixed order, so that the bits are the same everywhere. */
@@ -31,17 +26,27 @@ static void norm_squared(dense_t *dense, const float *values, int64_t count, dou
   *sum = (chain[0] + chain[1]) + (chain[2] + chain[3]);
 }
 
-/* The whole block of parameters is one long row. */
-static void update(dense_t *dense, const dense_optimizer_step_t *step) {
+/* Values [first, first + rows * dim) as that many rows. */
+static void update_part(dense_t *dense, const dense_optimizer_step_t *step, int64_t first, int64_t rows,
+                        int64_t dim) {
   optimizer_update_t update = {
-      .at = {.options = step->options, .dtype = SBAG_F32, .dim = step->count, .weight = step->weight},
+      .at = {.options = step->options, .dtype = SBAG_F32, .dim = dim, .weight = step->weight + first},
       .step = step->step,
       .lr = step->lr,
       .grad_scale = step->grad_scale,
-      .count = 1,
-      .grad = step->grad};
-  for (int s = 0; s < OPTIMIZER_STATES_MAX; s++) update.at.states[s] = step->states[s];
-  dense->kernel->ops->update(dense->kernel, NULL, &update);
+      .count = rows,
+      .grad = step->grad + first};
+  for (int s = 0; s < OPTIMIZER_STATES_MAX; s++)
+    update.at.states[s] = step->states[s] != NULL ? step->states[s] + first : NULL;
+  if (rows > 0 && dim > 0) dense->kernel->ops->update(dense->kernel, NULL, &update);
+}
+
+/* Each value is updated by itself: the block is cut into rows so that the kernel can deal them to its
+ * threads. */
+static void update(dense_t *dense, const dense_optimizer_step_t *step) {
+  const int64_t width = 1024, rows = step->count / width;
+  update_part(dense, step, 0, rows, width);
+  update_part(dense, step, rows * width, 1, step->count - rows * width);
 }
 
 static void input(dense_t *dense, const copy_part_t *parts, int64_t count) {
@@ -68,12 +73,23 @@ static const dense_ops_t ops = {.name = "cpu",
                                 .input = input,
                                 .input_ready = input_ready};
 
+static cpu_pairs_t choose_pairs(kernel_isa_t isa, int reproducible) {
+#if defined(__x86_64__)
+  if (!reproducible && isa == ISA_AVX512) return cpu_pairs_avx512();
+  if (!reproducible && isa == ISA_AVX2) return cpu_pairs_avx2();
+#endif
+  (void)isa, (void)reproducible;
+  return cpu_pairs_lanes();
+}
+
 sbag_code_t dense_cpu_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status) {
   void *block = NULL;
   SBAG_TRY(mem_calloc(kernel->mem, sizeof(dense_cpu_t), "dense arithmetic", &block, status));
   dense_cpu_t *made = block;
-  *made = (dense_cpu_t){.base = {.ops = &ops, .kernel = kernel, .on_host = 1},
-                        .gemm = reproducible ? gemm_fixed() : gemm_openblas()};
+  *made = (dense_cpu_t){
+      .base = {.ops = &ops, .kernel = kernel, .on_host = 1},
+      .team = {.gemm = reproducible ? gemm_fixed() : gemm_openblas(), .threads = kernel->threads},
+      .pairs = choose_pairs(kernel->isa, reproducible)};
   *dense = &made->base;
   return SBAG_OK;
 }

@@ -5,12 +5,36 @@
 #include "dense/dense.h"
 #include "dense/gemm.h"
 
+/* Who works: the threads are the kernel's own, and each calls the products for a part of its own. How the
+ * work is cut does not depend on their number. */
+typedef struct dense_team {
+  const gemm_ops_t *gemm;
+  int threads;
+} dense_team_t;
+
+/* The dot interaction of one sample. */
+typedef void cpu_pairs_fn(const interaction_t *shape, const interaction_vector_t *vectors, int64_t row,
+                          float *out);
+/* Adds its gradient to every vector's. */
+typedef void cpu_pairs_grad_fn(const interaction_t *shape, const interaction_vector_t *vectors, int64_t row,
+                               int64_t grad_row, const float *pair_grad);
+typedef struct cpu_pairs {
+  cpu_pairs_fn *forward;
+  cpu_pairs_grad_fn *backward;
+} cpu_pairs_t;
+
+typedef struct dense_cpu {
+  dense_t base;
+  dense_team_t team;
+  cpu_pairs_t pairs;
+} dense_cpu_t;
+
 sbag_code_t dense_cpu_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status);
 
 /* What dense_ops_t says of each. */
-void cpu_linear_forward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout, int64_t rows,
-                        const float *x, int64_t x_stride, float *y);
-void cpu_linear_backward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout,
+void cpu_linear_forward(const dense_team_t *team, const linear_t *layer, const dropout_t *dropout,
+                        int64_t rows, const float *x, int64_t x_stride, float *y);
+void cpu_linear_backward(const dense_team_t *team, const linear_t *layer, const dropout_t *dropout,
                          int64_t rows, const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
                          int64_t dx_stride);
 void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
@@ -19,5 +43,12 @@ void cpu_interaction_backward(dense_t *dense, const interaction_t *shape, const 
                               int64_t first_row, int64_t rows, const float *out_grad);
 void cpu_loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, double grad_scale,
               float *grad, double *sum);
+
+/* The pairs in the order of lanes.h; and by whole registers in two instruction sets, for shapes of
+ * at most CPU_WIDE_VECTORS vectors of CPU_WIDE_DIM values. */
+enum { CPU_WIDE_VECTORS = 64, CPU_WIDE_DIM = 256 };
+cpu_pairs_t cpu_pairs_lanes(void);
+cpu_pairs_t cpu_pairs_avx2(void);
+cpu_pairs_t cpu_pairs_avx512(void);
 
 #endif

@@ -1,4 +1,5 @@
-/* Dot products of all pairs of a sample's vectors, in the order of lanes.h: the same bits for any batch. */
+/* Dot products of all pairs of a sample's vectors, sample by sample: what is the same for all ways to take
+ * them, and the way whose bits are the same on any processor, in the order of lanes.h. */
 #include "dense/cpu.h"
 
 #include "dense/lanes.h"
@@ -12,8 +13,8 @@ static float *grad_at(const interaction_vector_t *vector, int64_t row) {
   return vector->grad + row * vector->grad_stride;
 }
 
-static void pairs_of_sample(const interaction_t *shape, const interaction_vector_t *vectors, int64_t row,
-                            float *out) {
+static void pairs_lanes(const interaction_t *shape, const interaction_vector_t *vectors, int64_t row,
+                        float *out) {
   for (int i = 1; i < shape->vectors; i++) {
     const float *vi = value_at(&vectors[i], row);
     int j = 0;
@@ -26,19 +27,8 @@ static void pairs_of_sample(const interaction_t *shape, const interaction_vector
   }
 }
 
-void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
-                             int64_t first_row, int64_t rows, float *out) {
-  (void)dense;
-  int64_t dim = shape->dim, width = interaction_width(shape);
-  for (int64_t r = 0; r < rows; r++, out += width) {
-    for (int c = 0; c < shape->concat; c++)
-      memcpy(out + c * dim, value_at(&vectors[c], first_row + r), (size_t)dim * sizeof *out);
-    pairs_of_sample(shape, vectors, first_row + r, out + shape->concat * dim);
-  }
-}
-
-static void pairs_grad_of_sample(const interaction_t *shape, const interaction_vector_t *vectors, int64_t row,
-                                 int64_t grad_row, const float *pair_grad) {
+static void pairs_grad_lanes(const interaction_t *shape, const interaction_vector_t *vectors, int64_t row,
+                             int64_t grad_row, const float *pair_grad) {
   for (int i = 1; i < shape->vectors; i++)
     for (int j = 0; j < i; j++, pair_grad++) {
       lanes_axpy(*pair_grad, value_at(&vectors[j], row), shape->dim, grad_at(&vectors[i], grad_row));
@@ -46,18 +36,44 @@ static void pairs_grad_of_sample(const interaction_t *shape, const interaction_v
     }
 }
 
+cpu_pairs_t cpu_pairs_lanes(void) {
+  return (cpu_pairs_t){pairs_lanes, pairs_grad_lanes};
+}
+
+static cpu_pairs_t pairs_of(const dense_t *dense, const interaction_t *shape) {
+  int fits = shape->vectors <= CPU_WIDE_VECTORS && shape->dim <= CPU_WIDE_DIM;
+  return fits ? ((const dense_cpu_t *)dense)->pairs : cpu_pairs_lanes();
+}
+
+void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                             int64_t first_row, int64_t rows, float *out) {
+  int64_t dim = shape->dim, width = interaction_width(shape);
+  cpu_pairs_t pairs = pairs_of(dense, shape);
+  int threads = dense->kernel->threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t r = 0; r < rows; r++) {
+    float *to = out + r * width;
+    for (int c = 0; c < shape->concat; c++)
+      memcpy(to + c * dim, value_at(&vectors[c], first_row + r), (size_t)dim * sizeof *to);
+    pairs.forward(shape, vectors, first_row + r, to + shape->concat * dim);
+  }
+}
+
 void cpu_interaction_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                               int64_t first_row, int64_t rows, const float *out_grad) {
-  (void)dense;
   int64_t dim = shape->dim, width = interaction_width(shape);
-  for (int64_t r = 0; r < rows; r++, out_grad += width) {
+  cpu_pairs_t pairs = pairs_of(dense, shape);
+  int threads = dense->kernel->threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t r = 0; r < rows; r++) {
+    const float *from = out_grad + r * width;
     for (int v = 0; v < shape->vectors; v++) {
       float *grad = grad_at(&vectors[v], r);
       if (v < shape->concat)
-        memcpy(grad, out_grad + v * dim, (size_t)dim * sizeof *grad);
+        memcpy(grad, from + v * dim, (size_t)dim * sizeof *grad);
       else
         memset(grad, 0, (size_t)dim * sizeof *grad);
     }
-    pairs_grad_of_sample(shape, vectors, first_row + r, r, out_grad + shape->concat * dim);
+    pairs.backward(shape, vectors, first_row + r, r, from + shape->concat * dim);
   }
 }

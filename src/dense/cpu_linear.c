@@ -1,4 +1,6 @@
-/* Linear layers on the CPU: one matrix product and one pass over its result each way. */
+/* Linear layers on the CPU, by blocks of rows that stay in the cache: the product, and bias, ReLU and dropout
+ * on its result while that is near. Backward likewise; the parameters' gradients by blocks of the layer's
+ * units. */
 #include "dense/cpu.h"
 
 #include "base/random.h"
@@ -23,13 +25,28 @@ static void drop(const dropout_t *dropout, int64_t row, int64_t units, float *y)
   }
 }
 
-void cpu_linear_forward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout, int64_t rows,
-                        const float *x, int64_t x_stride, float *y) {
-  gemm->nt(rows, layer->out, layer->in, x, x_stride, layer->weight, layer->in, y, layer->out);
-  if (layer->bias == NULL && !layer->relu) return;
-  for (int64_t i = 0; i < rows; i++) {
-    bias_relu(layer, y + i * layer->out);
-    if (dropout->threshold > 0) drop(dropout, i, layer->out, y + i * layer->out);
+/* Rows, and units, of a block: large enough for the product to be fast. Bits depend on them, not on the
+ * threads. */
+enum { BLOCK_ROWS = 256, BLOCK_UNITS = 128 };
+
+static int64_t block_end(int64_t begin, int64_t size, int64_t count) {
+  return begin + size < count ? begin + size : count;
+}
+
+void cpu_linear_forward(const dense_team_t *team, const linear_t *layer, const dropout_t *dropout,
+                        int64_t rows, const float *x, int64_t x_stride, float *y) {
+  int threads = team->threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && rows > BLOCK_ROWS)
+  for (int64_t begin = 0; begin < rows; begin += BLOCK_ROWS) {
+    int64_t end = block_end(begin, BLOCK_ROWS, rows);
+    float *out = y + begin * layer->out;
+    team->gemm->nt(end - begin, layer->out, layer->in, x + begin * x_stride, x_stride, layer->weight,
+                   layer->in, out, layer->out);
+    if (layer->bias == NULL && !layer->relu) continue;
+    for (int64_t i = begin; i < end; i++, out += layer->out) {
+      bias_relu(layer, out);
+      if (dropout->threshold > 0) drop(dropout, i, layer->out, out);
+    }
   }
 }
 
@@ -38,18 +55,36 @@ static void relu_grad(const linear_t *layer, float scale, const float *restrict 
   for (int64_t j = 0; j < layer->out; j++) dy[j] = y[j] > 0.0f ? dy[j] * scale : 0.0f;
 }
 
-void cpu_linear_backward(const gemm_ops_t *gemm, const linear_t *layer, const dropout_t *dropout,
+static void bias_grad(const linear_t *layer, int64_t first, int64_t end, int64_t rows, const float *dy) {
+  float *restrict sum = layer->bias_grad;
+  memset(sum + first, 0, (size_t)(end - first) * sizeof *sum);
+  for (int64_t i = 0; i < rows; i++) {
+    const float *restrict row = dy + i * layer->out;
+    for (int64_t j = first; j < end; j++) sum[j] += row[j];
+  }
+}
+
+void cpu_linear_backward(const dense_team_t *team, const linear_t *layer, const dropout_t *dropout,
                          int64_t rows, const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
                          int64_t dx_stride) {
-  if (layer->bias != NULL) memset(layer->bias_grad, 0, (size_t)layer->out * sizeof(float));
-  for (int64_t i = 0; i < rows && (layer->relu || layer->bias != NULL); i++) {
-    float *restrict row = dy + i * layer->out;
-    if (layer->relu) relu_grad(layer, dropout->scale, y + i * layer->out, row);
-    float *restrict sum = layer->bias_grad;
-    if (layer->bias != NULL)
-      for (int64_t j = 0; j < layer->out; j++) sum[j] += row[j];
+  int threads = team->threads;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+#pragma omp for schedule(static)
+    for (int64_t begin = 0; begin < rows; begin += BLOCK_ROWS) {
+      int64_t end = block_end(begin, BLOCK_ROWS, rows);
+      for (int64_t i = begin; layer->relu && i < end; i++)
+        relu_grad(layer, dropout->scale, y + i * layer->out, dy + i * layer->out);
+      if (dx != NULL)
+        team->gemm->nn(end - begin, layer->in, layer->out, dy + begin * layer->out, layer->out, layer->weight,
+                       layer->in, dx + begin * dx_stride, dx_stride);
+    }
+#pragma omp for schedule(static)
+    for (int64_t first = 0; first < layer->out; first += BLOCK_UNITS) {
+      int64_t end = block_end(first, BLOCK_UNITS, layer->out);
+      if (layer->bias != NULL) bias_grad(layer, first, end, rows, dy);
+      team->gemm->tn(end - first, layer->in, rows, dy + first, layer->out, x, x_stride,
+                     layer->weight_grad + first * layer->in, layer->in);
+    }
   }
-  gemm->tn(layer->out, layer->in, rows, dy, layer->out, x, x_stride, layer->weight_grad, layer->in);
-  if (dx != NULL)
-    gemm->nn(rows, layer->in, layer->out, dy, layer->out, layer->weight, layer->in, dx, dx_stride);
 }

@@ -11,14 +11,27 @@ static void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int64_t m, int64_t n, i
               (blasint)b_stride, 0.0f, c, (blasint)c_stride);
 }
 
+/* y [rows] = A x, or of the transpose: what a product of one column, or one row, is, and a BLAS does better
+ * so. */
+static void vector(CBLAS_TRANSPOSE ta, int64_t rows, int64_t columns, const float *a, int64_t a_stride,
+                   const float *x, int64_t x_step, float *y, int64_t y_step) {
+  cblas_sgemv(CblasRowMajor, ta, (blasint)rows, (blasint)columns, 1.0f, a, (blasint)a_stride, x,
+              (blasint)x_step, 0.0f, y, (blasint)y_step);
+}
+
 static void blas_nt(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
                     int64_t b_stride, float *c, int64_t c_stride) {
-  if (m > 0) blas(CblasNoTrans, CblasTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
+  if (m > 0 && n == 1)
+    vector(CblasNoTrans, m, k, a, a_stride, b, 1, c, c_stride);
+  else if (m > 0)
+    blas(CblasNoTrans, CblasTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
 }
 
 static void blas_nn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
                     int64_t b_stride, float *c, int64_t c_stride) {
-  if (m > 0) blas(CblasNoTrans, CblasNoTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
+  for (int64_t i = 0; k == 1 && i < m; i++)
+    for (int64_t j = 0; j < n; j++) c[i * c_stride + j] = a[i * a_stride] * b[j];
+  if (m > 0 && k != 1) blas(CblasNoTrans, CblasNoTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
 }
 
 static void clear(int64_t m, int64_t n, float *c, int64_t c_stride) {
@@ -27,7 +40,9 @@ static void clear(int64_t m, int64_t n, float *c, int64_t c_stride) {
 
 static void blas_tn(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_stride, const float *b,
                     int64_t b_stride, float *c, int64_t c_stride) {
-  if (k > 0)
+  if (k > 0 && m == 1)
+    vector(CblasTrans, k, n, b, b_stride, a, a_stride, c, 1);
+  else if (k > 0)
     blas(CblasTrans, CblasNoTrans, m, n, k, a, a_stride, b, b_stride, c, c_stride);
   else
     clear(m, n, c, c_stride); /* a rank without samples: BLAS may leave c alone */
@@ -74,6 +89,7 @@ static const gemm_ops_t openblas_ops = {.name = "openblas", .nt = blas_nt, .nn =
 static const gemm_ops_t fixed_ops = {.name = "fixed", .nt = fixed_nt, .nn = fixed_nn, .tn = fixed_tn};
 
 const gemm_ops_t *gemm_openblas(void) {
+  openblas_set_num_threads(1); /* the callers are threads already: two teams would fight for the cores */
   return &openblas_ops;
 }
 
