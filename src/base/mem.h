@@ -1,5 +1,6 @@
 /* Counted host memory. Everything that shardbag allocates hangs from a mem_t, so that a test can see that a
- * warm step allocates nothing and what the peak is. Blocks are 64-byte aligned. Thread-safe. */
+ * warm step allocates nothing and what the peak is. Blocks are 64-byte aligned, those of a MiB and more
+ * 4096-byte aligned where no sanitizer is at work. Thread-safe. */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 

@@ -144,7 +144,12 @@ static void print_setup(const bench_t *b, FILE *out) {
       "one buffer,\n"
       "#      each in a region of its own of one file, without checksums; in turn with shardbag, first in\n"
       "#      every second round. Before each measurement the disk is given time to write what is left\n");
-  if (saves(b)) fprintf(out, "# writes make a new file and end with fsync on every rank\n");
+  if (saves(b))
+    fprintf(
+        out,
+        "# writes make a new file, reserve its space and end with fsync on every rank; both ways' go %s\n",
+        b->raw.direct ? "past the page cache\n#      (O_DIRECT)"
+                      : "through the page\n#      cache: this file system has no direct writes");
   if (loads(b))
     fprintf(out,
             "# reads are cold: after the fsync every rank gave the file's pages up by "

@@ -9,7 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const int64_t align_bytes = (int64_t)1 << 20;
+static const int64_t align_bytes = (int64_t)1 << 20, page_bytes = 4096;
 
 static sbag_code_t io_failed(const char *path, const char *what, sbag_status_t *status) {
   return status_set(status, SBAG_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
@@ -17,8 +17,9 @@ static sbag_code_t io_failed(const char *path, const char *what, sbag_status_t *
 
 sbag_code_t bench_raw_create(comm_t *comm, mem_t *mem, const char *path, int64_t bytes, bench_raw_t *raw,
                              sbag_status_t *status) {
+  bytes = (bytes + page_bytes - 1) / page_bytes * page_bytes;
   int64_t units = (bytes + align_bytes - 1) / align_bytes, size = comm_size(comm), rank = comm_rank(comm);
-  bench_raw_t made = {.comm = comm, .mem = mem, .path = path};
+  bench_raw_t made = {.comm = comm, .mem = mem, .path = path, .bytes = bytes, .direct = 1};
   made.first = units / size * rank + (rank < units % size ? rank : units % size);
   made.end = made.first + units / size + (rank < units % size);
   made.first *= align_bytes;
@@ -77,12 +78,23 @@ static sbag_code_t make_file(const bench_raw_t *raw, sbag_status_t *status) {
   if (comm_rank(raw->comm) != 0) return SBAG_OK;
   int file = open(raw->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file < 0) return io_failed(raw->path, "create", status);
-  return close(file) == 0 ? SBAG_OK : io_failed(raw->path, "close", status);
+  sbag_code_t code = SBAG_OK;
+  errno = posix_fallocate(file, 0, (off_t)raw->bytes);
+  if (errno != 0) code = io_failed(raw->path, "reserve the space of it", status);
+  if (close(file) != 0 && code == SBAG_OK) code = io_failed(raw->path, "close", status);
+  return code;
+}
+
+static sbag_code_t write_region(bench_raw_t *raw, sbag_status_t *status) {
+  /* Whatever else was wrong is met again, and told, on the way through the cache. */
+  if (raw->direct && move(raw, 1, O_WRONLY | O_DIRECT, status) == SBAG_OK) return SBAG_OK;
+  raw->direct = 0;
+  return move(raw, 1, O_WRONLY, status);
 }
 
 sbag_code_t bench_raw_write(bench_raw_t *raw, sbag_status_t *status) {
   SBAG_TRY(comm_agree(raw->comm, make_file(raw, status), status));
-  return comm_agree(raw->comm, move(raw, 1, O_WRONLY, status), status);
+  return comm_agree(raw->comm, write_region(raw, status), status);
 }
 
 sbag_code_t bench_raw_read(bench_raw_t *raw, sbag_status_t *status) {

@@ -7,12 +7,14 @@
 
 enum { BENCH_RAW_BLOCK_BYTES = 16 << 20 };
 
-/* One file of `bytes`, of which each rank has a region of its own, moved in blocks through one buffer. */
+/* One file of `bytes`, up to the next page, of which each rank has a region of its own, moved in blocks
+ * through one buffer. */
 typedef struct bench_raw {
   comm_t *comm;
   mem_t *mem;
   const char *path; /* borrowed */
-  int64_t first, end;
+  int64_t first, end, bytes;
+  int direct;  /* 0: the file system has shown that it has no direct writes */
   void *block; /* [BENCH_RAW_BLOCK_BYTES] */
 } bench_raw_t;
 
@@ -21,7 +23,8 @@ sbag_code_t bench_raw_create(comm_t *comm, mem_t *mem, const char *path, int64_t
                              sbag_status_t *status);
 void bench_raw_destroy(bench_raw_t *raw);
 
-/* Collective. Writing makes the file anew and ends with an fsync on every rank. */
+/* Collective. Writing makes the file anew, reserves its space, goes past the page cache (O_DIRECT) where the
+ * file system allows it, as checkpoints do, and ends with an fsync on every rank. */
 sbag_code_t bench_raw_write(bench_raw_t *raw, sbag_status_t *status);
 sbag_code_t bench_raw_read(bench_raw_t *raw, sbag_status_t *status);
 

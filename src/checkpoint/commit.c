@@ -1,7 +1,8 @@
 /* Writes what was declared. Rank 0 makes the HDF5 part in memory and copies it, then every rank writes its
- * rows at their offsets and takes their checksums (commit_rows.c), then rank 0 adds the trailer and gives the
- * file its name. The space is reserved before the first row, and every step is agreed on, so that an error on
- * one rank ends the commit on all. The bytes of the file do not depend on the number of ranks. */
+ * rows at their offsets and takes their checksums (commit_rows.c, commit_write.c), then rank 0 adds the
+ * trailer and gives the file its name. The space is reserved before the first row, and every step is agreed
+ * on, so that an error on one rank ends the commit on all. The bytes of the file do not depend on the number
+ * of ranks. */
 #include "checkpoint/commit.h"
 
 #include "checkpoint/disk.h"
@@ -150,7 +151,9 @@ static sbag_code_t prepare(commit_t *c, sbag_status_t *status) {
                           "checkpoint: offsets", status));
   for (int64_t i = 0, next = 0; i < w->count; i++)
     if (w->items[i].key == NULL) c->trailer.arrays[next++].offset = c->place.offsets[i];
-  return comm_agree(w->comm, root ? SBAG_OK : open_temporary(c, status), status);
+  sbag_code_t code = root ? SBAG_OK : open_temporary(c, status);
+  if (code == SBAG_OK) code = commit_open_direct(c, status);
+  return comm_agree(w->comm, code, status);
 }
 
 /* ---- the end ---- */
@@ -181,8 +184,8 @@ static sbag_code_t finish(commit_t *c, sbag_status_t *status) {
   SBAG_TRY(comm_agree(w->comm, disk_sync(c->file, w->temporary, status), status));
   SBAG_TRY(
       comm_allreduce(w->comm, c->sums, c->sum_count, COMM_I64, COMM_SUM, "checkpoint: checksums", status));
-  sbag_code_t code = SBAG_OK;
-  if (comm_rank(w->comm) == 0) code = write_trailer(c, status);
+  sbag_code_t code = disk_close(&c->direct.file, w->temporary, status);
+  if (code == SBAG_OK && comm_rank(w->comm) == 0) code = write_trailer(c, status);
   if (code == SBAG_OK) code = disk_close(&c->file, w->temporary, status);
   return comm_agree(w->comm, code, status);
 }
@@ -230,8 +233,9 @@ static sbag_code_t run(commit_t *c, sbag_status_t *status) {
 
 sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *status) {
   checkpoint_writer_t *w = *writer;
-  commit_t c = {.w = w, .file = -1};
+  commit_t c = {.w = w, .file = -1, .direct = {.file = -1}};
   sbag_code_t code = run(&c, status);
+  (void)disk_close(&c.direct.file, w->temporary, NULL);
   (void)disk_close(&c.file, w->temporary, NULL);
   if (code != SBAG_OK && c.made) unlink(w->temporary); /* the caller's message counts, not this one's */
   if (comm_check(w->comm, NULL) == SBAG_OK) {
@@ -240,6 +244,7 @@ sbag_code_t checkpoint_commit(checkpoint_writer_t **writer, sbag_status_t *statu
     mem_free(w->mem, c.place.offsets);
     mem_free(w->mem, c.sources);
     mem_free(w->mem, c.chunk);
+    mem_free(w->mem, c.bounce);
     checkpoint_abort(writer);
   }
   *writer = NULL; /* a broken comm may still write into what it was given: that is left */

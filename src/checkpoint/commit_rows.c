@@ -1,36 +1,9 @@
-/* Writes a checkpoint's rows and takes their checksums: see commit.h. Where the ranks have an array's rows in
- * memory, each first writes the pieces that lie within its own, without the others, so that nobody waits for
- * who is just held up by the disk. All else comes by callback, and there they go together: pieces that begin
- * in one rank's rows and end in another's, and arrays that nobody has in memory. */
+/* Decides who writes which of a checkpoint's rows, and has them written: see commit.h. Where the ranks have
+ * an array's rows in memory, each first writes the pieces that lie within its own, without the others, so
+ * that nobody waits for who is just held up by the disk. All else comes by callback, and there they go
+ * together: pieces that begin in one rank's rows and end in another's, and arrays that nobody has in memory.
+ */
 #include "checkpoint/commit.h"
-
-#include "checkpoint/disk.h"
-#include <fcntl.h>
-
-/* A piece is written while the processor still has in its cache what the checksum has read. Small ones are
- * written together. */
-static const int64_t write_bytes = (int64_t)1 << 20;
-
-/* Writes whole pieces and takes their checksums. That the disk begins to work at once is a wish. */
-static sbag_code_t write_pieces(commit_t *c, const trailer_array_t *array, int64_t first, int64_t rows,
-                                const void *data, sbag_status_t *status) {
-  const char *at = data;
-  int64_t row_bytes = array->row_bytes, begin = array->offset + first * row_bytes, waiting = 0;
-  for (int64_t done = 0; done < rows;) {
-    int64_t count = rows - done < array->piece_rows ? rows - done : array->piece_rows;
-    array->sums[(first + done) / array->piece_rows] =
-        checksum_piece(at + done * row_bytes, (size_t)(count * row_bytes));
-    done += count;
-    waiting += count;
-    if (done < rows && waiting * row_bytes < write_bytes) continue;
-    int64_t from = (done - waiting) * row_bytes;
-    SBAG_TRY(disk_write(c->file, c->w->temporary, begin + from, waiting * row_bytes, at + from, status));
-    waiting = 0;
-  }
-  if (rows > 0)
-    (void)sync_file_range(c->file, (off_t)begin, (off_t)(rows * row_bytes), SYNC_FILE_RANGE_WRITE);
-  return SBAG_OK;
-}
 
 /* ---- who has which rows ---- */
 
@@ -171,14 +144,19 @@ static int64_t count_rounds(const commit_t *c) {
   return (most + ROUND_STEPS - 1) / ROUND_STEPS;
 }
 
-/* Writes the pieces [piece, end). */
+/* Writes the pieces [piece, end) of this rank's own, which are [begin, last). */
 static sbag_code_t write_step(commit_t *c, int64_t index, int64_t piece, int64_t end, sbag_status_t *status) {
   const trailer_array_t *array = &c->trailer.arrays[index];
   const checkpoint_rows_t *own = &c->sources[index].own;
-  int64_t first = piece * array->piece_rows, last = 0, rows = 0;
-  trailer_piece(array, end - 1, &last, &rows);
-  const char *data = (const char *)own->data + (first - own->first_row) * array->row_bytes;
-  return write_pieces(c, array, first, last + rows - first, data, status);
+  int64_t begin, last, first = piece * array->piece_rows;
+  own_pieces(c, index, comm_rank(c->w->comm), &begin, &last);
+  commit_run_t run = {.array = array,
+                      .piece = piece,
+                      .end = end,
+                      .data = (const char *)own->data + (first - own->first_row) * array->row_bytes,
+                      .joins_before = piece > begin,
+                      .joins_after = end < last};
+  return commit_pieces(c, &run, status);
 }
 
 static sbag_code_t write_round(commit_t *c, own_walk_t *walk, sbag_status_t *status) {
@@ -228,12 +206,23 @@ static sbag_code_t allocate_chunk(commit_t *c, sbag_status_t *status) {
   return mem_alloc(c->w->mem, most, "checkpoint: chunk", &c->chunk, status);
 }
 
+/* Rows of whole pieces that stand at `data` alone. */
+static sbag_code_t write_rows(commit_t *c, int64_t index, int64_t first, int64_t rows, const void *data,
+                              sbag_status_t *status) {
+  const trailer_array_t *array = &c->trailer.arrays[index];
+  commit_run_t run = {.array = array, .data = data};
+  if (rows == 0) return SBAG_OK;
+  run.piece = first / array->piece_rows;
+  run.end = (first + rows - 1) / array->piece_rows + 1;
+  return commit_pieces(c, &run, status);
+}
+
 /* One agreement covers both the callback and the write. */
 static sbag_code_t write_chunk(commit_t *c, int64_t index, int64_t first, int64_t rows,
                                sbag_status_t *status) {
   const layout_item_t *item = c->sources[index].item;
   sbag_code_t code = item->fill(item->user, first, rows, c->chunk, status);
-  if (code == SBAG_OK) code = write_pieces(c, &c->trailer.arrays[index], first, rows, c->chunk, status);
+  if (code == SBAG_OK) code = write_rows(c, index, first, rows, c->chunk, status);
   return comm_agree(c->w->comm, code, status);
 }
 
@@ -252,8 +241,7 @@ static sbag_code_t write_array(commit_t *c, int64_t index, sbag_status_t *status
 static sbag_code_t write_blob(commit_t *c, int64_t index, sbag_status_t *status) {
   const layout_item_t *item = c->sources[index].item;
   sbag_code_t code = SBAG_OK;
-  if (comm_rank(c->w->comm) == 0)
-    code = write_pieces(c, &c->trailer.arrays[index], 0, item->array.shape[0], item->data, status);
+  if (comm_rank(c->w->comm) == 0) code = write_rows(c, index, 0, item->array.shape[0], item->data, status);
   return comm_agree(c->w->comm, code, status);
 }
 

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROWS = 700, COLUMNS = 16 };
+enum { ROWS = 700, COLUMNS = 16, PIECE_BYTES = 2000, CHUNK_BYTES = 20000 };
 
 typedef struct test {
   mem_t *mem;
@@ -71,8 +71,8 @@ static sbag_code_t declare(test_t *t, checkpoint_writer_t *writer, int64_t *gene
   t->own_generation = *generation;
   SBAG_TRY(own_rows(t, &own, status));
   SBAG_TRY(fill(generation, own.first_row, own.rows, t->own, status));
-  checkpoint_writer_set_piece(writer, 2000);
-  checkpoint_writer_set_chunk(writer, 5000);
+  checkpoint_writer_set_piece(writer, PIECE_BYTES);
+  checkpoint_writer_set_chunk(writer, CHUNK_BYTES); /* has pages to be written directly, and edges */
   SBAG_TRY(checkpoint_add_int(writer, "", "generation", *generation, status));
   SBAG_TRY(checkpoint_add_array(writer, "a/weight", CHECKPOINT_F32, 2, shape, fill, generation, status));
   SBAG_TRY(

@@ -1,11 +1,12 @@
-/* The preloaded file calls: see shim.h. One thread uses them. glibc's names with 64 are the same functions.
- */
+/* The preloaded file calls: see shim.h. Several threads may write at once. glibc's names with 64 are the same
+ * functions. */
 #include "fault/shim.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,16 +17,18 @@
 enum { FILES_MAX = 4096 };
 
 static const char *folder;
-static long at, count;
+static long at;
+static atomic_long count;
 static fault_kind_t kind;
-static unsigned char watched[FILES_MAX], unsynced[FILES_MAX]; /* by file descriptor */
+static atomic_uchar watched[FILES_MAX], unsynced[FILES_MAX]; /* by file descriptor */
 static long lost, unsynced_names;
 
 void fault_begin(const char *in_folder, long n, fault_kind_t of_kind) {
   folder = in_folder;
   at = n;
   kind = of_kind;
-  count = lost = unsynced_names = 0;
+  count = 0;
+  lost = unsynced_names = 0;
 }
 
 long fault_lost(void) {
@@ -40,8 +43,8 @@ long fault_end(void) {
 /* 1: fail with errno set; 2: move half; 0: go on. */
 static int hit(int moves) {
   if (folder == NULL) return 0;
-  count++;
-  if (kind == FAULT_GONE ? count < at : count != at) return 0;
+  long this = atomic_fetch_add(&count, 1) + 1;
+  if (kind == FAULT_GONE ? this < at : this != at) return 0;
   if (kind == FAULT_SHORT) return moves ? 2 : 0;
   errno = kind == FAULT_ENOSPC ? ENOSPC : EIO;
   return 1;
@@ -102,11 +105,20 @@ ssize_t write(int file, const void *data, size_t bytes) {
   return write_real(file, data, how == 2 ? (bytes + 1) / 2 : bytes);
 }
 
+/* One fsync is for all descriptors of its file. */
+static void mark_synced(int file) {
+  struct stat about, other;
+  if (fstat(file, &about) != 0) return;
+  for (int i = 0; i < FILES_MAX; i++)
+    if (unsynced[i] && fstat(i, &other) == 0 && other.st_dev == about.st_dev && other.st_ino == about.st_ino)
+      unsynced[i] = 0;
+}
+
 int fsync(int file) {
   REAL(fsync, int, (int));
   if (is_watched(file) && hit(0)) return -1;
   int result = fsync_real(file);
-  if (is_watched(file)) unsynced[file] = 0;
+  if (is_watched(file)) mark_synced(file);
   if (is_watched(file) && is_folder(file)) unsynced_names = 0;
   return result;
 }

@@ -16,6 +16,7 @@ Suite *checkpoint_suite(void);
 Suite *collection_suite(void);
 Suite *comm_suite(void);
 Suite *contract_suite(void);
+Suite *direct_suite(void);
 Suite *examples_suite(void);
 Suite *exchange_suite(void);
 Suite *init_file_suite(void);
@@ -34,20 +35,11 @@ typedef struct entry {
 } entry_t;
 
 static const entry_t entries[] = {
-    {"checkpoint", checkpoint_suite},
-    {"collection", collection_suite},
-    {"comm", comm_suite},
-    {"contract", contract_suite},
-    {"examples", examples_suite},
-    {"exchange", exchange_suite},
-    {"init_file", init_file_suite},
-    {"load", load_suite},
-    {"metrics", metrics_suite},
-    {"model", model_suite},
-    {"property", property_suite},
-    {"refusals", refusals_suite},
-    {"resume", resume_suite},
-    {"steps", steps_suite},
+    {"checkpoint", checkpoint_suite}, {"collection", collection_suite}, {"comm", comm_suite},
+    {"contract", contract_suite},     {"direct", direct_suite},         {"examples", examples_suite},
+    {"exchange", exchange_suite},     {"init_file", init_file_suite},   {"load", load_suite},
+    {"metrics", metrics_suite},       {"model", model_suite},           {"property", property_suite},
+    {"refusals", refusals_suite},     {"resume", resume_suite},         {"steps", steps_suite},
     {"storage", storage_suite},
 };
 

@@ -1,0 +1,53 @@
+/* O_DIRECT: see direct.h. */
+#include "checkpoint/direct.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const int64_t page_bytes_least = 4096;
+
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+/* What the kernel says (from Linux 6.1 on), else what every disk takes. */
+static void find_alignment(direct_t *direct) {
+  int64_t page = larger(sysconf(_SC_PAGESIZE), page_bytes_least);
+  direct->align = direct->memory_align = page;
+#ifdef STATX_DIOALIGN
+  struct statx about;
+  if (statx(direct->file, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) != 0) return;
+  if ((about.stx_mask & STATX_DIOALIGN) == 0 || about.stx_dio_offset_align == 0) return;
+  direct->align = larger(page, about.stx_dio_offset_align);
+  direct->memory_align = larger(1, about.stx_dio_mem_align);
+#endif
+}
+
+sbag_code_t direct_open(const char *path, direct_t *direct, sbag_status_t *status) {
+  direct_t made = {.align = 1, .memory_align = 1};
+  made.file = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+  if (made.file < 0 && errno != EINVAL)
+    return status_set(status, SBAG_ERR_IO, "checkpoint '%s': cannot be opened for direct writes: %s", path,
+                      strerror(errno));
+  if (made.file >= 0) find_alignment(&made);
+  *direct = made;
+  return SBAG_OK;
+}
+
+sbag_code_t direct_write(const direct_t *direct, const char *path, int64_t offset, int64_t bytes,
+                         const void *data, int64_t *done, sbag_status_t *status) {
+  for (*done = 0; *done < bytes;) {
+    ssize_t put =
+        pwrite(direct->file, (const char *)data + *done, (size_t)(bytes - *done), (off_t)(offset + *done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && errno == EINVAL) break; /* also where a short write has left an odd rest */
+    if (put <= 0)
+      return status_set(status, SBAG_ERR_IO, "checkpoint '%s': byte %lld cannot be written: %s", path,
+                        (long long)(offset + *done), put < 0 ? strerror(errno) : "nothing was taken");
+    *done += put;
+  }
+  return SBAG_OK;
+}
