@@ -145,7 +145,7 @@ static int64_t count_rounds(const commit_t *c) {
 }
 
 /* Writes the pieces [piece, end) of this rank's own, which are [begin, last). */
-static sbag_code_t write_step(commit_t *c, int64_t index, int64_t piece, int64_t end, sbag_status_t *status) {
+static sbag_code_t write_run(commit_t *c, int64_t index, int64_t piece, int64_t end, sbag_status_t *status) {
   const trailer_array_t *array = &c->trailer.arrays[index];
   const checkpoint_rows_t *own = &c->sources[index].own;
   int64_t begin, last, first = piece * array->piece_rows;
@@ -168,10 +168,10 @@ static sbag_code_t write_round(commit_t *c, own_walk_t *walk, sbag_status_t *sta
       *walk = (own_walk_t){walk->index + 1, 0};
       continue;
     }
-    if (end - begin > each) end = begin + each;
-    SBAG_TRY(write_step(c, walk->index, begin, end, status));
+    if (end - begin > each * (ROUND_STEPS - step)) end = begin + each * (ROUND_STEPS - step);
+    SBAG_TRY(write_run(c, walk->index, begin, end, status));
     walk->done += end - begin;
-    step++;
+    step += (int)((end - begin + each - 1) / each);
   }
   return SBAG_OK;
 }

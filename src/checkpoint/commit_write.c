@@ -1,11 +1,12 @@
 /* Writes whole pieces and takes their checksums: see commit.h. What lies between two page bounds is written
- * past the page cache (direct.h), in two parts at once, so that the disk always has something to do while
- * checksums are taken; the edges, small runs, and all where nothing is direct go through the cache. */
+ * past the page cache (direct.h), block by block in two threads, so that the disk always has something to do
+ * while checksums are taken; the edges, small runs, and all where nothing is direct go through the cache. */
 #include "checkpoint/commit.h"
 
 #include "checkpoint/disk.h"
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* Of buffered writes: small enough that the processor still has in its cache what the checksum has read. */
@@ -18,9 +19,9 @@ static int64_t round_up(int64_t value, int64_t unit) {
   return round_down(value + unit - 1, unit);
 }
 
-/* The most of a direct write. A chunk is thus two parts of two blocks. */
+/* The most of a direct write. */
 static int64_t block_bytes(const commit_t *c) {
-  int64_t bytes = round_down(c->w->chunk_bytes / 4, c->direct.align);
+  int64_t bytes = round_down(c->w->chunk_bytes / 8, c->direct.align);
   return bytes > 0 ? bytes : c->direct.align;
 }
 
@@ -31,17 +32,6 @@ sbag_code_t commit_open_direct(commit_t *c, sbag_status_t *status) {
   return mem_alloc(c->w->mem, bytes, "checkpoint: aligned blocks", &c->bounce, status);
 }
 
-/* What one thread does. */
-typedef struct part {
-  const commit_t *c;
-  const commit_run_t *run;
-  int64_t begin, end;  /* bytes of the file that it writes; aligned, if directly */
-  int64_t piece, last; /* it takes the checksums of the pieces [piece, last) */
-  char *bounce;        /* where memory is not aligned as the disk wants it; NULL: all is buffered */
-  sbag_code_t code;
-  sbag_status_t status;
-} part_t;
-
 static int64_t piece_offset(const trailer_array_t *array, int64_t piece) {
   return array->offset + piece * array->piece_rows * array->row_bytes;
 }
@@ -50,89 +40,109 @@ static const char *data_of(const commit_run_t *run, int64_t offset) {
   return (const char *)run->data + (offset - piece_offset(run->array, run->piece));
 }
 
-/* Of the pieces that begin before byte `end`. */
-static void take_checksums(part_t *p, int64_t end) {
-  const trailer_array_t *array = p->run->array;
-  for (; p->piece < p->last && piece_offset(array, p->piece) < end; p->piece++) {
+/* The first of a run's pieces that begins at byte `offset` of the file or behind it. */
+static int64_t piece_from(const commit_run_t *run, int64_t offset) {
+  int64_t bytes = run->array->piece_rows * run->array->row_bytes;
+  int64_t piece = offset <= run->array->offset ? 0 : round_up(offset - run->array->offset, bytes) / bytes;
+  if (piece < run->piece) piece = run->piece;
+  return piece < run->end ? piece : run->end;
+}
+
+/* Of the pieces that begin in [begin, end). */
+static void take_checksums(const commit_run_t *run, int64_t begin, int64_t end) {
+  const trailer_array_t *array = run->array;
+  for (int64_t piece = piece_from(run, begin), last = piece_from(run, end); piece < last; piece++) {
     int64_t first, rows;
-    trailer_piece(array, p->piece, &first, &rows);
-    array->sums[p->piece] =
-        checksum_piece(data_of(p->run, piece_offset(array, p->piece)), (size_t)(rows * array->row_bytes));
+    trailer_piece(array, piece, &first, &rows);
+    array->sums[piece] =
+        checksum_piece(data_of(run, piece_offset(array, piece)), (size_t)(rows * array->row_bytes));
   }
-}
-
-static sbag_code_t write_block(part_t *p, int64_t at, int64_t bytes, sbag_status_t *status) {
-  const char *data = data_of(p->run, at), *path = p->c->w->temporary;
-  int64_t done = 0;
-  if (p->bounce != NULL) {
-    const void *from = data;
-    if ((uintptr_t)data % (uintptr_t)p->c->direct.memory_align != 0)
-      from = memcpy(p->bounce, data, (size_t)bytes);
-    SBAG_TRY(direct_write(&p->c->direct, path, at, bytes, from, &done, status));
-    if (done < bytes) p->bounce = NULL;
-  }
-  return disk_write(p->c->file, path, at + done, bytes - done, data + done, status);
-}
-
-static sbag_code_t write_part(part_t *p, sbag_status_t *status) {
-  int64_t most = p->bounce != NULL ? block_bytes(p->c) : buffered_bytes;
-  for (int64_t at = p->begin; at < p->end; at += most) {
-    int64_t bytes = p->end - at < most ? p->end - at : most;
-    take_checksums(p, at + bytes);
-    SBAG_TRY(write_block(p, at, bytes, status));
-  }
-  take_checksums(p, INT64_MAX);
-  return SBAG_OK;
-}
-
-static void *run_part(void *user) {
-  part_t *p = user;
-  p->code = write_part(p, &p->status);
-  return NULL;
-}
-
-/* The second part in a thread of its own, or behind the first where there is none to be had. */
-static sbag_code_t run_parts(part_t *parts, sbag_status_t *status) {
-  pthread_t thread;
-  int started = pthread_create(&thread, NULL, run_part, &parts[1]) == 0;
-  sbag_code_t code = write_part(&parts[0], status);
-  if (started)
-    pthread_join(thread, NULL);
-  else
-    run_part(&parts[1]);
-  if (code == SBAG_OK && parts[1].code != SBAG_OK) {
-    *status = parts[1].status;
-    code = parts[1].code;
-  }
-  return code;
-}
-
-/* Bytes [begin, end) of the file, both aligned. */
-static sbag_code_t write_middle(commit_t *c, const commit_run_t *run, int64_t begin, int64_t end,
-                                sbag_status_t *status) {
-  char *bounce = (char *)round_up((intptr_t)c->bounce, c->direct.memory_align);
-  part_t part = {.c = c, .run = run, .piece = run->piece, .last = run->end};
-  part_t parts[2] = {part, part};
-  int64_t middle = begin + round_up((end - begin) / 2, c->direct.align), cut = run->piece;
-  while (cut < run->end && piece_offset(run->array, cut) < middle) cut++;
-  parts[0].begin = begin;
-  parts[0].end = parts[1].begin = middle;
-  parts[1].end = end;
-  parts[0].last = parts[1].piece = cut;
-  parts[0].bounce = bounce;
-  parts[1].bounce = bounce + block_bytes(c);
-  sbag_code_t code = run_parts(parts, status);
-  c->refused |= parts[0].bounce == NULL || parts[1].bounce == NULL;
-  return code;
 }
 
 /* All through the cache. That the disk begins to work at once is a wish. */
-static sbag_code_t write_buffered(commit_t *c, const commit_run_t *run, int64_t begin, int64_t end,
+static sbag_code_t write_buffered(const commit_t *c, const commit_run_t *run, int64_t begin, int64_t end,
                                   sbag_status_t *status) {
-  part_t part = {.c = c, .run = run, .begin = begin, .end = end, .piece = run->piece, .last = run->end};
-  SBAG_TRY(write_part(&part, status));
-  if (begin < end) (void)sync_file_range(c->file, (off_t)begin, (off_t)(end - begin), SYNC_FILE_RANGE_WRITE);
+  for (int64_t at = begin; at < end; at += buffered_bytes) {
+    int64_t bytes = end - at < buffered_bytes ? end - at : buffered_bytes;
+    take_checksums(run, at, at + bytes);
+    SBAG_TRY(disk_write(c->file, c->w->temporary, at, bytes, data_of(run, at), status));
+    if (bytes == buffered_bytes)
+      (void)sync_file_range(c->file, (off_t)at, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+  }
   return SBAG_OK;
+}
+
+/* ---- past the cache ---- */
+
+/* Blocks of [begin, end), both aligned, which the threads take in turn. */
+typedef struct blocks {
+  const commit_t *c;
+  const commit_run_t *run;
+  int64_t begin, end;
+  _Atomic int64_t next;
+  _Atomic int refused;
+} blocks_t;
+
+typedef struct worker {
+  blocks_t *blocks;
+  char *bounce; /* where memory is not aligned as the disk wants it */
+  sbag_code_t code;
+  sbag_status_t status;
+} worker_t;
+
+static sbag_code_t write_block(worker_t *w, int64_t at, int64_t bytes, sbag_status_t *status) {
+  blocks_t *b = w->blocks;
+  const char *data = data_of(b->run, at), *path = b->c->w->temporary;
+  int64_t done = 0;
+  if (!b->refused) {
+    const void *from = data;
+    if ((uintptr_t)data % (uintptr_t)b->c->direct.memory_align != 0)
+      from = memcpy(w->bounce, data, (size_t)bytes);
+    SBAG_TRY(direct_write(&b->c->direct, path, at, bytes, from, &done, status));
+    if (done < bytes) b->refused = 1;
+  }
+  return disk_write(b->c->file, path, at + done, bytes - done, data + done, status);
+}
+
+/* A thread that has failed leaves the rest to nobody. */
+static sbag_code_t write_blocks(worker_t *w, sbag_status_t *status) {
+  blocks_t *b = w->blocks;
+  int64_t most = block_bytes(b->c);
+  for (;;) {
+    int64_t at = atomic_fetch_add(&b->next, most);
+    if (at >= b->end) return SBAG_OK;
+    int64_t bytes = b->end - at < most ? b->end - at : most;
+    take_checksums(b->run, at, at + bytes);
+    sbag_code_t code = write_block(w, at, bytes, status);
+    if (code == SBAG_OK) continue;
+    b->next = b->end;
+    return code;
+  }
+}
+
+static void *run_worker(void *user) {
+  worker_t *w = user;
+  w->code = write_blocks(w, &w->status);
+  return NULL;
+}
+
+/* Without a second thread, where there is none to be had, the first does it all. */
+static sbag_code_t write_direct(commit_t *c, const commit_run_t *run, int64_t begin, int64_t end,
+                                sbag_status_t *status) {
+  blocks_t blocks = {.c = c, .run = run, .begin = begin, .end = end, .next = begin};
+  char *bounce = (char *)round_up((intptr_t)c->bounce, c->direct.memory_align);
+  worker_t mine = {.blocks = &blocks, .bounce = bounce};
+  worker_t other = {.blocks = &blocks, .bounce = bounce + block_bytes(c), .code = SBAG_OK};
+  pthread_t thread;
+  int started = pthread_create(&thread, NULL, run_worker, &other) == 0;
+  sbag_code_t code = write_blocks(&mine, status);
+  if (started) pthread_join(thread, NULL);
+  if (code == SBAG_OK && other.code != SBAG_OK) {
+    *status = other.status;
+    code = other.code;
+  }
+  c->refused = blocks.refused;
+  return code;
 }
 
 sbag_code_t commit_pieces(commit_t *c, const commit_run_t *run, sbag_status_t *status) {
@@ -140,14 +150,16 @@ sbag_code_t commit_pieces(commit_t *c, const commit_run_t *run, sbag_status_t *s
   if (run->piece == run->end) return SBAG_OK;
   int64_t align = c->direct.align, first, rows;
   trailer_piece(array, run->end - 1, &first, &rows);
-  int64_t begin = piece_offset(array, run->piece), end = array->offset + (first + rows) * array->row_bytes;
+  int64_t begin = piece_offset(array, run->piece), last = array->offset + (first + rows) * array->row_bytes;
+  int64_t end = run->joins_after ? round_down(last, align) : last;
   if (run->joins_before) begin = round_down(begin, align);
-  if (run->joins_after) end = round_down(end, align);
   int64_t from = round_up(begin, align), to = round_down(end, align);
-  if (c->direct.file < 0 || c->refused || to - from < 2 * align || to - from < c->w->piece_bytes)
-    return write_buffered(c, run, begin, end, status);
-  const char *path = c->w->temporary;
-  SBAG_TRY(disk_write(c->file, path, begin, from - begin, data_of(run, begin), status));
-  SBAG_TRY(disk_write(c->file, path, to, end - to, data_of(run, to), status));
-  return write_middle(c, run, from, to, status);
+  int is_direct =
+      c->direct.file >= 0 && !c->refused && to - from >= 2 * align && to - from >= c->w->piece_bytes;
+  if (!is_direct) from = to = end;
+  SBAG_TRY(write_buffered(c, run, begin, from, status));
+  SBAG_TRY(write_buffered(c, run, to, end, status));
+  if (is_direct) SBAG_TRY(write_direct(c, run, from, to, status));
+  take_checksums(run, end, last);
+  return SBAG_OK;
 }
