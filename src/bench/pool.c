@@ -94,7 +94,7 @@ static void print_head(const bench_t *b) {
           sbag_context_device(b->context) == SBAG_DEVICE_CUDA ? "cuda" : "cpu", s->rounds, s->batches,
           s->warmup);
   fprintf(b->out_file,
-          "# %" PRId64 " tables of %" PRId64 " rows, float32, layout %s; batch %" PRId64
+          "# %" PRId64 " tables of %" PRId64 " rows, layout %s; batch %" PRId64
           " bags of each table on every rank, lengths %s, popular rows %s, seed %" PRId64 "\n",
           s->tables, s->rows, bench_pool_layout_name(s), s->batch, bench_pool_lengths_name(s),
           s->scatter ? "anywhere" : "first", s->seed);
@@ -110,12 +110,13 @@ static void print_head(const bench_t *b) {
             "their size, a "
             "cache line for one value\n",
             bench_loops_name());
-  fprintf(b->out_file, "#\n"
-                       "#                                           |----- forward ------| |---- backward "
-                       "and update ----| |step|\n"
-                       "# mode            optimizer  dim    L  zipf     ms    GB/s limit%%  bwd ms  upd ms   "
-                       " GB/s limit%%     ms"
-                       " #wrong\n");
+  fprintf(b->out_file,
+          "#\n"
+          "#                                                   |----- forward ------| |---- backward "
+          "and update ----| |step|\n"
+          "# mode storage            optimizer  dim    L  zipf     ms    GB/s limit%%  bwd ms  upd ms   "
+          " GB/s limit%%     ms"
+          " #wrong\n");
 }
 
 static bench_range_t range(const bench_t *b, const double *values) {
@@ -131,13 +132,18 @@ static double part(const bench_t *b, const double *above, double times, const do
   return bench_range(b->scratch, b->s->rounds).median;
 }
 
+/* Of 32 bits, in a row. */
+static int64_t words_of(int64_t dim, sbag_storage_t storage) {
+  return storage == SBAG_STORAGE_FULL ? dim : (dim + 1) / 2;
+}
+
 /* What a row and its states take, in rows. */
 static double row_with_states(const bench_pool_case_t *of) {
   sbag_optimizer_options_t options = sbag_optimizer_options_default(of->optimizer.kind);
   optimizer_info_t info = optimizer_info(&options);
-  double words = (double)of->dim;
+  double row = (double)words_of(of->dim, of->storage), words = row;
   for (int i = 0; i < info.state_count; i++) words += info.states[i].row_wise ? 16.0 : (double)of->dim;
-  return words / (double)of->dim;
+  return words / row;
 }
 
 typedef struct numbers {
@@ -155,7 +161,8 @@ static void print_part(const bench_t *b, double part_of_limit) {
 
 static void print_row(const bench_t *b, const bench_pool_case_t *of, const numbers_t *n) {
   double grad_ms = n->ms[BACKWARD].median + n->ms[UPDATE].median;
-  fprintf(b->out_file, "%6s %20s %4" PRId64 " %4" PRId64 " %5.2f %6.2f %7.2f", bench_pool_mode_name(of->mode),
+  fprintf(b->out_file, "%6s %7s %20s %4" PRId64 " %4" PRId64 " %5.2f %6.2f %7.2f",
+          bench_pool_mode_name(of->mode), bench_pool_storage_name(of->storage),
           bench_pool_optimizer_name(&of->optimizer), of->dim, of->length, of->zipf, n->ms[FORWARD].median,
           n->bytes / n->ms[FORWARD].median / 1e6);
   print_part(b, n->forward_part);
@@ -177,6 +184,7 @@ static sbag_code_t write_json(const bench_t *b, const bench_pool_case_t *of, con
   bench_json_int(line, "ranks", comm_size(b->comm));
   bench_json_int(line, "threads", sbag_context_threads(b->context));
   bench_json_text(line, "mode", bench_pool_mode_name(of->mode));
+  bench_json_text(line, "storage", bench_pool_storage_name(of->storage));
   bench_json_text(line, "optimizer", bench_pool_optimizer_name(&of->optimizer));
   bench_json_int(line, "rows", b->s->rows);
   bench_json_int(line, "tables", b->s->tables);
@@ -230,10 +238,11 @@ static sbag_code_t make_batches(bench_t *b, const bench_pool_case_t *of, sbag_st
 }
 
 static double forward_bytes(const bench_t *b, const bench_pool_case_t *of) {
-  double rows = (double)(b->s->tables * b->s->batch); /* the output's */
+  double rows = 0, pools = (double)(b->s->tables * b->s->batch);
   for (int64_t i = 0; i < b->s->batches; i++)
     rows += (double)b->batches[i].first[b->s->tables] / (double)b->s->batches;
-  return rows * (double)of->dim * sizeof(float);
+  double row_bytes = (double)of->dim * (of->storage == SBAG_STORAGE_FULL ? 4.0 : 2.0);
+  return rows * row_bytes + pools * (double)of->dim * 4.0;
 }
 
 static sbag_code_t verify(bench_t *b, const bench_pool_case_t *of, int64_t *wrong, sbag_status_t *status) {
@@ -288,6 +297,7 @@ static sbag_code_t create_collection(bench_t *b, const bench_pool_case_t *of, sb
     tables[t] = sbag_table_options_default(name, s->rows, of->dim);
     tables[t].init = SBAG_INIT_CONSTANT;
     tables[t].init_a = 0.5;
+    tables[t].storage = of->storage;
     tables[t].layout = (sbag_layout_t)s->layout;
     if (of->optimizer.trains) tables[t].optimizer = sbag_optimizer_options_default(of->optimizer.kind);
     features[t] = sbag_feature_options_default(name, t);
@@ -311,7 +321,7 @@ static sbag_code_t run_cases_of(bench_t *b, bench_pool_case_t *of, sbag_status_t
   return SBAG_OK;
 }
 
-static sbag_code_t create_for_dim(bench_t *b, int64_t dim, sbag_status_t *status) {
+static sbag_code_t create_for_rows(bench_t *b, int64_t dim, sbag_storage_t storage, sbag_status_t *status) {
   int64_t values = b->s->batch * b->s->tables * dim;
   SBAG_TRY(
       mem_calloc(b->mem, mem_array_bytes(2 * values, sizeof(float)), "bench: pools", &b->blocks[1], status));
@@ -319,24 +329,33 @@ static sbag_code_t create_for_dim(bench_t *b, int64_t dim, sbag_status_t *status
   b->grad = b->out + values;
   bench_pool_grad(b->s, dim, comm_rank(b->comm), b->grad);
   if (!b->limits) return SBAG_OK;
-  return bench_limit_create(b->s, dim, comm_size(b->comm), sbag_context_threads(b->context), b->mem,
-                            &b->limit, status);
+  return bench_limit_create(b->s, words_of(dim, storage), comm_size(b->comm),
+                            sbag_context_threads(b->context), b->mem, &b->limit, status);
 }
 
-static void destroy_for_dim(bench_t *b) {
+static void destroy_for_rows(bench_t *b) {
   bench_limit_destroy(&b->limit);
   mem_free(b->mem, b->blocks[1]);
   b->blocks[1] = NULL;
 }
 
-static sbag_code_t run_dim(bench_t *b, int64_t dim, sbag_status_t *status) {
-  SBAG_TRY(comm_agree(b->comm, create_for_dim(b, dim, status), status));
+static sbag_code_t run_rows(bench_t *b, int64_t dim, sbag_storage_t storage, sbag_status_t *status) {
+  SBAG_TRY(comm_agree(b->comm, create_for_rows(b, dim, storage, status), status));
   for (int o = 0; o < b->s->optimizer_count; o++)
-    for (int m = 0; m < b->s->mode_count; m++) {
-      bench_pool_case_t of = {.mode = b->s->modes[m], .optimizer = b->s->optimizers[o], .dim = dim};
+    for (int m = 0; m < b->s->modes.count; m++) {
+      bench_pool_case_t of = {.storage = storage, .optimizer = b->s->optimizers[o], .dim = dim};
+      of.mode = (sbag_mode_t)b->s->modes.values[m];
       SBAG_TRY(run_cases_of(b, &of, status));
     }
-  destroy_for_dim(b);
+  destroy_for_rows(b);
+  return SBAG_OK;
+}
+
+static sbag_code_t run_all(bench_t *b, sbag_status_t *status) {
+  if (comm_rank(b->comm) == 0) print_head(b);
+  for (int d = 0; d < b->s->dims.count; d++)
+    for (int i = 0; i < b->s->storages.count; i++)
+      SBAG_TRY(run_rows(b, b->s->dims.values[d], (sbag_storage_t)b->s->storages.values[i], status));
   return SBAG_OK;
 }
 
@@ -355,7 +374,7 @@ static sbag_code_t allocate(bench_t *b, sbag_status_t *status) {
 static void destroy(bench_t *b) {
   sbag_collection_destroy(&b->collection);
   if (comm_check(b->comm, NULL) != SBAG_OK) return;
-  destroy_for_dim(b);
+  destroy_for_rows(b);
   give_up_batches(b);
   mem_free(b->mem, b->blocks[0]);
 }
@@ -368,9 +387,7 @@ sbag_code_t bench_pool(sbag_context_h context, const bench_pool_settings_t *sett
   b.json = json;
   b.json_path = json_path;
   sbag_code_t code = comm_agree(b.comm, allocate(&b, status), status);
-  if (code == SBAG_OK && comm_rank(b.comm) == 0) print_head(&b);
-  for (int d = 0; d < settings->dims.count && code == SBAG_OK; d++)
-    code = run_dim(&b, settings->dims.values[d], status);
+  if (code == SBAG_OK) code = run_all(&b, status);
   destroy(&b);
   if (code != SBAG_OK || b.wrong == 0) return code;
   return status_set(status, SBAG_ERR_STATE,

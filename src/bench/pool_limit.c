@@ -3,18 +3,18 @@
 
 #include <string.h>
 
-sbag_code_t bench_limit_create(const bench_pool_settings_t *s, int64_t dim, int ranks, int threads,
+sbag_code_t bench_limit_create(const bench_pool_settings_t *s, int64_t words, int ranks, int threads,
                                mem_t *mem, bench_limit_t *limit, sbag_status_t *status) {
-  bench_limit_t l = {.mem = mem, .words = dim, .threads = threads, .batches = s->batches};
+  bench_limit_t l = {.mem = mem, .words = words, .threads = threads, .batches = s->batches};
   l.rows = (s->rows + ranks - 1) / ranks;
   size_t bytes = mem_array_bytes(s->batches, 2 * sizeof(bench_walk_t) + sizeof(void *));
   SBAG_TRY(mem_calloc(mem, bytes, "bench: limit", &l.block, status));
   l.walks = l.block;
   l.once = l.walks + s->batches;
   l.blocks = (void **)(void *)(l.once + s->batches);
-  sbag_code_t code =
-      bench_huge_create(mem, s->tables * l.rows * dim, threads, "bench: the limit's table", &l.table, status);
-  int64_t out = s->tables * s->batch * dim; /* one row a bag */
+  sbag_code_t code = bench_huge_create(mem, s->tables * l.rows * words, threads, "bench: the limit's table",
+                                       &l.table, status);
+  int64_t out = s->tables * s->batch * words; /* one row a bag */
   if (code == SBAG_OK)
     code = bench_huge_create(mem, out, threads, "bench: the limit's output", &l.out, status);
   if (code == SBAG_OK)

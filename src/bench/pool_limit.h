@@ -21,8 +21,8 @@ typedef struct bench_limit {
   void *block;
 } bench_limit_t;
 
-/* Nothing is left to destroy if it fails. Not collective, as all of this. */
-sbag_code_t bench_limit_create(const bench_pool_settings_t *settings, int64_t dim, int ranks, int threads,
+/* words: of 32 bits a row. Nothing is left to destroy if it fails. Not collective, as all of this. */
+sbag_code_t bench_limit_create(const bench_pool_settings_t *settings, int64_t words, int ranks, int threads,
                                mem_t *mem, bench_limit_t *limit, sbag_status_t *status);
 void bench_limit_destroy(bench_limit_t *limit);
 

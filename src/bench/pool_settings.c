@@ -6,6 +6,8 @@
 #include <string.h>
 
 static const config_word_t modes[] = {{"sum", SBAG_SUM}, {"mean", SBAG_MEAN}, {"max", SBAG_MAX}, {NULL, 0}};
+static const config_word_t storages[] = {
+    {"full", SBAG_STORAGE_FULL}, {"f16", SBAG_STORAGE_F16}, {"bf16", SBAG_STORAGE_BF16}, {NULL, 0}};
 static const config_word_t layouts[] = {{"block", SBAG_LAYOUT_BLOCK},
                                         {"cyclic", SBAG_LAYOUT_CYCLIC},
                                         {"scramble", SBAG_LAYOUT_SCRAMBLE},
@@ -31,6 +33,8 @@ static const config_key_t keys[] = {
      "popular rows lie anywhere; false: row 0 is the most popular, row 1 the next", 0},
     {"mode", CONFIG_TEXT, AT(mode), "sum", 0, 0, NULL, NULL,
      "sum, mean, max; several, as sum,max, are a case each", 0},
+    {"storage", CONFIG_TEXT, AT(storage), "full", 0, 0, NULL, NULL,
+     "how weights are kept: full (float32), f16, bf16; several, as full,f16, are a case each", 0},
     {"optimizer", CONFIG_TEXT, AT(optimizer), "none", 0, 0, NULL, NULL,
      "none: forward alone; else a step with backward and update; several, as none,exact_sgd, are a case each",
      0},
@@ -67,19 +71,22 @@ static int next_name(const char **list, char name[NAME_BYTES]) {
   return 1;
 }
 
-static sbag_code_t read_modes(bench_pool_settings_t *s, sbag_status_t *status) {
-  const char *list = s->mode;
+/* A list of some of `words`, at most BENCH_POOL_WORDS. */
+static sbag_code_t read_words(const bench_pool_settings_t *s, const char *key, const char *text,
+                              const config_word_t *words, bench_pool_words_t *found, sbag_status_t *status) {
+  const char *list = text;
   char name[NAME_BYTES];
   int known = 1;
-  while (known && s->mode_count < BENCH_POOL_MODES && next_name(&list, name)) {
-    const config_word_t *word = modes;
+  while (known && found->count < BENCH_POOL_WORDS && next_name(&list, name)) {
+    const config_word_t *word = words;
     while (word->word != NULL && strcmp(word->word, name) != 0) word++;
     known = word->word != NULL;
-    if (known) s->modes[s->mode_count++] = (sbag_mode_t)word->value;
+    if (known) found->values[found->count++] = (int)word->value;
   }
-  if (known && s->mode_count > 0 && list[strspn(list, ", ")] == '\0') return SBAG_OK;
-  return config_refuse(config_node_get(s->node, "mode"), status,
-                       "'%.80s' is not sum, mean or max, or some of them with commas between", s->mode);
+  if (known && found->count > 0 && list[strspn(list, ", ")] == '\0') return SBAG_OK;
+  return config_refuse(config_node_get(s->node, key), status,
+                       "'%.80s' is not %s, %s or %s, or some of them with commas between", text,
+                       words[0].word, words[1].word, words[2].word);
 }
 
 static sbag_code_t read_optimizers(bench_pool_settings_t *s, sbag_status_t *status) {
@@ -105,7 +112,8 @@ static sbag_code_t check(void *values, config_tree_t *tree, const config_source_
   for (int i = 0; i < s->lengths.count && s->distribution == LENGTHS_ZIPF; i++)
     if (s->lengths.values[i] > 1000)
       return config_refuse(s->node, status, "lengths zipf are for a mean length of 1000 at most");
-  SBAG_TRY(read_modes(s, status));
+  SBAG_TRY(read_words(s, "mode", s->mode, modes, &s->modes, status));
+  SBAG_TRY(read_words(s, "storage", s->storage, storages, &s->storages, status));
   return read_optimizers(s, status);
 }
 
@@ -131,6 +139,9 @@ static const char *word_of(const config_word_t *words, int value) {
 
 const char *bench_pool_mode_name(sbag_mode_t mode) {
   return word_of(modes, (int)mode);
+}
+const char *bench_pool_storage_name(sbag_storage_t storage) {
+  return word_of(storages, (int)storage);
 }
 const char *bench_pool_optimizer_name(const bench_pool_optimizer_t *optimizer) {
   return optimizer->trains ? sbag_optimizer_name(optimizer->kind) : "-";

@@ -35,7 +35,7 @@ for n in 1 2 3; do
   bench $n "${small[@]}" --set dim=[8,17] --set length=[1,7] --set mode=sum,mean,max
   check "forward on $n ranks" ended 0
   check "the set-up, on $n" printed "^# shardbag .* bench pool: ranks $n, 2 threads a rank, cpu, 2 rounds of 2 batches"
-  check "24 rows, on $n" test "$(grep -cE '^ +(sum|mean|max) +-( +[0-9.]+){6} +- +- +- +- +[0-9.]+ +0$' out)" = 24
+  check "24 rows, on $n" test "$(grep -cE '^ +(sum|mean|max) +full +-( +[0-9.]+){6} +- +- +- +- +[0-9.]+ +0$' out)" = 24
   check "24 lines, on $n" lines 24 \
     "l['wrong'] == 0 and l['ranks'] == $n and l['threads'] == 2 and l['limit_ms']['median'] > 0 and 0 < l['forward_of_limit']"
   bench $n "${small[@]}" --set dim=[16] --set length=[5] --set lengths=uniform --set zipf=[1.05] \
@@ -44,6 +44,9 @@ for n in 1 2 3; do
   check "8 lines, on $n" lines 8 "l['wrong'] == 0 and l['update_of_limit'] > 0 and l['step_ms']['min'] > 0"
   check "the bags are of that distribution, on $n" lines 8 "l['lengths'] == 'uniform'"
 done
+bench 2 "${small[@]}" --set dim=[9,16] --set length=[5] --set storage=f16,bf16 --set optimizer=none,exact_adagrad
+check "16 bits" ended 0
+check "of both kinds" lines 16 "l['wrong'] == 0 and l['storage'] in ('f16', 'bf16')"
 bench 2 "${small[@]}" --set length=[9] --set lengths=zipf --set layout=cyclic --set mode=max --set optimizer=exact_sgd \
   --set limit=false
 check "no limit" lines 2 "'limit_ms' not in l and l['wrong'] == 0"
@@ -66,6 +69,8 @@ bench 1 --set mode=sum,median
 check "an unknown mode" ended 2 "'mode'" "sum,median"
 bench 2 --set optimizer=none,adagard
 check "an unknown optimizer" ended 2 "'adagard'"
+bench 1 --set storage=int8
+check "an unknown storage" ended 2 "'storage'" "int8"
 bench 1 --set lengths=gauss
 check "an unknown distribution" ended 2 "'lengths'"
 bench 1 --set lengths=zipf --set length=[2000]
