@@ -70,6 +70,11 @@ struct update_t {
   int64_t epoch_step;
   int32_t *last_step;
   void *weight, *state[OPTIMIZER_STATES_MAX];
+  sbag_storage_t storage; /* of weight, and how 16 bits are rounded to */
+  bool by_chance;
+  uint64_t key;
+  plan_table_t plan;
+  int shard;
   int state_count;
   int64_t dim, count;
   const int64_t *rows, *touched;
@@ -95,6 +100,43 @@ template <class T> __device__ __forceinline__ typename math<T>::shape_t shape_of
   shape.clip = static_cast<T>(u.options.clip_value);
   shape.maximize = u.options.maximize;
   return shape;
+}
+
+/* ---- weights, which may be kept in 16 bits ---- */
+
+template <bool NARROW, int V, class T>
+__device__ __forceinline__ real_vec<T, V> load_weights(const update_t &u, int64_t at) {
+  if constexpr (!NARROW)
+    return real_load<REAL_KEPT, V>(static_cast<const T *>(u.weight) + at);
+  else if (u.storage == SBAG_STORAGE_F16)
+    return kept_load<REAL_KEPT, V>(static_cast<const kept_f16 *>(u.weight) + at);
+  else
+    return kept_load<REAL_KEPT, V>(static_cast<const kept_bf16 *>(u.weight) + at);
+}
+
+__device__ __forceinline__ uint16_t rounded(const update_t &u, float value, uint32_t drawn) {
+  if (u.storage == SBAG_STORAGE_F16)
+    return u.by_chance ? rounding_f16_of(value, drawn) : narrow_f16_of(value);
+  return u.by_chance ? rounding_bf16_of(value, drawn) : narrow_bf16_of(value);
+}
+
+/* V columns from `column` on, which is a multiple of V: they draw from one block. */
+template <bool NARROW, int V, class T>
+__device__ __forceinline__ void store_weights(const update_t &u, int64_t row, int64_t column,
+                                              const real_vec<T, V> &w) {
+  const int64_t at = row * u.dim + column;
+  if constexpr (!NARROW) {
+    real_store<REAL_KEPT, V>(static_cast<T *>(u.weight) + at, w);
+  } else {
+    rounding_block_t drawn = {};
+    if (u.by_chance)
+      drawn = rounding_block(u.key, plan_row(&u.plan, u.shard, row), u.at.step, column / ROUNDING_COLUMNS);
+    uint16_t code[V];
+    REAL_UNROLL
+    for (int c = 0; c < V; c++)
+      code[c] = rounded(u, w.v[c], rounding_bits(&drawn, static_cast<int>(column % ROUNDING_COLUMNS) + c));
+    kept_store_codes<REAL_KEPT, V>(static_cast<uint16_t *>(u.weight) + at, code);
+  }
 }
 
 /* Columns of the i-th row's gradient. */
@@ -141,19 +183,20 @@ template <part_kind KIND> __device__ __forceinline__ int state_at(const update_t
 }
 
 /* V columns of one row: all that the steps have missed, then the update. */
-template <class T, int V, part_kind KIND>
+template <class T, int V, part_kind KIND, bool NARROW>
 __device__ __forceinline__ void take_columns(const update_t &u, int64_t i, int64_t row, int64_t column,
                                              int64_t seen) {
   constexpr int MOST = most_states<KIND>;
   const int64_t at = row * u.dim + column;
-  real_vec<T, V> g, s[MOST], w = real_load<REAL_KEPT, V>(static_cast<const T *>(u.weight) + at);
+  real_vec<T, V> g, s[MOST], w = load_weights<NARROW, V, T>(u, at);
   T *states[OPTIMIZER_STATES_MAX] = {s[0].v, s[MOST > 1 ? 1 : 0].v, s[MOST > 2 ? 2 : 0].v, nullptr};
   if (u.grad != nullptr) g = gradient<T, V>(u, i, column);
   REAL_UNROLL
   for (int j = 0; j < MOST; j++)
     if (state_at<KIND>(u, j) >= 0)
       s[j] = real_load<REAL_PASSING, V>(static_cast<const T *>(u.state[state_at<KIND>(u, j)]) + at);
-  if constexpr (KIND == PART_SGD || KIND == PART_ADAGRAD || KIND == PART_ADAM || KIND == PART_RMSPROP) {
+  if constexpr (!NARROW &&
+                (KIND == PART_SGD || KIND == PART_ADAGRAD || KIND == PART_ADAM || KIND == PART_RMSPROP)) {
     const T zero[V] = {};
     for (int64_t step = seen + 1; step < u.at.step; step++)
       take_step<KIND>(&u.options, &u.missed[step - 1 - u.epoch_step], V, zero, w.v, states);
@@ -164,15 +207,15 @@ __device__ __forceinline__ void take_columns(const update_t &u, int64_t i, int64
     math<T>::shape_gradient(&shape, V, g.v, shaped);
     take_step<KIND>(&u.options, &u.at, V, shaped, w.v, states);
   }
-  real_store<REAL_KEPT, V>(static_cast<T *>(u.weight) + at, w);
+  store_weights<NARROW, V>(u, row, column, w);
   REAL_UNROLL
   for (int j = 0; j < MOST; j++)
     if (state_at<KIND>(u, j) >= 0)
       real_store<REAL_PASSING, V>(static_cast<T *>(u.state[state_at<KIND>(u, j)]) + at, s[j]);
 }
 
-template <class T, int V, part_kind KIND>
-__global__ void __launch_bounds__(REAL_THREADS, part_blocks<T, V, KIND>())
+template <class T, int V, part_kind KIND, bool NARROW>
+__global__ void __launch_bounds__(REAL_THREADS, NARROW ? 4 : part_blocks<T, V, KIND>())
     update_parts(const __grid_constant__ update_t u) {
   const int lane = static_cast<int>(threadIdx.x) & ((1 << u.lanes_log) - 1);
   const int64_t width = static_cast<int64_t>(V) << u.lanes_log, step = cuda_stride() >> u.lanes_log;
@@ -188,7 +231,7 @@ __global__ void __launch_bounds__(REAL_THREADS, part_blocks<T, V, KIND>())
     if (taken && u.last_step != nullptr) seen = u.epoch_step + u.last_step[row];
     if (taken && (u.grad != nullptr || seen < last))
       for (int64_t column = lane * V; column < u.dim; column += width)
-        take_columns<T, V, KIND>(u, i, row, column, seen);
+        take_columns<T, V, KIND, NARROW>(u, i, row, column, seen);
     if (u.last_step == nullptr) continue;
     __syncwarp();
     if (taken && lane == 0 && seen < last) u.last_step[row] = static_cast<int32_t>(last - u.epoch_step);
@@ -231,6 +274,8 @@ template <class T> struct square_sum {
 /* Where one group is: in which row, and where that has its values. */
 template <class T> struct whole_t {
   T *w, *m, *v;      /* the row; its first and second state, whichever are by element */
+  uint16_t *codes;   /* the row in place of w, where it is kept in 16 bits; */
+  int64_t row;       /* and its number in the whole table */
   T *first, *second; /* the states that are by row */
   int64_t i;         /* the row's gradient among the update's */
   int64_t dim;
@@ -272,6 +317,49 @@ __device__ __forceinline__ void load_gradient(const update_t &u, const whole_t<T
   for (int k = 0; k < KEPT; k++) g[k] = divisor > 0 ? g[k] / static_cast<T>(divisor) : g[k];
 }
 
+template <class T> __device__ __forceinline__ T weight_at(const update_t &u, const whole_t<T> &r, int64_t e) {
+  if constexpr (sizeof(T) == 4)
+    if (u.storage != SBAG_STORAGE_FULL)
+      return u.storage == SBAG_STORAGE_F16 ? kept_widen(kept_f16{r.codes[e]})
+                                           : kept_widen(kept_bf16{r.codes[e]});
+  return r.w[e];
+}
+
+/* A tile has as many blocks to draw from as a group has lanes: each lane draws one, and they are handed
+ * round. All lanes of a warp call it. */
+template <class T>
+__device__ __forceinline__ void keep_narrow(const update_t &u, const whole_t<T> &r, int64_t tile,
+                                            const T *w) {
+  rounding_block_t drawn = {};
+  if (u.by_chance) drawn = rounding_block(u.key, r.row, u.at.step, tile * r.lanes + r.lane);
+  const int column = r.lane % ROUNDING_COLUMNS;
+  REAL_UNROLL
+  for (int k = 0; k < KEPT; k++) {
+    const int from = (k * r.lanes + r.lane) / ROUNDING_COLUMNS;
+    rounding_block_t block;
+    REAL_UNROLL
+    for (int j = 0; j < ROUNDING_COLUMNS / 2; j++)
+      block.v[j] = __shfl_sync(CUDA_FULL_MASK, drawn.v[j], from, r.lanes);
+    const uint32_t low = column / 2 % 2 == 0 ? block.v[0] : block.v[1];
+    const uint32_t high = column / 2 % 2 == 0 ? block.v[2] : block.v[3];
+    const uint32_t bits = (column / 4 == 0 ? low : high) >> 16 * (column % 2) & 0xFFFFu;
+    if (is_there(r, tile, k)) r.codes[element(r, tile, k)] = rounded(u, static_cast<float>(w[k]), bits);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void keep_weights(const update_t &u, const whole_t<T> &r, int64_t tile,
+                                             const T *w) {
+  if constexpr (sizeof(T) == 4)
+    if (u.storage != SBAG_STORAGE_FULL) {
+      keep_narrow(u, r, tile, w);
+      return;
+    }
+  REAL_UNROLL
+  for (int k = 0; k < KEPT; k++)
+    if (is_there(r, tile, k)) r.w[element(r, tile, k)] = w[k];
+}
+
 template <class T, whole_kind KIND>
 __device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T> &r, int64_t tile,
                                           tile_t<T> *t) {
@@ -281,7 +369,7 @@ __device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T> &r
   for (int k = 0; k < KEPT; k++) {
     const bool there = is_there(r, tile, k);
     const int64_t e = there ? element(r, tile, k) : 0;
-    t->w[k] = there ? r.w[e] : 0;
+    t->w[k] = there ? weight_at(u, r, e) : 0;
     t->m[k] = there && r.m != nullptr ? r.m[e] : 0;
     t->v[k] = there && r.v != nullptr ? r.v[e] : 0;
   }
@@ -290,15 +378,21 @@ __device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T> &r
 }
 
 template <class T>
-__device__ __forceinline__ void store_tile(const whole_t<T> &r, int64_t tile, const tile_t<T> &t) {
+__device__ __forceinline__ void store_states(const whole_t<T> &r, int64_t tile, const tile_t<T> &t) {
   REAL_UNROLL
   for (int k = 0; k < KEPT; k++) {
     if (!is_there(r, tile, k)) continue;
     const int64_t e = element(r, tile, k);
-    r.w[e] = t.w[k];
     if (r.m != nullptr) __stcs(r.m + e, t.m[k]);
     if (r.v != nullptr) __stcs(r.v + e, t.v[k]);
   }
+}
+
+template <class T>
+__device__ __forceinline__ void store_tile(const update_t &u, const whole_t<T> &r, int64_t tile,
+                                           const tile_t<T> &t) {
+  keep_weights(u, r, tile, t.w);
+  store_states(r, tile, t);
 }
 
 template <class T>
@@ -344,7 +438,7 @@ __device__ __forceinline__ void take_scaled(const update_t &u, const whole_t<T> 
     by = math<T>::rowwise_rmsprop_row(&u.options, &u.at, mean, &first, &second);
   each_tile<T, KIND>(u, r, true, t, [&](int64_t tile) {
     math<T>::scaled_part(by, KEPT, t->g, t->w);
-    store_tile(r, tile, *t);
+    store_tile(u, r, tile, *t);
   });
   __syncwarp(); /* all lanes have read the states */
   if (r.taken && r.lane == 0) {
@@ -360,7 +454,7 @@ __device__ __forceinline__ void take_partial_adam(const update_t &u, const whole
   const T denominator = math<T>::partial_adam_row(&u.options, &u.at, mean, &second);
   each_tile<T, WHOLE_ADAM>(u, r, true, t, [&](int64_t tile) {
     math<T>::partial_adam_part(&u.options, &u.at, denominator, KEPT, t->g, t->w, t->m);
-    store_tile(r, tile, *t);
+    store_tile(u, r, tile, *t);
   });
   __syncwarp();
   if (r.taken && r.lane == 0) *r.second = second;
@@ -383,7 +477,7 @@ __device__ __forceinline__ void take_lamb(const update_t &u, const whole_t<T> &r
     if (by_row) fill_all(second, t->v);
     math<T>::lamb_moments(&u.options, KEPT, t->g, t->m, t->v);
     math<T>::lamb_direction(&u.options, &u.at, KEPT, t->w, t->m, t->v, 1, direction);
-    store_tile(r, tile, *t);
+    store_states(r, tile, *t);
     add_squares(r, tile, t->w, &weights);
     add_squares(r, tile, direction, &directions);
   });
@@ -391,9 +485,10 @@ __device__ __forceinline__ void take_lamb(const update_t &u, const whole_t<T> &r
   each_tile<T, WHOLE_LAMB>(u, r, true, t, [&](int64_t tile) {
     if (by_row) fill_all(second, t->v);
     math<T>::lamb_direction(&u.options, &u.at, KEPT, t->w, t->m, t->v, 1, direction);
+    T after[KEPT];
     REAL_UNROLL
-    for (int k = 0; k < KEPT; k++)
-      if (is_there(r, tile, k)) r.w[element(r, tile, k)] = t->w[k] - rate * direction[k];
+    for (int k = 0; k < KEPT; k++) after[k] = t->w[k] - rate * direction[k];
+    keep_weights(u, r, tile, after);
   });
   __syncwarp();
   if (by_row && r.taken && r.lane == 0) *r.second = second;
@@ -409,7 +504,7 @@ __device__ __forceinline__ void take_lars(const update_t &u, const whole_t<T> &r
   const T rate = math<T>::lars_rate(&u.options, &u.at, weights.total(r.lanes), gradients.total(r.lanes));
   each_tile<T, WHOLE_LARS>(u, r, true, t, [&](int64_t tile) {
     math<T>::lars_part(&u.options, rate, KEPT, t->g, t->w, t->m);
-    store_tile(r, tile, *t);
+    store_tile(u, r, tile, *t);
   });
 }
 
@@ -428,6 +523,8 @@ __global__ void __launch_bounds__(REAL_THREADS, WHOLE_BLOCKS_PER_SM<T>)
     whole_t<T> r = {};
     r.dim = u.dim, r.lanes = lanes, r.lane = lane, r.taken = taken;
     r.w = static_cast<T *>(u.weight) + row * u.dim;
+    r.codes = static_cast<uint16_t *>(u.weight) + row * u.dim;
+    if (u.by_chance) r.row = plan_row(&u.plan, u.shard, row);
     r.i = taken ? i : 0;
     if (KIND == WHOLE_ADAGRAD || KIND == WHOLE_RMSPROP)
       r.first = s0 + row;
@@ -452,6 +549,13 @@ update_t update_of(const optimizer_rows_t *at, int64_t count, const int64_t *row
   u.epoch_step = at->epoch_step;
   u.last_step = at->last_step;
   u.weight = at->weight;
+  u.storage = at->storage;
+  if (at->storage != SBAG_STORAGE_FULL && at->rounding.kind == SBAG_ROUNDING_STOCHASTIC) {
+    u.by_chance = true;
+    u.key = at->rounding.key;
+    u.plan = *at->rounding.plan;
+    u.shard = at->rounding.shard;
+  }
   u.state_count = optimizer_info(at->options).state_count;
   for (int s = 0; s < u.state_count; s++) u.state[s] = at->states[s];
   u.dim = at->dim;
@@ -466,8 +570,14 @@ unsigned blocks_for(const cuda_lane_t *lane, const update_t &u) {
   return real_blocks(u.count, 1 << u.lanes_log, most);
 }
 
+/* Tables in 16 bits have no optimizer that moves untouched rows. */
 template <class T, int V, part_kind KIND> void launch_part(cuda_lane_t *lane, const update_t &u) {
-  CUDA_LAUNCH(lane, (update_parts<T, V, KIND>), blocks_for(lane, u), REAL_THREADS, 0, u);
+  if constexpr (sizeof(T) == 4 && KIND != PART_ADAM && KIND != PART_RMSPROP)
+    if (u.storage != SBAG_STORAGE_FULL) {
+      CUDA_LAUNCH(lane, (update_parts<T, V, KIND, true>), blocks_for(lane, u), REAL_THREADS, 0, u);
+      return;
+    }
+  CUDA_LAUNCH(lane, (update_parts<T, V, KIND, false>), blocks_for(lane, u), REAL_THREADS, 0, u);
 }
 
 template <class T, int V> void launch_parts(cuda_lane_t *lane, const update_t &u) {

@@ -42,7 +42,8 @@ struct batch_t {
 static_assert(sizeof(batch_t) <= 4096, "parameters of a launch");
 
 /* A maximum in the making, with where in the bag it stands: -1 before the first candidate. */
-template <class T, int V> struct max_pool {
+template <class S, int V> struct max_pool {
+  using T = kept_real<S>;
   T best[V];
   int64_t position[V];
   __device__ __forceinline__ void start() {
@@ -76,9 +77,9 @@ template <class T, int V> struct max_pool {
   }
 };
 
-template <class T, int V>
-__device__ __forceinline__ void max_pool<T, V>::take(const reduce_task_t &t, const span_t &span) {
-  const T *src = static_cast<const T *>(t.src) + span.column;
+template <class S, int V>
+__device__ __forceinline__ void max_pool<S, V>::take(const reduce_task_t &t, const span_t &span) {
+  const S *src = static_cast<const S *>(t.src) + span.column;
   for (int64_t place = span.first; place < span.last; place += AHEAD) {
     int64_t at[AHEAD];
     real_vec<T, V> value[AHEAD];
@@ -87,7 +88,7 @@ __device__ __forceinline__ void max_pool<T, V>::take(const reduce_task_t &t, con
       if (place + a >= span.last) continue;
       const int64_t i = term_index(t, place + a);
       at[a] = t.position != NULL ? __ldg(t.position + i) : place + a - span.start;
-      value[a] = real_load<REAL_READONLY, V>(src + __ldg(t.term + i) * t.stride);
+      value[a] = kept_load<REAL_READONLY, V>(src + __ldg(t.term + i) * t.stride);
     }
     REAL_UNROLL
     for (int a = 0; a < AHEAD; a++) {
@@ -99,10 +100,10 @@ __device__ __forceinline__ void max_pool<T, V>::take(const reduce_task_t &t, con
   }
 }
 
-template <class T, int V, pool_kind KIND> struct pool_of {
-  using type = sum_pool<T, V, KIND == POOL_SELECTED>;
+template <class S, int V, pool_kind KIND> struct pool_of {
+  using type = sum_pool<S, V, KIND == POOL_SELECTED>;
 };
-template <class T, int V> struct pool_of<T, V, POOL_MAX> { using type = max_pool<T, V>; };
+template <class S, int V> struct pool_of<S, V, POOL_MAX> { using type = max_pool<S, V>; };
 
 /* Elements from `out` to a segment's own. */
 __device__ __forceinline__ int64_t out_offset(const reduce_task_t &t, int64_t segment) {
@@ -142,12 +143,12 @@ __device__ __forceinline__ void list_segment(const batch_t &batch, int task, int
 }
 
 /* Blocks that an SM is to hold of the first launch: as many as need no spills. */
-template <class T, int V, pool_kind KIND> constexpr int short_blocks() {
-  return KIND == POOL_SELECTED || sizeof(T) == 8 ? 6 : 7;
+template <class S, int V, pool_kind KIND> constexpr int short_blocks() {
+  return KIND == POOL_SELECTED || sizeof(S) == 8 ? 6 : 7;
 }
 
-template <class T, int V, pool_kind KIND>
-__global__ void __launch_bounds__(REAL_THREADS, short_blocks<T, V, KIND>())
+template <class S, int V, pool_kind KIND>
+__global__ void __launch_bounds__(REAL_THREADS, short_blocks<S, V, KIND>())
     reduce_short(const __grid_constant__ batch_t batch) {
   const int task = task_of_block(batch), lanes_log = batch.lanes_log[task];
   const reduce_task_t &t = batch.task[task];
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(REAL_THREADS, short_blocks<T, V, KIND>())
       if (column == 0) list_segment(batch, task, segment);
       continue;
     }
-    typename pool_of<T, V, KIND>::type pool;
+    typename pool_of<S, V, KIND>::type pool;
     pool.start();
     pool.take(t, span_t{first, last, first, column});
     pool.finish(t, segment, out_offset(t, segment) + column);
@@ -299,10 +300,10 @@ __device__ bool is_last_part(const batch_t &batch, const work_t &work, int *last
   return result;
 }
 
-template <class T, int V, pool_kind KIND>
+template <class S, int V, pool_kind KIND>
 __global__ void __launch_bounds__(REAL_THREADS, LONG_BLOCKS_PER_SM)
     reduce_long(const __grid_constant__ batch_t batch) {
-  using pool_t = typename pool_of<T, V, KIND>::type;
+  using pool_t = typename pool_of<S, V, KIND>::type;
   CUDA_SHARED(pool_t, shared, REAL_THREADS);
   CUDA_SHARED(int, last, 1);
   const int64_t listed = *batch.listed;
@@ -333,12 +334,12 @@ __global__ void __launch_bounds__(REAL_THREADS, LONG_BLOCKS_PER_SM)
 
 /* ---- the host's side ---- */
 
-template <class T, int V, pool_kind KIND> int64_t pool_bytes() {
-  return static_cast<int64_t>(sizeof(typename pool_of<T, V, KIND>::type));
+template <class S, int V, pool_kind KIND> int64_t pool_bytes() {
+  return static_cast<int64_t>(sizeof(typename pool_of<S, V, KIND>::type));
 }
 
 /* Room for the list of long segments. */
-template <class T, int V, pool_kind KIND> void place_list(cuda_lane_t *lane, batch_t *batch) {
+template <class S, int V, pool_kind KIND> void place_list(cuda_lane_t *lane, batch_t *batch) {
   int64_t lanes = 1, segments = 0; /* of which all may be long */
   for (int i = 0; i < batch->count; i++) {
     segments += batch->task[i].segment_end - batch->task[i].segment_begin;
@@ -346,7 +347,7 @@ template <class T, int V, pool_kind KIND> void place_list(cuda_lane_t *lane, bat
     const int64_t tiles = (batch->task[i].dim + width - 1) / width;
     lanes = std::max(lanes, tiles << batch->lanes_log[i]);
   }
-  batch->part_bytes = lanes * pool_bytes<T, V, KIND>();
+  batch->part_bytes = lanes * pool_bytes<S, V, KIND>();
   batch->split = std::max<int64_t>(1, PARTS_BYTES / (PARTS * batch->part_bytes));
   batch->split = std::min({SPLIT, segments, batch->split});
   batch->parts = cuda_scratch<char>(lane, batch->split * PARTS * batch->part_bytes);
@@ -358,28 +359,29 @@ template <class T, int V, pool_kind KIND> void place_list(cuda_lane_t *lane, bat
                            lane->stream));
 }
 
-template <class T, int V, pool_kind KIND> void launch_batch(cuda_lane_t *lane, batch_t *batch) {
+template <class S, int V, pool_kind KIND> void launch_batch(cuda_lane_t *lane, batch_t *batch) {
   const unsigned blocks = static_cast<unsigned>(batch->first_block[batch->count]);
   const unsigned long_blocks = static_cast<unsigned>(cuda_multiprocessors(lane) * LONG_BLOCKS_PER_SM);
   bool any_long = false; /* where each term is a segment, none is */
   for (int i = 0; i < batch->count; i++) any_long |= batch->task[i].begin != NULL;
-  if (any_long) place_list<T, V, KIND>(lane, batch);
+  if (any_long) place_list<S, V, KIND>(lane, batch);
   if (!batch->long_only)
-    CUDA_LAUNCH(lane, (reduce_short<T, V, KIND>), blocks, REAL_THREADS, 0, *batch);
+    CUDA_LAUNCH(lane, (reduce_short<S, V, KIND>), blocks, REAL_THREADS, 0, *batch);
   else if (any_long)
     CUDA_LAUNCH(lane, list_long, blocks, REAL_THREADS, 0, *batch);
-  if (any_long) CUDA_LAUNCH(lane, (reduce_long<T, V, KIND>), long_blocks, REAL_THREADS, 0, *batch);
+  if (any_long) CUDA_LAUNCH(lane, (reduce_long<S, V, KIND>), long_blocks, REAL_THREADS, 0, *batch);
 }
 
 /* Which instance a task takes. */
 struct variant_t {
   int vector;
   pool_kind kind;
+  sbag_storage_t storage;
 };
 
 variant_t variant_of(sbag_dtype_t dtype, const reduce_task_t *task) {
   const pool_kind kind = task->op == REDUCE_MAX ? POOL_MAX : task->select != NULL ? POOL_SELECTED : POOL_SUM;
-  return variant_t{real_vector(task->dim, kernel_dtype_bytes(dtype)), kind};
+  return variant_t{real_vector(task->dim, kernel_dtype_bytes(dtype)), kind, task->storage};
 }
 
 void add_task(batch_t *batch, const reduce_task_t *task, int vector) {
@@ -395,14 +397,14 @@ void add_task(batch_t *batch, const reduce_task_t *task, int vector) {
   batch->first_block[i + 1] = batch->first_block[i] + static_cast<int>(blocks);
 }
 
-template <class T, int V> void launch_kind(cuda_lane_t *lane, batch_t *batch, pool_kind kind) {
+template <class S, int V> void launch_kind(cuda_lane_t *lane, batch_t *batch, pool_kind kind) {
   if (batch->count == 0) return;
   if (kind == POOL_MAX)
-    launch_batch<T, V, POOL_MAX>(lane, batch);
-  else if (kind == POOL_SELECTED)
-    launch_batch<T, V, POOL_SELECTED>(lane, batch);
-  else
-    launch_batch<T, V, POOL_SUM>(lane, batch);
+    launch_batch<S, V, POOL_MAX>(lane, batch);
+  else if (kind == POOL_SUM)
+    launch_batch<S, V, POOL_SUM>(lane, batch);
+  else if constexpr (!kept_is_narrow<S>) /* gradients alone are selected from */
+    launch_batch<S, V, POOL_SELECTED>(lane, batch);
 }
 
 /* All tasks of one instance, a batch at a time. */
@@ -414,26 +416,30 @@ void launch_variant(cuda_lane_t *lane, sbag_dtype_t dtype, const reduce_task_t *
     batch.long_only = long_only;
     for (; next < count && batch.count < BATCH; next++) {
       const variant_t one = variant_of(dtype, &tasks[next]);
-      if (one.vector != variant.vector || one.kind != variant.kind) continue;
+      if (one.vector != variant.vector || one.kind != variant.kind || one.storage != variant.storage)
+        continue;
       if (tasks[next].segment_begin < tasks[next].segment_end) add_task(&batch, &tasks[next], variant.vector);
     }
-    REAL_BY_VECTOR(dtype, variant.vector, launch_kind, lane, &batch, variant.kind);
+    KEPT_BY_VECTOR(dtype, variant.storage, variant.vector, launch_kind, lane, &batch, variant.kind);
   }
 }
 
 void cuda_reduce(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const reduce_task_t *tasks,
                  int64_t count) {
   cuda_lane_t *lane = cuda_begin(k, stream);
-  for (int kind = 0; kind < POOL_KINDS; kind++)
-    for (int vector = 1; vector <= 4; vector *= 2)
-      launch_variant(lane, dtype, tasks, count, variant_t{vector, static_cast<pool_kind>(kind)}, false);
+  for (int storage = SBAG_STORAGE_FULL; storage <= SBAG_STORAGE_BF16; storage++)
+    for (int kind = 0; kind < POOL_KINDS; kind++)
+      for (int vector = 1; vector <= 4; vector *= 2)
+        launch_variant(lane, dtype, tasks, count,
+                       variant_t{vector, static_cast<pool_kind>(kind), static_cast<sbag_storage_t>(storage)},
+                       false);
 }
 
 } // namespace
 
 void cuda_reduce_long(cuda_lane_t *lane, sbag_dtype_t dtype, const reduce_task_t *sums, int64_t count) {
   for (int vector = 1; vector <= 4; vector *= 2)
-    launch_variant(lane, dtype, sums, count, variant_t{vector, POOL_SUM}, true);
+    launch_variant(lane, dtype, sums, count, variant_t{vector, POOL_SUM, SBAG_STORAGE_FULL}, true);
 }
 
 void cuda_reduce_ops(kernel_ops_t *ops) {

@@ -1,6 +1,6 @@
 /* Ops on whole rows, a group of lanes each: products, norms, copies, max_norm, and initial values. A row's
  * sum is that of its lanes' sums, in the order of a butterfly: the same for any launch. */
-#include "real.cuh"
+#include "kept.cuh"
 
 extern "C" {
 #include "base/exact_sum.h"
@@ -134,14 +134,16 @@ __global__ void __launch_bounds__(REAL_THREADS)
 /* ---- copies ---- */
 
 /* to[to_rows[i]] = from[from_rows[i]]; without a list: row i. */
-template <class T, int V>
+/* Rows of one array into rows of another, either of which may keep them in 16 bits; a list NULL: all rows in
+ * their order. */
+template <class F, class G, int V>
 __global__ void __launch_bounds__(REAL_THREADS)
-    copy_rows(groups_t q, const T *from, const int64_t *from_rows, T *to, const int64_t *to_rows) {
+    copy_rows(groups_t q, const F *from, const int64_t *from_rows, G *to, const int64_t *to_rows) {
   for (group_t g(q, V); g.row < q.count; g.row += g.step) {
-    const T *source = from + (from_rows != nullptr ? __ldg(from_rows + g.row) : g.row) * q.dim;
-    T *target = to + (to_rows != nullptr ? __ldg(to_rows + g.row) : g.row) * q.dim;
+    const F *source = from + (from_rows != nullptr ? __ldg(from_rows + g.row) : g.row) * q.dim;
+    G *target = to + (to_rows != nullptr ? __ldg(to_rows + g.row) : g.row) * q.dim;
     for (int64_t c = g.column; c < q.dim; c += g.width)
-      real_store<REAL_KEPT, V>(target + c, real_load<REAL_READONLY, V>(source + c));
+      kept_store<REAL_KEPT, V>(target + c, kept_load<REAL_READONLY, V>(source + c));
   }
 }
 
@@ -169,11 +171,12 @@ __device__ double norm_term(norm_kind kind, double p, double size) {
   }
 }
 
-template <class T, int V>
-__device__ T row_norm(const groups_t &q, const renorm_t &r, const group_t &g, const T *row) {
+template <class S, int V>
+__device__ kept_real<S> row_norm(const groups_t &q, const renorm_t &r, const group_t &g, const S *row) {
+  using T = kept_real<S>;
   double mine = 0;
   for (int64_t c = g.column; g.row < q.count && c < q.dim; c += g.width) {
-    const real_vec<T, V> x = real_load<REAL_KEPT, V>(row + c);
+    const real_vec<T, V> x = kept_load<REAL_KEPT, V>(row + c);
     REAL_UNROLL
     for (int i = 0; i < V; i++) {
       const double term = norm_term(r.kind, r.p, fabs(static_cast<double>(x.v[i])));
@@ -188,21 +191,24 @@ __device__ T row_norm(const groups_t &q, const renorm_t &r, const group_t &g, co
 }
 
 /* to NULL: in place; each lane writes what it alone has read. */
-template <class T, int V>
-__global__ void __launch_bounds__(REAL_THREADS) renorm(groups_t q, renorm_t r, T *weight, T *to) {
+template <class S, int V>
+__global__ void __launch_bounds__(REAL_THREADS) renorm(groups_t q, renorm_t r, S *weight, kept_real<S> *to) {
+  using T = kept_real<S>;
   for (group_t g(q, V); g.any(q); g.row += g.step) {
-    T *row = weight + (g.row < q.count ? __ldg(r.rows + g.row) : 0) * q.dim;
-    const T norm = row_norm<T, V>(q, r, g, row);
+    S *row = weight + (g.row < q.count ? __ldg(r.rows + g.row) : 0) * q.dim;
+    const T norm = row_norm<S, V>(q, r, g, row);
     const bool longer = static_cast<double>(norm) > r.max_norm; /* not if it is NaN */
-    T *out = to != nullptr ? to + g.row * q.dim : row;
-    if (g.row >= q.count || (!longer && out == row)) continue;
+    if (g.row >= q.count || (!longer && to == nullptr)) continue;
     const T scale =
         longer ? static_cast<T>(r.max_norm / (static_cast<double>(norm) + 1e-7)) : static_cast<T>(1);
     for (int64_t c = g.column; c < q.dim; c += g.width) {
-      real_vec<T, V> x = real_load<REAL_KEPT, V>(row + c);
+      real_vec<T, V> x = kept_load<REAL_KEPT, V>(row + c);
       REAL_UNROLL
-      for (int i = 0; i < V; i++) x.v[i] = longer ? x.v[i] * scale : x.v[i];
-      real_store<REAL_KEPT, V>(out + c, x);
+      for (int i = 0; i < V; i++) x.v[i] = longer ? kept_rounded<S>(x.v[i] * scale) : x.v[i];
+      if (to != nullptr)
+        real_store<REAL_KEPT, V>(to + g.row * q.dim + c, x);
+      else
+        kept_store<REAL_KEPT, V>(row + c, x);
     }
   }
 }
@@ -212,7 +218,7 @@ __global__ void __launch_bounds__(REAL_THREADS) renorm(groups_t q, renorm_t r, T
 struct init_t {
   plan_table_t plan;
   int shard;
-  int64_t rows, dim;
+  int64_t first, rows, dim;
   sbag_init_t kind;
   double a, b, low, high;
   uint64_t key;
@@ -247,27 +253,28 @@ __device__ void init_values(const init_t &t, int64_t row, int64_t block, double 
     v[j] = t.low + (t.high - t.low) * (static_cast<double>(drawn.v[j]) * (1.0 / 4294967296.0));
 }
 
-template <class T> __global__ void __launch_bounds__(CUDA_BLOCK) init(init_t t, T *weight) {
+template <class S> __global__ void __launch_bounds__(CUDA_BLOCK) init(init_t t, S *weight) {
   const int64_t blocks = (t.dim + 3) / 4;
   for (int64_t i = cuda_first(); i < t.rows * blocks; i += cuda_stride()) {
     const int64_t local = i / blocks, block = i - local * blocks;
     double v[4];
-    init_values(t, plan_row(&t.plan, t.shard, local), block, v);
+    init_values(t, plan_row(&t.plan, t.shard, t.first + local), block, v);
     for (int j = 0; j < 4 && 4 * block + j < t.dim; j++)
-      weight[local * t.dim + 4 * block + j] = static_cast<T>(v[j]);
+      kept_nearest(static_cast<kept_real<S>>(v[j]), weight + local * t.dim + 4 * block + j);
   }
 }
 
-/* Those of the global rows that this shard has, from 0 to `rows` of them. */
-template <class T>
+/* Those of the global rows that are among these of the shard, from 0 to `rows` of them. */
+template <class S>
 __global__ void __launch_bounds__(CUDA_BLOCK)
-    zero_rows(init_t t, const int64_t *row, int64_t count, T *weight) {
+    zero_rows(init_t t, const int64_t *row, int64_t count, S *weight) {
   for (int64_t i = cuda_first(); i < count * t.dim; i += cuda_stride()) {
     const int64_t which = i / t.dim;
     int shard;
     int64_t local;
     plan_locate(&t.plan, row[which], &shard, &local);
-    if (shard == t.shard && local < t.rows) weight[local * t.dim + (i - which * t.dim)] = 0;
+    local -= t.first;
+    if (shard == t.shard && local >= 0 && local < t.rows) weight[local * t.dim + (i - which * t.dim)] = S{};
   }
 }
 
@@ -334,36 +341,45 @@ void cuda_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
   }
 }
 
-template <class T, int V>
-void launch_copy_rows(cuda_lane_t *lane, const groups_t &q, const void *from, const int64_t *from_rows,
-                      void *to, const int64_t *to_rows) {
-  CUDA_LAUNCH(lane, (copy_rows<T, V>), blocks_for(q), REAL_THREADS, 0, q, static_cast<const T *>(from),
-              from_rows, static_cast<T *>(to), to_rows);
+template <class S, int V>
+void launch_scatter_rows(cuda_lane_t *lane, const groups_t &q, const void *values, const int64_t *rows,
+                         void *weight) {
+  using T = kept_real<S>;
+  CUDA_LAUNCH(lane, (copy_rows<T, S, V>), blocks_for(q), REAL_THREADS, 0, q, static_cast<const T *>(values),
+              nullptr, static_cast<S *>(weight), rows);
 }
 
-void cuda_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t,
+void cuda_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
                        const void *values, int64_t dim, const int64_t *rows, int64_t count, void *weight) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
-  REAL_BY_VECTOR(dtype, vector, launch_copy_rows, cuda_begin(k, stream), q, values, nullptr, weight, rows);
+  KEPT_BY_VECTOR(dtype, storage, vector, launch_scatter_rows, cuda_begin(k, stream), q, values, rows, weight);
 }
 
-void cuda_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t,
+template <class S, int V>
+void launch_gather_rows(cuda_lane_t *lane, const groups_t &q, const void *weight, const int64_t *rows,
+                        void *values) {
+  using T = kept_real<S>;
+  CUDA_LAUNCH(lane, (copy_rows<S, T, V>), blocks_for(q), REAL_THREADS, 0, q, static_cast<const S *>(weight),
+              rows, static_cast<T *>(values), nullptr);
+}
+
+void cuda_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
                       const void *weight, int64_t dim, const int64_t *rows, int64_t count, void *values) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
-  REAL_BY_VECTOR(dtype, vector, launch_copy_rows, cuda_begin(k, stream), q, weight, rows, values, nullptr);
+  KEPT_BY_VECTOR(dtype, storage, vector, launch_gather_rows, cuda_begin(k, stream), q, weight, rows, values);
 }
 
-template <class T, int V>
+template <class S, int V>
 void launch_renorm(cuda_lane_t *lane, const groups_t &q, const renorm_t &r, void *weight, void *to) {
-  CUDA_LAUNCH(lane, (renorm<T, V>), blocks_for(q), REAL_THREADS, 0, q, r, static_cast<T *>(weight),
-              static_cast<T *>(to));
+  CUDA_LAUNCH(lane, (renorm<S, V>), blocks_for(q), REAL_THREADS, 0, q, r, static_cast<S *>(weight),
+              static_cast<kept_real<S> *>(to));
 }
 
-void cuda_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t, void *weight,
-                 int64_t dim, const int64_t *rows, int64_t count, double max_norm, double norm_type,
-                 void *to) {
+void cuda_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
+                 void *weight, int64_t dim, const int64_t *rows, int64_t count, double max_norm,
+                 double norm_type, void *to) {
   int vector;
   const groups_t q = groups_for(dtype, count, dim, &vector);
   const norm_kind kind = std::isinf(norm_type) ? NORM_MOST
@@ -372,15 +388,15 @@ void cuda_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_
                          : norm_type == 2      ? NORM_2
                                                : NORM_P;
   const renorm_t r = {rows, kind, max_norm, norm_type};
-  REAL_BY_VECTOR(dtype, vector, launch_renorm, cuda_begin(k, stream), q, r, weight, to);
+  KEPT_BY_VECTOR(dtype, storage, vector, launch_renorm, cuda_begin(k, stream), q, r, weight, to);
 }
 
-template <class T>
+template <class S>
 void launch_init(cuda_lane_t *lane, const init_t &t, const int64_t *zero, int64_t zeros, void *weight) {
-  CUDA_LAUNCH(lane, init<T>, cuda_blocks(lane, t.rows * ((t.dim + 3) / 4)), CUDA_BLOCK, 0, t,
-              static_cast<T *>(weight));
-  CUDA_LAUNCH(lane, zero_rows<T>, cuda_blocks(lane, zeros * t.dim), CUDA_BLOCK, 0, t, zero, zeros,
-              static_cast<T *>(weight));
+  CUDA_LAUNCH(lane, init<S>, cuda_blocks(lane, t.rows * ((t.dim + 3) / 4)), CUDA_BLOCK, 0, t,
+              static_cast<S *>(weight));
+  CUDA_LAUNCH(lane, zero_rows<S>, cuda_blocks(lane, zeros * t.dim), CUDA_BLOCK, 0, t, zero, zeros,
+              static_cast<S *>(weight));
 }
 
 void cuda_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
@@ -389,6 +405,7 @@ void cuda_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const i
   const double bound = dlrm ? 1 / std::sqrt(static_cast<double>(task->plan->rows)) : 0;
   const init_t t = {*task->plan,
                     task->shard,
+                    task->first,
                     task->rows,
                     task->dim,
                     task->kind,
@@ -398,7 +415,7 @@ void cuda_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const i
                     dlrm ? bound : task->b,
                     task->key};
   const int64_t *zero = task->zero_count > 0 ? cuda_upload(lane, task->zero_rows, task->zero_count) : nullptr;
-  REAL_BY_DTYPE(dtype, launch_init, lane, t, zero, task->zero_count, task->weight);
+  KEPT_BY_DTYPE(dtype, task->storage, launch_init, lane, t, zero, task->zero_count, task->weight);
 }
 
 } // namespace

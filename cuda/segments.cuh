@@ -3,7 +3,7 @@
 #ifndef CUDA_SEGMENTS_CUH
 #define CUDA_SEGMENTS_CUH
 
-#include "real.cuh"
+#include "kept.cuh"
 
 /* Makes the sums of those segments that have more than CHUNK (128) terms, and leaves the others alone. */
 void cuda_reduce_long(cuda_lane_t *lane, sbag_dtype_t dtype, const reduce_task_t *sums, int64_t count);
@@ -39,8 +39,9 @@ __device__ __forceinline__ int64_t term_index(const reduce_task_t &t, int64_t pl
   return t.order != NULL ? __ldg(t.order + place) : place;
 }
 
-/* A sum in the making: V columns of one lane, COUNT terms on their way. */
-template <class T, int V, bool SELECTED, int COUNT = SELECTED ? AHEAD_SELECTED : AHEAD> struct sum_pool {
+/* A sum in the making, of rows of S: V columns of one lane, COUNT terms on their way. */
+template <class S, int V, bool SELECTED, int COUNT = SELECTED ? AHEAD_SELECTED : AHEAD> struct sum_pool {
+  using T = kept_real<S>;
   T sum[V];
   __device__ __forceinline__ void start() {
     REAL_UNROLL
@@ -65,13 +66,15 @@ template <class T, int V, bool SELECTED, int COUNT = SELECTED ? AHEAD_SELECTED :
 };
 
 /* Where the next few vectors are. They are asked for while the vectors before them are on their way. */
-template <class T, bool SELECTED, int COUNT> struct term_group {
-  const T *from[COUNT];
+template <class S, bool SELECTED, int COUNT> struct term_group {
+  using T = kept_real<S>;
+  const S *from[COUNT];
   T scale[COUNT];
   int64_t select[SELECTED ? COUNT : 1], select_at[SELECTED ? COUNT : 1];
 
   __device__ __forceinline__ void find(const reduce_task_t &t, int64_t place, int64_t last, int64_t column) {
-    const T *src = static_cast<const T *>(t.src), *given = static_cast<const T *>(t.scale);
+    const S *src = static_cast<const S *>(t.src);
+    const T *given = static_cast<const T *>(t.scale);
     REAL_UNROLL
     for (int a = 0; a < COUNT; a++) {
       if (place + a >= last) continue;
@@ -86,17 +89,17 @@ template <class T, bool SELECTED, int COUNT> struct term_group {
   }
 };
 
-template <class T, int V, bool SELECTED, int COUNT>
-__device__ __forceinline__ void sum_pool<T, V, SELECTED, COUNT>::take(const reduce_task_t &t,
+template <class S, int V, bool SELECTED, int COUNT>
+__device__ __forceinline__ void sum_pool<S, V, SELECTED, COUNT>::take(const reduce_task_t &t,
                                                                       const span_t &span) {
-  term_group<T, SELECTED, COUNT> next;
+  term_group<S, SELECTED, COUNT> next;
   next.find(t, span.first, span.last, span.column);
   for (int64_t place = span.first; place < span.last; place += COUNT) {
-    const term_group<T, SELECTED, COUNT> now = next;
+    const term_group<S, SELECTED, COUNT> now = next;
     real_vec<T, V> value[COUNT];
     REAL_UNROLL
     for (int a = 0; a < COUNT; a++)
-      if (place + a < span.last) value[a] = real_load<REAL_READONLY, V>(now.from[a]);
+      if (place + a < span.last) value[a] = kept_load<REAL_READONLY, V>(now.from[a]);
     next.find(t, place + COUNT, span.last, span.column);
     REAL_UNROLL
     for (int a = 0; a < COUNT; a++) {

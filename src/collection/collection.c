@@ -114,17 +114,6 @@ static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t 
   return SBAG_OK;
 }
 
-/* The CUDA kernel's ops on rows have no 16-bit form. */
-static sbag_code_t check_device(sbag_context_h context, const sbag_table_options_t *tables, int table_count,
-                                sbag_status_t *status) {
-  for (int t = 0; t < table_count && context->kernel->ops->device == SBAG_DEVICE_CUDA; t++)
-    if (tables[t].storage != SBAG_STORAGE_FULL)
-      return status_set(status, SBAG_ERR_UNSUPPORTED,
-                        "table '%s': tables in 16 bits are for device cpu; on cuda its storage must be full",
-                        tables[t].name);
-  return SBAG_OK;
-}
-
 static sbag_code_t create_local(sbag_context_h context, const sbag_collection_options_t *options,
                                 const sbag_table_options_t *tables, int table_count,
                                 const sbag_feature_options_t *features, int feature_count,
@@ -165,7 +154,6 @@ sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection
   status_clear(&own);
   sbag_collection_h made = NULL;
   sbag_code_t code = collection_check(&checked, tables, table_count, features, feature_count, &own);
-  if (code == SBAG_OK) code = check_device(context, tables, table_count, &own);
   code = comm_agree(context->comm, code, &own);
   if (code == SBAG_OK)
     code = collection_same(context, &checked, tables, table_count, features, feature_count, &own);

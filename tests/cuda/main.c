@@ -20,6 +20,7 @@ Suite *kernel_pack_suite(void);
 Suite *kernel_places_suite(void);
 Suite *kernel_reduce_suite(void);
 Suite *kernel_rows_suite(void);
+Suite *kernel_storage_suite(void);
 
 typedef struct entry {
   const char *name;
@@ -38,6 +39,7 @@ static const entry_t entries[] = {
     {"kernel_places", kernel_places_suite},
     {"kernel_reduce", kernel_reduce_suite},
     {"kernel_rows", kernel_rows_suite},
+    {"kernel_storage", kernel_storage_suite},
     {"large", cuda_large_suite},
     {"phases", cuda_phases_suite},
     {"values", cuda_values_suite},
