@@ -10,6 +10,16 @@ static inline int64_t cpu_index_at(sbag_index_t type, const void *indices, int64
   return type == SBAG_I32 ? ((const int32_t *)indices)[i] : ((const int64_t *)indices)[i];
 }
 
+/* Parts into which an op on `bytes` of items deals them: one a thread, or only one where it costs more to
+ * wake the others. Part p of n items begins with item cpu_part(n, p, parts). */
+static inline int cpu_parts(const kernel_t *k, int64_t bytes) {
+  return bytes < ((int64_t)1 << 17) ? 1 : k->threads;
+}
+
+static inline int64_t cpu_part(int64_t items, int part, int parts) {
+  return items / parts * part + items % parts * part / parts;
+}
+
 void cpu_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_t *request,
                      edges_info_t *info);
 void cpu_winner_rows(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *bags, int64_t first_entry,

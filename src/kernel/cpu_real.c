@@ -1,4 +1,5 @@
-/* Ops on values (scalar): the template of cpu_real.inc for both dtypes, and the choice between them. */
+/* Ops on values: the template of cpu_real.inc for both dtypes, the choice between them, and what each thread
+ * does of an op's items, none of which depends on another. */
 #include "kernel/cpu.h"
 
 #include <math.h>
@@ -24,14 +25,28 @@
       fn##_f32(__VA_ARGS__);                                                                                 \
   } while (0)
 
+static char *element(const void *array, sbag_dtype_t dtype, int64_t i) {
+  return (char *)(uintptr_t)array + (size_t)i * kernel_dtype_bytes(dtype);
+}
+
 static void cpu_gather_real(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *from,
                             const int64_t *index, int64_t count, void *to) {
-  BY_DTYPE(gather, from, index, count, to);
+  const int parts = cpu_parts(k, count * (int64_t)sizeof *index);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++) {
+    const int64_t first = cpu_part(count, p, parts), n = cpu_part(count, p + 1, parts) - first;
+    BY_DTYPE(gather, from, index + first, n, element(to, dtype, first));
+  }
 }
 
 static void cpu_scatter_real(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *from,
                              const int64_t *index, int64_t count, void *to) {
-  BY_DTYPE(scatter, from, index, count, to);
+  const int parts = cpu_parts(k, count * (int64_t)sizeof *index);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++) {
+    const int64_t first = cpu_part(count, p, parts), n = cpu_part(count, p + 1, parts) - first;
+    BY_DTYPE(scatter, element(from, dtype, first), index + first, n, to);
+  }
 }
 
 static void cpu_fill_real(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *to, int64_t count,
@@ -42,18 +57,31 @@ static void cpu_fill_real(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dty
 static void cpu_edge_weights(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
                              const edges_feature_t *features, int feature_count, const int64_t *first_entry,
                              const int64_t *entry, int64_t edge_count, void *weight) {
-  BY_DTYPE(edge_weights, features, feature_count, first_entry, entry, edge_count, weight);
+  const int parts = cpu_parts(k, edge_count * (int64_t)sizeof *entry);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++)
+    BY_DTYPE(edge_weights, features, feature_count, first_entry, entry, cpu_part(edge_count, p, parts),
+             cpu_part(edge_count, p + 1, parts), weight);
 }
 
 static void cpu_grad_terms(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const slot_map_t *map,
                            const grad_terms_t *terms) {
-  BY_DTYPE(grad_terms, map, terms);
+  const int parts = cpu_parts(k, terms->count * (int64_t)sizeof *terms->slot);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++)
+    BY_DTYPE(grad_terms, map, terms, cpu_part(terms->count, p, parts), cpu_part(terms->count, p + 1, parts));
 }
 
 static void cpu_dot(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, int64_t dim, int64_t count,
                     const void *left, const int64_t *left_at, const void *right, const int64_t *right_at,
                     int64_t right_stride, void *dot) {
-  BY_DTYPE(dot, dim, count, left, left_at, right, right_at, right_stride, dot);
+  const int parts = cpu_parts(k, count * dim * (int64_t)kernel_dtype_bytes(dtype));
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++) {
+    const int64_t first = cpu_part(count, p, parts), n = cpu_part(count, p + 1, parts) - first;
+    BY_DTYPE(dot, dim, n, left, left_at + first, right, right_at + first, right_stride,
+             element(dot, dtype, first));
+  }
 }
 
 static void cpu_frequency_scale(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
@@ -65,7 +93,23 @@ static void cpu_frequency_scale(kernel_t *k, kernel_stream_t *stream, sbag_dtype
 
 static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const void *rows,
                              int64_t count, int64_t dim, exact_sum_t *sum, int64_t *non_finite) {
-  BY_DTYPE(norm_squared, rows, count, dim, sum, non_finite);
+  const int parts = cpu_parts(k, count * dim * (int64_t)kernel_dtype_bytes(dtype));
+  exact_sum_carry(sum);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++) {
+    const int64_t first = cpu_part(count, p, parts), n = cpu_part(count, p + 1, parts) - first;
+    exact_sum_t part;
+    int64_t bad = 0;
+    exact_sum_clear(&part);
+    BY_DTYPE(norm_squared, element(rows, dtype, first * dim), n, dim, &part, &bad);
+    exact_sum_carry(&part);
+#pragma omp critical(shardbag_norm_squared)
+    {
+      for (int d = 0; d < EXACT_SUM_DIGITS; d++) sum->digit[d] += part.digit[d];
+      *non_finite += bad;
+    }
+  }
+  exact_sum_carry(sum);
 }
 
 static void cpu_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
@@ -84,9 +128,12 @@ static void cpu_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
     cpu_narrow_scatter_rows(storage, values, dim, rows, count, weight);
     return;
   }
-  size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
-  for (int64_t i = 0; i < count; i++)
-    memcpy((char *)weight + (size_t)rows[i] * bytes, (const char *)values + (size_t)i * bytes, bytes);
+  const size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
+  const int parts = cpu_parts(k, count * (int64_t)bytes);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++)
+    for (int64_t i = cpu_part(count, p, parts); i < cpu_part(count, p + 1, parts); i++)
+      memcpy((char *)weight + (size_t)rows[i] * bytes, (const char *)values + (size_t)i * bytes, bytes);
 }
 
 static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
@@ -97,9 +144,12 @@ static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t d
     cpu_narrow_gather_rows(storage, weight, dim, rows, count, values);
     return;
   }
-  size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
-  for (int64_t i = 0; i < count; i++)
-    memcpy((char *)values + (size_t)i * bytes, (const char *)weight + (size_t)rows[i] * bytes, bytes);
+  const size_t bytes = (size_t)dim * kernel_dtype_bytes(dtype);
+  const int parts = cpu_parts(k, count * (int64_t)bytes);
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++)
+    for (int64_t i = cpu_part(count, p, parts); i < cpu_part(count, p + 1, parts); i++)
+      memcpy((char *)values + (size_t)i * bytes, (const char *)weight + (size_t)rows[i] * bytes, bytes);
 }
 
 static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
@@ -110,7 +160,13 @@ static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
     cpu_narrow_renorm(k, stream, storage, &by, weight, to);
     return;
   }
-  BY_DTYPE(renorm, weight, dim, rows, count, max_norm, norm_type, to);
+  const int parts = cpu_parts(k, count * dim * (int64_t)kernel_dtype_bytes(dtype));
+#pragma omp parallel for num_threads(parts) if (parts > 1)
+  for (int p = 0; p < parts; p++) {
+    const int64_t first = cpu_part(count, p, parts), n = cpu_part(count, p + 1, parts) - first;
+    BY_DTYPE(renorm, weight, dim, rows + first, n, max_norm, norm_type,
+             to != NULL ? element(to, dtype, first * dim) : NULL);
+  }
 }
 
 void cpu_real_ops(kernel_ops_t *ops) {

@@ -11,7 +11,7 @@ typedef __mmask16 mask_t;
 #define vec_fetch(at) _mm_prefetch((const char *)(at), _MM_HINT_T1)
 
 static inline mask_t mask_first(int64_t lanes) {
-  return lanes >= LANES ? (mask_t)0xFFFF : (mask_t)((1u << lanes) - 1);
+  return (mask_t)(lanes >= LANES ? 0xFFFFu : (1u << lanes) - 1u);
 }
 
 static inline mask_t mask_all(void) {
