@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const command_t *const commands[] = {&command_train, &command_eval, &command_plan, &command_ckpt,
-                                            &command_bench};
+static const command_t *const commands[] = {&command_train, &command_eval, &command_plan,
+                                            &command_ckpt,  &command_data, &command_bench};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {

@@ -3,6 +3,7 @@
 
 #include "base/status.h"
 #include "config/schema.h"
+#include "reader/binary.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -31,7 +32,9 @@ static const option_entry_t entries[] = {
     {OPTION_COUNT_ONLY, "count-only", NULL, "count what --ranks N would send, in one process"},
     {OPTION_COVER, "cover", NULL, "also find the exact minimum of vectors (slow)"},
     {OPTION_TABLE, "table", "NAME", "a table, or an array by its whole name, instead of all"},
-    {OPTION_ROWS, "rows", "A:B", "its rows from A up to and without B"}};
+    {OPTION_ROWS, "rows", "A:B", "its rows from A up to and without B"},
+    {OPTION_OUTPUT, "output", "FILE", "the file to write"},
+    {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
 
 void options_print_help(const command_t *command) {
@@ -102,6 +105,16 @@ static sbag_code_t take_rows(const command_t *command, const char *word, options
   return SBAG_OK;
 }
 
+static sbag_code_t take_split(const command_t *command, const char *word, options_t *options,
+                              sbag_status_t *status) {
+  for (int s = 0; s < READER_SPLITS; s++)
+    if (strcmp(word, reader_split_name((reader_split_t)s)) == 0) {
+      options->splits |= 1 << s;
+      return SBAG_OK;
+    }
+  return refuse(command, status, "--split is train, valid or test, not", word);
+}
+
 static sbag_code_t take_option(const command_t *command, const option_entry_t *entry, const char *value,
                                options_t *options, sbag_status_t *status) {
   double number = 0;
@@ -139,6 +152,11 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
   case OPTION_TABLE:
     options->table = value;
     break;
+  case OPTION_OUTPUT:
+    options->output = value;
+    break;
+  case OPTION_SPLIT:
+    return take_split(command, value, options, status);
   case OPTION_ROWS:
     return take_rows(command, value, options, status);
   default:

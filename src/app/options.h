@@ -20,7 +20,9 @@ typedef enum option_bit {
   OPTION_ROWS = 128,
   OPTION_RESUME = 256,
   OPTION_COUNT_ONLY = 512,
-  OPTION_COVER = 1024
+  OPTION_COVER = 1024,
+  OPTION_OUTPUT = 2048,
+  OPTION_SPLIT = 4096
 } option_bit_t;
 
 typedef struct options {
@@ -31,9 +33,11 @@ typedef struct options {
   const char *json; /* NULL: none */
   double timeout_s; /* negative: the library's default */
   journal_progress_t progress;
-  int64_t ranks;     /* 0 = those launched */
-  const char *table; /* ckpt: NULL = all */
-  int64_t rows[2];   /* ckpt: first and end; {-1, -1} = all */
+  int64_t ranks;      /* 0 = those launched */
+  const char *table;  /* ckpt: NULL = all */
+  const char *output; /* data: NULL = not given */
+  int splits;         /* data: bit s stands for reader_split_t s; 0 = all */
+  int64_t rows[2];    /* ckpt: first and end; {-1, -1} = all */
   int help, help_config, resume, count_only, cover;
 } options_t;
 

@@ -182,6 +182,9 @@ static void wanted_text(const config_key_t *key, char *out, size_t room) {
   case CONFIG_REALS:
     snprintf(out, room, "a list of numbers%s", range);
     break;
+  case CONFIG_TEXTS:
+    snprintf(out, room, "a text or a list of texts");
+    break;
   case CONFIG_SECTION:
     snprintf(out, room, "a mapping of keys");
     break;
@@ -198,7 +201,8 @@ static sbag_code_t refuse_type(const config_key_t *key, const config_node_t *nod
   if (node->kind == CONFIG_NODE_MAP)
     return config_refuse(node, status, "is a mapping; it must be %s", wanted);
   if (node->kind == CONFIG_NODE_LIST) return config_refuse(node, status, "is a list; it must be %s", wanted);
-  const char *quote = key->type == CONFIG_TEXT ? " (put it in quotes if it is meant as one)" : "";
+  int text = key->type == CONFIG_TEXT || key->type == CONFIG_TEXTS;
+  const char *quote = text ? " (put it in quotes if it is meant as one)" : "";
   const char *mark = node->quoted ? "\"" : "";
   return config_refuse(node, status, "%s%.60s%s is wrong; it must be %s%s", mark, node->text, mark, wanted,
                        quote);
@@ -256,6 +260,23 @@ static sbag_code_t read_numbers(config_tree_t *tree, const config_key_t *key, co
   return SBAG_OK;
 }
 
+/* TEXTS; a single text stands for a list of one. */
+static sbag_code_t read_texts(config_tree_t *tree, const config_key_t *key, const config_node_t *node,
+                              config_texts_t *out, sbag_status_t *status) {
+  int is_list = node->kind == CONFIG_NODE_LIST, count = is_list ? node->count : 1;
+  void *block = NULL;
+  if (count == 0) return config_refuse(node, status, "is an empty list; at least one text must be there");
+  SBAG_TRY(config_tree_alloc(tree, mem_array_bytes(count, sizeof(const char *)), &block, status));
+  const char **texts = block;
+  for (int i = 0; i < count; i++) {
+    const config_node_t *item = is_list ? node->items[i] : node;
+    if (!is_text(item)) return refuse_type(key, item, status);
+    texts[i] = item->text;
+  }
+  *out = (config_texts_t){.count = count, .values = texts};
+  return SBAG_OK;
+}
+
 static sbag_code_t read_value(config_tree_t *tree, const config_key_t *key, const config_node_t *node,
                               void *out, sbag_status_t *status) {
   int64_t integer = 0;
@@ -282,6 +303,8 @@ static sbag_code_t read_value(config_tree_t *tree, const config_key_t *key, cons
   case CONFIG_INTS:
   case CONFIG_REALS:
     return read_numbers(tree, key, node, out, status);
+  case CONFIG_TEXTS:
+    return read_texts(tree, key, node, out, status);
   case CONFIG_SECTION:
   case CONFIG_SECTIONS:
     break;
@@ -425,6 +448,7 @@ sbag_code_t config_load(const config_source_t *source, const config_section_t *s
     *tree = made;
   else
     config_tree_destroy(&made);
+  if (code != SBAG_OK) memset(values, 0, section->bytes); /* `check` may have kept the tree there */
   return code;
 }
 

@@ -17,6 +17,7 @@ typedef enum config_type {
   CONFIG_CHOICE,  /* int: one of the words of `choices` */
   CONFIG_INTS,    /* config_ints_t */
   CONFIG_REALS,   /* config_reals_t */
+  CONFIG_TEXTS,   /* config_texts_t, its texts owned by the tree: one text, or a list that is not empty */
   CONFIG_SECTION, /* the struct of `section`, in place */
   CONFIG_SECTIONS /* config_sections_t: a list of structs of `section` */
 } config_type_t;
@@ -30,6 +31,11 @@ typedef struct config_reals {
   int count;
   const double *values;
 } config_reals_t;
+
+typedef struct config_texts {
+  int count;
+  const char *const *values;
+} config_texts_t;
 
 typedef struct config_sections {
   int count;

@@ -1,8 +1,8 @@
-/* A delimited file: what the configuration may say, the passes that open it, and its saved state.
+/* Delimited files: what the configuration may say, the passes that open it, and its saved state.
  *
- * Opening reads the file once to find bad rows and to count, and once more over its training rows if there
- * are vocabularies or deviations to fit. The file itself is never in memory; vocabularies, the list of bad
- * lines and one window are. */
+ * Opening reads the files once to find bad rows and to count, and once more over the training rows if there
+ * are vocabularies or deviations to fit. The files themselves are never in memory; vocabularies, the list of
+ * bad lines and one window are. */
 #include "reader/delimited.h"
 #include "base/random.h"
 #include "reader/grow.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char ZSCORE_MAGIC[] = "SBZSCOR1", HASH_MAGIC[] = "SBHASHK1";
+static const char ZSCORE_MAGIC[] = "SBZSCOR1", HASH_MAGIC[] = "SBHASHK1", EXPAND_MAGIC[] = "SBEXPND1";
 
 static sbag_code_t check_column(const reader_delimited_config_t *config, const reader_column_t *c,
                                 sbag_status_t *status) {
@@ -31,6 +31,9 @@ static sbag_code_t check_column(const reader_delimited_config_t *config, const r
   if (c->min_count < 0 || c->max_length < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': min_count and max_length cannot be negative",
                       name);
+  if (c->expand < 0 || c->expand > 1 << 20)
+    return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': expands to %lld rows; it must be at most 2^20",
+                      name, (long long)c->expand);
   if (c->kind == COLUMN_MULTI_HOT && (c->separator == config->delimiter || c->separator == '\0'))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "column '%s': its separator must be a character other than the delimiter", name);
@@ -42,35 +45,42 @@ static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_st
   int labels = 0;
   if (config->delimiter == '\0' || config->delimiter == '\n' || config->delimiter == '\r')
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: the delimiter cannot be NUL or a line end",
-                      config->path);
+                      config->paths[0]);
   if (config->header_lines < 0 || config->shuffle_window < 0 || config->shuffle_window > 1 << 30)
     return status_set(
         status, SBAG_ERR_ARGUMENT,
         "%s: header lines %d, shuffle window %lld; they must be 0 or more, the window up to 2^30",
-        config->path, config->header_lines, (long long)config->shuffle_window);
+        config->paths[0], config->header_lines, (long long)config->shuffle_window);
+  if (config->field_count < 0 || config->field_count > 65536)
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: rows of %d fields; it must be 0 to 65536",
+                      config->paths[0], config->field_count);
   for (int s = 0; s < READER_SPLITS; s++) {
     if (!(config->split[s] >= 0.0)) sum = NAN;
     sum += config->split[s];
   }
   if (!(fabs(sum - 1.0) < 1e-6))
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: the split is %g, %g, %g; it should add up to 1",
-                      config->path, config->split[0], config->split[1], config->split[2]);
+                      config->paths[0], config->split[0], config->split[1], config->split[2]);
   for (int i = 0; i < config->column_count; i++) {
     SBAG_TRY(check_column(config, &config->columns[i], status));
     labels += config->columns[i].kind == COLUMN_LABEL;
     for (int j = 0; j < i; j++)
       if (strcmp(config->columns[i].name, config->columns[j].name) == 0)
-        return status_set(status, SBAG_ERR_ARGUMENT, "%s: two columns are named '%s'", config->path,
+        return status_set(status, SBAG_ERR_ARGUMENT, "%s: two columns are named '%s'", config->paths[0],
                           config->columns[i].name);
   }
   if (labels != 1)
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: %d label columns; exactly one would be right",
-                      config->path, labels);
+                      config->paths[0], labels);
   return SBAG_OK;
 }
 
 static int is_bag(const reader_column_t *c) {
   return c->kind == COLUMN_ONE_HOT || c->kind == COLUMN_MULTI_HOT;
+}
+
+static int expands(const reader_column_t *c) {
+  return c->kind == COLUMN_ONE_HOT && c->expand > 1;
 }
 
 static int has_zscore(const reader_column_t *c) {
@@ -97,13 +107,18 @@ static sbag_code_t make_columns(source_t *source, sbag_status_t *status) {
     if (column->c.kind != COLUMN_SKIP && column->c.index >= d->field_count)
       d->field_count = column->c.index + 1;
   }
+  if (config->field_count > 0 && d->field_count > config->field_count)
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: rows have %d fields, but there is a column %d",
+                      config->paths[0], config->field_count, d->field_count - 1);
+  if (config->field_count > 0) d->field_count = config->field_count;
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(d->field_count, sizeof *d->fields), "reader: fields",
                       (void **)&d->fields, status));
   return reader_source_set_features(source, features, status);
 }
 
-static sbag_code_t note_bad(source_t *source, int64_t line, sbag_status_t *status) {
+static sbag_code_t note_bad(source_t *source, int64_t line, const sbag_status_t *why, sbag_status_t *status) {
   delimited_t *d = source->state;
+  if (source->bad_rows == 0) memcpy(source->first_bad, why->message, sizeof source->first_bad);
   SBAG_TRY(reader_grow_to(source->mem, (void **)&d->bad_lines, &d->bad_capacity, source->bad_rows + 1,
                           sizeof *d->bad_lines, "reader: list of bad rows", status));
   d->bad_lines[source->bad_rows++] = line;
@@ -145,23 +160,28 @@ static void note_good(source_t *source, text_t row) {
 static sbag_code_t scan(source_t *source, sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   delimited_t *d = source->state;
+  sbag_status_t why;
+  status_clear(&why);
   SBAG_TRY(reader_delimited_rewind(source, status));
   for (;;) {
     text_t row;
-    SBAG_TRY(reader_lines_next(d->lines, &row, status));
+    files_place_t place;
+    SBAG_TRY(reader_files_next(d->files, &row, &place, status));
     if (row.bytes == NULL) break;
-    sbag_code_t code = reader_delimited_row_check(source, row, reader_lines_number(d->lines),
-                                                  config->skip_bad_rows ? NULL : status);
-    if (code != SBAG_OK && !config->skip_bad_rows) return code;
+    /* Of bad rows only the first one's message is kept. */
+    int tells = !config->skip_bad_rows || source->bad_rows == 0;
+    sbag_code_t code = reader_delimited_row_check(source, row, place, tells ? &why : NULL);
+    if (code != SBAG_OK && !config->skip_bad_rows) return status_set(status, code, "%s", why.message);
     if (code != SBAG_OK)
-      SBAG_TRY(note_bad(source, d->line_count, status));
+      SBAG_TRY(note_bad(source, d->line_count, &why, status));
     else
       note_good(source, row);
     d->line_count++;
   }
   if (d->line_count == source->bad_rows)
-    return status_set(status, SBAG_ERR_FORMAT, "%s: no usable row after %d header lines (%lld bad ones)",
-                      config->path, config->header_lines, (long long)source->bad_rows);
+    return status_set(status, SBAG_ERR_FORMAT, "%s: no usable row after %d header lines (%lld bad ones)%s%s",
+                      config->paths[0], config->header_lines, (long long)source->bad_rows,
+                      source->bad_rows > 0 ? "; the first: " : "", source->first_bad);
   if (config->split_by_order) cut_by_order(source, d->line_count - source->bad_rows);
   return SBAG_OK;
 }
@@ -173,13 +193,13 @@ typedef struct fit {
   double mean, squares; /* Welford's running sums */
 } fit_t;
 
-static sbag_code_t fit_column(source_t *source, const delimited_column_t *column, int64_t line, fit_t *fit,
-                              sbag_status_t *status) {
+static sbag_code_t fit_column(source_t *source, const delimited_column_t *column, files_place_t place,
+                              fit_t *fit, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
   int64_t index;
   if (has_zscore(c)) {
     double value;
-    SBAG_TRY(reader_delimited_row_dense(source, column, line, &value, status));
+    SBAG_TRY(reader_delimited_row_dense(source, column, place, &value, status));
     double off = value - fit->mean;
     fit->mean += off / (double)++fit->count;
     fit->squares += off * (value - fit->mean);
@@ -215,11 +235,11 @@ static sbag_code_t fit_all(source_t *source, fit_t *fits, sbag_status_t *status)
   SBAG_TRY(reader_delimited_rewind(source, status));
   for (int64_t n = 0; n < source->samples[READER_TRAIN]; n++) {
     text_t row;
-    int64_t line;
-    SBAG_TRY(reader_delimited_next_row(source, READER_TRAIN, &row, &line, status));
-    SBAG_TRY(reader_delimited_row_check(source, row, line, status));
+    files_place_t place;
+    SBAG_TRY(reader_delimited_next_row(source, READER_TRAIN, &row, &place, status));
+    SBAG_TRY(reader_delimited_row_check(source, row, place, status));
     for (int i = 0; i < d->column_count; i++)
-      SBAG_TRY(fit_column(source, &d->columns[i], line, &fits[i], status));
+      SBAG_TRY(fit_column(source, &d->columns[i], place, &fits[i], status));
   }
   for (int i = 0; i < d->column_count; i++) SBAG_TRY(fit_result(source, &d->columns[i], &fits[i], status));
   return SBAG_OK;
@@ -241,7 +261,8 @@ static sbag_code_t fit(source_t *source, sbag_status_t *status) {
 }
 
 /* A blob of three words: "zscore/NAME" is SBZSCOR1, u64 transform (reader_transform_t), f64 mean,
- * f64 deviation; "hash/NAME" is SBHASHK1, u64 rows, u64 key, u64 0. */
+ * f64 deviation; "hash/NAME" is SBHASHK1, u64 rows, u64 key, u64 0; "expand/NAME" is SBEXPND1, u64 length of
+ * the bags, u64 key, u64 0. */
 enum { WORDS_BYTES = 32 };
 
 static sbag_code_t load_words(const source_t *source, const char *kind, const char *name, const char *magic,
@@ -256,8 +277,10 @@ static sbag_code_t load_words(const source_t *source, const char *kind, const ch
   if (reader_blob_get_u64(*data + 8) != setting)
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "the saved '%s/%s' was made with %s %lld, the configuration says %lld", kind, name,
-                      magic == HASH_MAGIC ? "rows" : "transform", (long long)reader_blob_get_u64(*data + 8),
-                      (long long)setting);
+                      magic == HASH_MAGIC     ? "rows"
+                      : magic == EXPAND_MAGIC ? "bags of"
+                                              : "transform",
+                      (long long)reader_blob_get_u64(*data + 8), (long long)setting);
   return SBAG_OK;
 }
 
@@ -265,6 +288,10 @@ static sbag_code_t load_words(const source_t *source, const char *kind, const ch
 static sbag_code_t load_column(const source_t *source, delimited_column_t *column, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
   const unsigned char *data = NULL;
+  if (expands(c)) {
+    SBAG_TRY(load_words(source, "expand", c->name, EXPAND_MAGIC, (uint64_t)c->expand, &data, status));
+    column->expand_key = reader_blob_get_u64(data + 16);
+  }
   if (has_zscore(c)) {
     SBAG_TRY(load_words(source, "zscore", c->name, ZSCORE_MAGIC, (uint64_t)c->transform, &data, status));
     column->mean = reader_blob_get_f64(data + 16);
@@ -282,27 +309,37 @@ static sbag_code_t load_column(const source_t *source, delimited_column_t *colum
   return SBAG_OK;
 }
 
-static void make_hash_key(const source_t *source, delimited_column_t *column) {
+static void make_keys(const source_t *source, delimited_column_t *column) {
   char name[96];
   snprintf(name, sizeof name, "hash of column %s", column->c.name);
   column->hash_key = random_key(source->config->seed, name);
+  snprintf(name, sizeof name, "expansion of column %s", column->c.name);
+  column->expand_key = random_key(source->config->seed, name);
+}
+
+static sbag_code_t save_words(source_t *source, const char *kind, const char *name, const char *magic,
+                              uint64_t setting, unsigned char **data, sbag_status_t *status) {
+  SBAG_TRY(reader_blobs_add(&source->blobs, source->mem, kind, name, WORDS_BYTES, data, status));
+  memcpy(*data, magic, 8);
+  reader_blob_put_u64(*data + 8, setting);
+  return SBAG_OK;
 }
 
 static sbag_code_t save_column(source_t *source, const delimited_column_t *column, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
   unsigned char *data = NULL;
+  if (expands(c)) {
+    SBAG_TRY(save_words(source, "expand", c->name, EXPAND_MAGIC, (uint64_t)c->expand, &data, status));
+    reader_blob_put_u64(data + 16, column->expand_key);
+  }
   if (has_vocabulary(c))
     return reader_vocabulary_save(column->vocabulary, c->name, c->min_count, c->rows, &source->blobs,
                                   source->mem, status);
-  int hash = is_bag(c) && c->mapping == MAPPING_HASH;
-  if (!hash && !has_zscore(c)) return SBAG_OK;
-  SBAG_TRY(reader_blobs_add(&source->blobs, source->mem, hash ? "hash" : "zscore", c->name, WORDS_BYTES,
-                            &data, status));
-  memcpy(data, hash ? HASH_MAGIC : ZSCORE_MAGIC, 8);
-  reader_blob_put_u64(data + 8, hash ? (uint64_t)c->rows : (uint64_t)c->transform);
-  if (hash) {
+  if (is_bag(c) && c->mapping == MAPPING_HASH) {
+    SBAG_TRY(save_words(source, "hash", c->name, HASH_MAGIC, (uint64_t)c->rows, &data, status));
     reader_blob_put_u64(data + 16, column->hash_key);
-  } else {
+  } else if (has_zscore(c)) {
+    SBAG_TRY(save_words(source, "zscore", c->name, ZSCORE_MAGIC, (uint64_t)c->transform, &data, status));
     reader_blob_put_f64(data + 16, column->mean);
     reader_blob_put_f64(data + 24, column->deviation);
   }
@@ -312,17 +349,18 @@ static sbag_code_t save_column(source_t *source, const delimited_column_t *colum
 /* Twice the mean bag and some: a batch's sum stays below that even where a few bags are very long. */
 static int64_t room_for_bag(const source_t *source, const delimited_column_t *column) {
   const delimited_t *d = source->state;
-  if (column->c.kind == COLUMN_ONE_HOT) return 1;
+  if (column->c.kind == COLUMN_ONE_HOT) return expands(&column->c) ? column->c.expand : 1;
   int64_t usual = 2 * (column->tokens / (d->line_count - source->bad_rows)) + 16;
   return usual < column->tokens_max ? usual : column->tokens_max;
 }
 
-static void describe(source_t *source, const delimited_column_t *column) {
+static void describe(source_t *source, delimited_column_t *column) {
   if (column->feature < 0) return;
   reader_feature_t *f = &source->features[column->feature];
   memcpy(f->name, column->c.name, sizeof f->name);
-  f->multi_hot = column->c.kind == COLUMN_MULTI_HOT;
+  f->multi_hot = column->c.kind == COLUMN_MULTI_HOT || expands(&column->c);
   f->rows = has_vocabulary(&column->c) ? reader_vocabulary_count(column->vocabulary) + 1 : column->c.rows;
+  column->rows = f->rows;
   source->bag_room[column->feature] = room_for_bag(source, column);
 }
 
@@ -333,10 +371,13 @@ static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {
   delimited_t *d = source->state;
   SBAG_TRY(make_columns(source, status));
   for (int i = 0; i < d->column_count; i++) {
-    make_hash_key(source, &d->columns[i]);
+    make_keys(source, &d->columns[i]);
     if (source->given != NULL) SBAG_TRY(load_column(source, &d->columns[i], status));
   }
-  SBAG_TRY(reader_lines_open(config->path, source->mem, &d->lines, status));
+  source->order = READER_ORDER_WINDOWS;
+  source->shuffle_window = config->shuffle_window;
+  SBAG_TRY(reader_files_open(config->paths, config->path_count, config->header_lines, source->mem, &d->files,
+                             status));
   SBAG_TRY(scan(source, status));
   if (source->given == NULL) SBAG_TRY(fit(source, status));
   for (int i = 0; i < d->column_count; i++) {
@@ -349,7 +390,7 @@ static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {
 static void delimited_close(source_t *source) {
   delimited_t *d = source->state;
   if (d == NULL) return;
-  reader_lines_close(&d->lines);
+  reader_files_close(&d->files);
   for (int i = 0; i < d->column_count; i++) reader_vocabulary_destroy(&d->columns[i].vocabulary);
   mem_free(source->mem, d->columns);
   mem_free(source->mem, d->fields);

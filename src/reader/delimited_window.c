@@ -24,30 +24,25 @@ reader_split_t reader_delimited_split_of(const source_t *source, int64_t line, i
 
 sbag_code_t reader_delimited_rewind(source_t *source, sbag_status_t *status) {
   delimited_t *d = source->state;
-  text_t header;
-  SBAG_TRY(reader_lines_rewind(d->lines, status));
-  for (int i = 0; i < source->config->source.delimited.header_lines; i++)
-    SBAG_TRY(reader_lines_next(d->lines, &header, status));
+  SBAG_TRY(reader_files_rewind(d->files, status));
   d->line = d->bad_passed = 0;
   return SBAG_OK;
 }
 
-sbag_code_t reader_delimited_next_row(source_t *source, reader_split_t split, text_t *row, int64_t *number,
-                                      sbag_status_t *status) {
+sbag_code_t reader_delimited_next_row(source_t *source, reader_split_t split, text_t *row,
+                                      files_place_t *place, sbag_status_t *status) {
   delimited_t *d = source->state;
   for (;;) {
-    SBAG_TRY(reader_lines_next(d->lines, row, status));
+    SBAG_TRY(reader_files_next(d->files, row, place, status));
     if (row->bytes == NULL)
-      return status_set(status, SBAG_ERR_IO,
-                        "%s: ends after %lld rows, but it had %lld when it was opened; has it been changed?",
-                        reader_lines_path(d->lines), (long long)d->line, (long long)d->line_count);
+      return status_set(status, SBAG_ERR_IO, "%s: ends where more samples belong; has it been changed?",
+                        source->config->source.delimited.paths[0]);
     int64_t line = d->line++;
     if (d->bad_passed < source->bad_rows && d->bad_lines[d->bad_passed] == line) {
       d->bad_passed++;
       continue;
     }
     if (reader_delimited_split_of(source, line, line - d->bad_passed) != split) continue;
-    *number = reader_lines_number(d->lines);
     return SBAG_OK;
   }
 }
@@ -61,13 +56,13 @@ static int is_mine(const source_t *source, int64_t position, int64_t samples) {
   return position - first >= begin && position - first < end;
 }
 
-static sbag_code_t keep(source_t *source, text_t row, int64_t line, delimited_row_t *kept,
+static sbag_code_t keep(source_t *source, text_t row, files_place_t place, delimited_row_t *kept,
                         sbag_status_t *status) {
   delimited_window_t *w = &((delimited_t *)source->state)->window;
   SBAG_TRY(reader_grow_to(source->mem, (void **)&w->text, &w->text_capacity, w->text_bytes + row.length, 1,
                           "reader: window of rows", status));
   if (row.length > 0) memcpy(w->text + w->text_bytes, row.bytes, (size_t)row.length);
-  *kept = (delimited_row_t){w->text_bytes, row.length, line};
+  *kept = (delimited_row_t){w->text_bytes, row.length, place};
   w->text_bytes += row.length;
   return SBAG_OK;
 }
@@ -86,10 +81,11 @@ static sbag_code_t next_window(source_t *source, sbag_status_t *status) {
   uint64_t key = random_key(source->config->seed, name);
   for (int64_t i = 0; i < w->count; i++) {
     text_t row;
-    int64_t line, place = d->shuffled ? random_permute_inverse(key, w->count, i) : i;
-    SBAG_TRY(reader_delimited_next_row(source, d->split, &row, &line, status));
-    if (w->first + place < d->position || !is_mine(source, w->first + place, samples)) continue;
-    SBAG_TRY(keep(source, row, line, &w->rows[place], status));
+    files_place_t place;
+    int64_t at = d->shuffled ? random_permute_inverse(key, w->count, i) : i;
+    SBAG_TRY(reader_delimited_next_row(source, d->split, &row, &place, status));
+    if (w->first + at < d->position || !is_mine(source, w->first + at, samples)) continue;
+    SBAG_TRY(keep(source, row, place, &w->rows[at], status));
   }
   return SBAG_OK;
 }
@@ -115,7 +111,8 @@ sbag_code_t reader_delimited_seek(source_t *source, reader_split_t split, int64_
   const reader_delimited_config_t *config = &source->config->source.delimited;
   delimited_t *d = source->state;
   delimited_window_t *w = &d->window;
-  int64_t samples = source->samples[split], number;
+  int64_t samples = source->samples[split];
+  files_place_t place;
   text_t row;
   d->split = split;
   d->epoch = epoch;
@@ -128,7 +125,7 @@ sbag_code_t reader_delimited_seek(source_t *source, reader_split_t split, int64_
   w->first = position / w->size * w->size;
   w->count = 0;
   for (int64_t i = 0; i < w->first; i++)
-    SBAG_TRY(reader_delimited_next_row(source, split, &row, &number, status));
+    SBAG_TRY(reader_delimited_next_row(source, split, &row, &place, status));
   return SBAG_OK;
 }
 
@@ -139,7 +136,7 @@ sbag_code_t reader_delimited_fill(source_t *source, int64_t begin, int64_t end, 
   for (int64_t position = begin; position < end; position++) {
     while (position >= w->first + w->count) SBAG_TRY(next_window(source, status));
     const delimited_row_t *kept = &w->rows[position - w->first];
-    SBAG_TRY(reader_delimited_row_parse(source, (text_t){w->text + kept->begin, kept->length}, kept->line,
+    SBAG_TRY(reader_delimited_row_parse(source, (text_t){w->text + kept->begin, kept->length}, kept->place,
                                         slot, status));
   }
   return SBAG_OK;

@@ -62,6 +62,10 @@ static sbag_code_t copy_text(mem_t *mem, const char **text, const char *what, sb
   return reader_grow_copy(mem, from, strlen(from) + 1, what, (void **)(uintptr_t)text, status);
 }
 
+static void free_const(mem_t *mem, const void *block) {
+  mem_free(mem, (void *)(uintptr_t)block);
+}
+
 static sbag_code_t copy_array(mem_t *mem, const void *from, int count, size_t size, const char *what,
                               const void **copy, sbag_status_t *status) {
   void *made = NULL;
@@ -70,6 +74,24 @@ static sbag_code_t copy_array(mem_t *mem, const void *from, int count, size_t si
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: %d of them, but none are given", what, count);
   SBAG_TRY(reader_grow_copy(mem, from, mem_array_bytes(count, size), what, &made, status));
   *copy = made;
+  return SBAG_OK;
+}
+
+static sbag_code_t copy_paths(mem_t *mem, reader_delimited_config_t *c, sbag_status_t *status) {
+  const char *const *from = c->paths;
+  const char **made = NULL;
+  int count = c->path_count;
+  c->paths = NULL;
+  c->path_count = 0;
+  if (count < 1 || from == NULL)
+    return status_set(status, SBAG_ERR_ARGUMENT, "delimited file: the path is not given");
+  SBAG_TRY(mem_calloc(mem, mem_array_bytes(count, sizeof *made), "reader: paths", (void **)&made, status));
+  c->paths = made;
+  for (int i = 0; i < count; i++) {
+    made[i] = from[i];
+    SBAG_TRY(copy_text(mem, &made[i], "delimited file: a path", status));
+    c->path_count = i + 1;
+  }
   return SBAG_OK;
 }
 
@@ -89,10 +111,12 @@ static sbag_code_t copy_config(reader_t *reader, const reader_config_t *config, 
     reader_delimited_config_t *c = &own->source.delimited;
     const void *columns = c->columns;
     c->columns = NULL;
-    SBAG_TRY(copy_text(mem, &c->path, "delimited file: the path", status));
+    SBAG_TRY(copy_paths(mem, c, status));
     return copy_array(mem, columns, c->column_count, sizeof *c->columns, "delimited file: columns",
                       (const void **)&c->columns, status);
   }
+  if (config->kind == READER_BINARY)
+    return copy_text(mem, &own->source.binary.path, "binary samples: the path", status);
   reader_synthetic_config_t *c = &own->source.synthetic;
   const void *rows = c->rows, *lengths = c->bag_length;
   c->bag_length = NULL;
@@ -102,18 +126,18 @@ static sbag_code_t copy_config(reader_t *reader, const reader_config_t *config, 
                     (const void **)&c->bag_length, status);
 }
 
-static void free_const(mem_t *mem, const void *block) {
-  mem_free(mem, (void *)(uintptr_t)block);
-}
-
 static void free_config(reader_t *reader) {
   reader_config_t *own = &reader->config;
   if (own->kind == READER_MOVIELENS) {
     free_const(reader->mem, own->source.movielens.folder);
     free_const(reader->mem, own->source.movielens.name);
   } else if (own->kind == READER_DELIMITED) {
-    free_const(reader->mem, own->source.delimited.path);
+    for (int i = 0; i < own->source.delimited.path_count; i++)
+      free_const(reader->mem, own->source.delimited.paths[i]);
+    free_const(reader->mem, own->source.delimited.paths);
     free_const(reader->mem, own->source.delimited.columns);
+  } else if (own->kind == READER_BINARY) {
+    free_const(reader->mem, own->source.binary.path);
   } else {
     free_const(reader->mem, own->source.synthetic.rows);
     free_const(reader->mem, own->source.synthetic.bag_length);
@@ -128,6 +152,8 @@ static const source_ops_t *ops_of(reader_kind_t kind) {
     return &reader_source_delimited;
   case READER_SYNTHETIC:
     return &reader_source_synthetic;
+  case READER_BINARY:
+    return &reader_source_binary;
   }
   return NULL;
 }
@@ -195,6 +221,15 @@ int64_t reader_samples(const reader_t *reader, reader_split_t split) {
 
 int64_t reader_bad_rows(const reader_t *reader) {
   return reader->source.bad_rows;
+}
+
+const char *reader_first_bad(const reader_t *reader) {
+  return reader->source.first_bad;
+}
+
+reader_order_t reader_order(const reader_t *reader, int64_t *window) {
+  *window = reader->source.order == READER_ORDER_WINDOWS ? reader->source.shuffle_window : 0;
+  return reader->source.order;
 }
 
 int reader_blob_count(const reader_t *reader) {

@@ -15,7 +15,12 @@
 
 typedef struct reader reader_t;
 
-typedef enum reader_kind { READER_MOVIELENS, READER_DELIMITED, READER_SYNTHETIC } reader_kind_t;
+typedef enum reader_kind {
+  READER_MOVIELENS,
+  READER_DELIMITED,
+  READER_SYNTHETIC,
+  READER_BINARY
+} reader_kind_t;
 typedef enum reader_split { READER_TRAIN, READER_VALID, READER_TEST, READER_SPLITS } reader_split_t;
 
 /* What a column of a delimited file is. */
@@ -47,18 +52,24 @@ typedef struct reader_column {
   int64_t min_count;  /* vocabulary */
   int64_t max_length; /* multi-hot: only the first so many tokens; 0 = all */
   char separator;     /* multi-hot: between tokens */
+  int64_t expand;     /* one-hot: a bag of so many rows that follows from the token's row (delimited_row.c);
+                         0 or 1 = the row alone */
+  int hexadecimal;    /* one-hot: only an empty field or up to 16 hexadecimal digits */
 } reader_column_t;
 
 typedef struct reader_delimited_config {
-  const char *path; /* plain or gzip, told by its first bytes */
+  const char *const *paths; /* [path_count] files that are one data set in this order; each is plain or gzip,
+                               told by its first bytes */
+  int path_count;
   char delimiter;
-  int header_lines; /* skipped */
+  int header_lines; /* skipped in every file */
+  int field_count;  /* a row must have exactly so many; 0 = as many as the columns need, or more */
   const reader_column_t *columns;
   int column_count;
   double split[READER_SPLITS]; /* fractions; sum 1 */
-  int split_by_order;          /* 1: first rows train, last rows test; 0: by a hash of the line number */
-  int skip_bad_rows;           /* 0: a bad row is an error; 1: it is left out and counted */
-  int64_t shuffle_window;      /* rows permuted together; 0 = file order */
+  int split_by_order; /* 1: first rows train, last rows test; 0: by a hash of the row's number in all files */
+  int skip_bad_rows;  /* 0: a bad row is an error; 1: it is left out and counted */
+  int64_t shuffle_window; /* rows permuted together; 0 = file order */
 } reader_delimited_config_t;
 
 typedef struct reader_movielens_config {
@@ -78,6 +89,18 @@ typedef struct reader_synthetic_config {
   double zipf;               /* exponent of the rows' popularity; 0 = uniform */
 } reader_synthetic_config_t;
 
+/* Samples that reader_convert (convert.h) has written. */
+typedef struct reader_binary_config {
+  const char *path;
+  int64_t shuffle_window; /* as below; negative: in the order that the source had */
+} reader_binary_config_t;
+
+/* How the training samples are shuffled, of which a source knows one way. */
+typedef enum reader_order {
+  READER_ORDER_WHOLE,  /* all of them together */
+  READER_ORDER_WINDOWS /* windows of them, one after the other */
+} reader_order_t;
+
 typedef struct reader_config {
   reader_kind_t kind;
   uint64_t seed;        /* shuffling, synthetic values, hashing */
@@ -91,6 +114,7 @@ typedef struct reader_config {
     reader_movielens_config_t movielens;
     reader_delimited_config_t delimited;
     reader_synthetic_config_t synthetic;
+    reader_binary_config_t binary;
   } source;
 } reader_config_t;
 
@@ -118,7 +142,7 @@ typedef struct reader_batch {
 } reader_batch_t;
 
 /* A named piece of the reader's fitted state: "vocabulary/NAME" (vocabulary.h says what is in it),
- * "zscore/NAME" and "hash/NAME" (delimited.c), NAME being a column's or a feature's. */
+ * "zscore/NAME", "hash/NAME" and "expand/NAME" (delimited.c), NAME being a column's or a feature's. */
 typedef struct reader_blob {
   char name[96];
   void *data;
@@ -138,8 +162,11 @@ int reader_feature_count(const reader_t *reader);
 const reader_feature_t *reader_feature(const reader_t *reader, int feature);
 /* Samples of a split, over all ranks. */
 int64_t reader_samples(const reader_t *reader, reader_split_t split);
-/* Rows left out so far as bad (skip_bad_rows). */
+/* Rows left out as bad (skip_bad_rows), and what is wrong with the first of them, "" where there is none. */
 int64_t reader_bad_rows(const reader_t *reader);
+const char *reader_first_bad(const reader_t *reader);
+/* *window: the samples of a window; 0 where there are none. */
+reader_order_t reader_order(const reader_t *reader, int64_t *window);
 /* The fitted state, owned by the reader. */
 int reader_blob_count(const reader_t *reader);
 const reader_blob_t *reader_blob(const reader_t *reader, int blob);

@@ -32,12 +32,16 @@ struct source {
   reader_feature_t *features;
   int64_t *bag_room; /* [feature_count] indices a bag is given room for at first; 0 is allowed */
   int64_t samples[READER_SPLITS];
+  reader_order_t order;
+  int64_t shuffle_window; /* READER_ORDER_WINDOWS: samples of a window; 0: they stay in their order */
   int64_t bad_rows;
+  char first_bad[SBAG_MESSAGE_BYTES]; /* what is wrong with the first of them */
   blobs_t blobs;
   void *state;
 };
 
-extern const source_ops_t reader_source_movielens, reader_source_delimited, reader_source_synthetic;
+extern const source_ops_t reader_source_movielens, reader_source_delimited, reader_source_synthetic,
+    reader_source_binary;
 
 /* Room for the features' descriptions, zero-filled. */
 sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status);

@@ -79,6 +79,15 @@ int reader_text_integer(text_t text, int64_t *value) {
   return 1;
 }
 
+int reader_text_hexadecimal(text_t text) {
+  if (text.length > 16) return 0;
+  for (int64_t i = 0; i < text.length; i++) {
+    char c = text.bytes[i];
+    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'))) return 0;
+  }
+  return 1;
+}
+
 static uint64_t mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;

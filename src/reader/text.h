@@ -23,6 +23,9 @@ int reader_text_number(text_t text, double *value);
 /* A decimal integer of digits only. Returns whether it is one below 2^62. */
 int reader_text_integer(text_t text, int64_t *value);
 
+/* Up to 16 hexadecimal digits, or nothing. */
+int reader_text_hexadecimal(text_t text);
+
 /* A keyed hash of the bytes, the same on every machine. */
 uint64_t reader_text_hash(uint64_t key, text_t text);
 

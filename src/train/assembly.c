@@ -1,5 +1,6 @@
 /* Matching the config's tables and features with what the reader gives. */
 #include "train/assembly.h"
+#include "reader/criteo.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -39,7 +40,8 @@ static sbag_code_t delimited_source(const settings_delimited_t *from, assembly_s
     to->separator = c->separator;
   }
   reader_delimited_config_t *to = &source->config.source.delimited;
-  *to = (reader_delimited_config_t){.path = from->path,
+  *to = (reader_delimited_config_t){.paths = from->path.values,
+                                    .path_count = from->path.count,
                                     .delimiter = from->delimiter,
                                     .header_lines = (int)from->header_lines,
                                     .columns = source->columns,
@@ -48,6 +50,35 @@ static sbag_code_t delimited_source(const settings_delimited_t *from, assembly_s
                                     .skip_bad_rows = from->skip_bad_rows,
                                     .shuffle_window = from->shuffle_window};
   memcpy(to->split, from->split.values, sizeof to->split);
+  return SBAG_OK;
+}
+
+static sbag_code_t criteo_source(const settings_criteo_t *from, assembly_source_t *source,
+                                 sbag_status_t *status) {
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(CRITEO_COLUMNS, sizeof(reader_column_t)), "columns",
+                      &block, status));
+  source->columns = block;
+  const criteo_options_t options = {.transform = (reader_transform_t)from->transform,
+                                    .mapping = (reader_mapping_t)from->mapping,
+                                    .min_count = from->min_count,
+                                    .rows = from->rows.values,
+                                    .row_count = from->rows.count,
+                                    .expand = from->multi_hot.values,
+                                    .expand_count = from->multi_hot.count};
+  reader_criteo_columns(&options, source->columns);
+  reader_delimited_config_t *to = &source->config.source.delimited;
+  *to = (reader_delimited_config_t){.paths = from->path.values,
+                                    .path_count = from->path.count,
+                                    .delimiter = '\t',
+                                    .field_count = CRITEO_COLUMNS,
+                                    .columns = source->columns,
+                                    .column_count = CRITEO_COLUMNS,
+                                    .split_by_order = from->split_by_order,
+                                    .skip_bad_rows = from->skip_bad_rows,
+                                    .shuffle_window = from->shuffle_window};
+  memcpy(to->split, from->split.values, sizeof to->split);
+  source->config.kind = READER_DELIMITED;
   return SBAG_OK;
 }
 
@@ -71,13 +102,19 @@ static sbag_code_t synthetic_source(const settings_synthetic_t *from, assembly_s
 
 static sbag_code_t fill_source(const settings_data_t *data, assembly_source_t *source,
                                sbag_status_t *status) {
-  switch (source->config.kind) {
-  case READER_MOVIELENS:
+  switch ((settings_source_t)data->kind) {
+  case SETTINGS_MOVIELENS:
     movielens_source(&data->movielens, &source->config.source.movielens);
     return SBAG_OK;
-  case READER_DELIMITED:
+  case SETTINGS_DELIMITED:
     return delimited_source(&data->delimited, source, status);
-  case READER_SYNTHETIC:
+  case SETTINGS_CRITEO:
+    return criteo_source(&data->criteo, source, status);
+  case SETTINGS_BINARY:
+    source->config.source.binary =
+        (reader_binary_config_t){.path = data->binary.path, .shuffle_window = data->binary.shuffle_window};
+    return SBAG_OK;
+  case SETTINGS_SYNTHETIC:
     break;
   }
   return synthetic_source(&data->synthetic, source, status);

@@ -148,8 +148,9 @@ void journal_say(journal_t *journal, const char *format, ...) {
 /* ---- events ---- */
 
 sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
-                          int64_t samples, int64_t log_every, const progress_t *progress,
+                          const reader_t *reader, int64_t log_every, const progress_t *progress,
                           sbag_status_t *status) {
+  int64_t samples = reader_samples(reader, READER_TRAIN), bad_rows = reader_bad_rows(reader);
   journal->total_steps = total_steps;
   journal->log_every = log_every;
   journal->ranks = ranks;
@@ -158,6 +159,9 @@ sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64
   if (!journal->speaks) return SBAG_OK;
   journal_say(journal, "%s: %" PRId64 " training samples, %" PRId64 " steps on %d rank%s", name, samples,
               total_steps, ranks, ranks == 1 ? "" : "s");
+  if (bad_rows > 0)
+    journal_say(journal, "%" PRId64 " bad row%s left out; the first: %s", bad_rows, bad_rows == 1 ? "" : "s",
+                reader_first_bad(reader));
   json_object *object = event("start");
   json_object_object_add(object, "name", json_object_new_string(name));
   add_int(object, "run", progress->run);
@@ -165,6 +169,7 @@ sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64
   add_int(object, "ranks", ranks);
   add_int(object, "steps", total_steps);
   add_int(object, "samples", samples);
+  add_int(object, "bad_rows", bad_rows);
   return emit(journal, object, status);
 }
 

@@ -6,6 +6,7 @@
 #define TRAIN_JOURNAL_H
 
 #include "base/status.h"
+#include "reader/reader.h"
 #include "train/imbalance.h"
 #include "train/metrics.h"
 #include "train/progress.h"
@@ -42,10 +43,10 @@ sbag_code_t journal_close(journal_t *journal, sbag_status_t *status);
 /* What one line says outside of the run's events, on stdout. */
 void journal_say(journal_t *journal, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* "start": name, run, from (the step that it goes on from), ranks, steps, samples (of the training split).
- * Starts the clock. */
+/* "start": name, run, from (the step that it goes on from), ranks, steps, samples (of the training split),
+ * bad_rows (that were left out). Starts the clock. */
 sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64_t total_steps,
-                          int64_t samples, int64_t log_every, const progress_t *progress,
+                          const reader_t *reader, int64_t log_every, const progress_t *progress,
                           sbag_status_t *status);
 /* Whether a line follows this step: every log_every steps, and after the last. The same on all ranks. */
 int journal_due(const journal_t *journal, int64_t step);

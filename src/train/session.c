@@ -7,19 +7,27 @@
 
 /* A file that cannot be opened is more often a wrong path than a broken disk: names the key to mend. */
 static sbag_code_t name_path_key(const settings_t *settings, sbag_status_t *status) {
-  const char *key = settings->data.kind == READER_MOVIELENS ? "data.movielens.folder" : "data.delimited.path";
+  const char *key = settings->data.kind == SETTINGS_MOVIELENS ? "data.movielens.folder"
+                    : settings->data.kind == SETTINGS_CRITEO  ? "data.criteo.path"
+                    : settings->data.kind == SETTINGS_BINARY  ? "data.binary.path"
+                                                              : "data.delimited.path";
   return status_set(status, SBAG_ERR_IO, "%s; the config's %s says where the data are", status->message, key);
 }
 
-/* This rank's reader; its errors are its own and agreed by the caller. */
+sbag_code_t session_open_reader(const settings_t *settings, int64_t global_batch, comm_t *comm,
+                                const reader_blob_t *blobs, int blob_count, mem_t *mem, reader_t **reader,
+                                sbag_status_t *status) {
+  assembly_source_t source;
+  SBAG_TRY(assembly_source(settings, global_batch, comm_rank(comm), comm_size(comm), mem, &source, status));
+  sbag_code_t code = reader_open(&source.config, blobs, blob_count, mem, reader, status);
+  assembly_source_clear(&source);
+  return code == SBAG_ERR_IO && status != NULL ? name_path_key(settings, status) : code;
+}
+
 static sbag_code_t open_reader(session_t *session, int64_t global_batch, const reader_blob_t *blobs,
                                int blob_count, reader_t **reader, sbag_status_t *status) {
-  assembly_source_t source;
-  SBAG_TRY(assembly_source(session->settings, global_batch, comm_rank(session->comm),
-                           comm_size(session->comm), session->mem, &source, status));
-  sbag_code_t code = reader_open(&source.config, blobs, blob_count, session->mem, reader, status);
-  assembly_source_clear(&source);
-  return code == SBAG_ERR_IO && status != NULL ? name_path_key(session->settings, status) : code;
+  return session_open_reader(session->settings, global_batch, session->comm, blobs, blob_count, session->mem,
+                             reader, status);
 }
 
 /* The readers' blobs are one array each behind an accessor; reader_open wants them side by side. */

@@ -31,6 +31,10 @@ enum {
  * checkpoint's, or none. */
 sbag_code_t session_open(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
                          int blob_count, int parts, session_t *session, sbag_status_t *status);
+/* Not collective: this rank's reader, as the settings describe it; its errors are this rank's own. */
+sbag_code_t session_open_reader(const settings_t *settings, int64_t global_batch, comm_t *comm,
+                                const reader_blob_t *blobs, int blob_count, mem_t *mem, reader_t **reader,
+                                sbag_status_t *status);
 /* Not collective. */
 void session_close(session_t *session);
 

@@ -1,6 +1,7 @@
 /* Loading the settings, and the checks that need more than one key. The keys are in settings_keys.c. */
 #include "train/settings.h"
 
+#include "reader/criteo.h"
 #include "train/settings_keys.h"
 
 #include <math.h>
@@ -8,6 +9,36 @@
 #include <string.h>
 
 /* ---- checks ---- */
+
+static sbag_code_t check_split(const config_node_t *node, const config_reals_t *split,
+                               sbag_status_t *status) {
+  if (split->count != READER_SPLITS)
+    return config_refuse(config_node_get(node, "split"), status,
+                         "has %d shares; it must be three: train, valid and test", split->count);
+  double sum = split->values[0] + split->values[1] + split->values[2];
+  if (fabs(sum - 1.0) > 1e-9)
+    return config_refuse(config_node_get(node, "split"), status, "sums to %g; the shares must sum to 1", sum);
+  return SBAG_OK;
+}
+
+/* One number, or one for each of Criteo's categories. */
+static sbag_code_t check_categories(const settings_criteo_t *c, const char *key, const config_ints_t *list,
+                                    sbag_status_t *status) {
+  if (list->count == 1 || list->count == CRITEO_CATEGORIES) return SBAG_OK;
+  return config_refuse(config_node_get(c->node, key), status,
+                       "has %d numbers; it must be one, or one for each of the %d categories", list->count,
+                       CRITEO_CATEGORIES);
+}
+
+static sbag_code_t check_criteo(const settings_criteo_t *c, sbag_status_t *status) {
+  SBAG_TRY(check_categories(c, "rows", &c->rows, status));
+  SBAG_TRY(check_categories(c, "multi_hot", &c->multi_hot, status));
+  for (int i = 0; i < c->rows.count && c->mapping == MAPPING_HASH; i++)
+    if (c->rows.values[i] == 0)
+      return config_refuse(c->node, status,
+                           "mapping hash needs 'rows', the tables' numbers of rows, above 0");
+  return check_split(c->node, &c->split, status);
+}
 
 static sbag_code_t check_delimited(const settings_delimited_t *d, sbag_status_t *status) {
   int labels = 0;
@@ -25,14 +56,7 @@ static sbag_code_t check_delimited(const settings_delimited_t *d, sbag_status_t 
   }
   if (labels != 1)
     return config_refuse(d->node, status, "%d columns are of kind label; exactly one must be", labels);
-  if (d->split.count != READER_SPLITS)
-    return config_refuse(config_node_get(d->node, "split"), status,
-                         "has %d shares; it must be three: train, valid and test", d->split.count);
-  double sum = d->split.values[0] + d->split.values[1] + d->split.values[2];
-  if (fabs(sum - 1.0) > 1e-9)
-    return config_refuse(config_node_get(d->node, "split"), status, "sums to %g; the shares must sum to 1",
-                         sum);
-  return SBAG_OK;
+  return check_split(d->node, &d->split, status);
 }
 
 static sbag_code_t check_synthetic(const settings_synthetic_t *s, sbag_status_t *status) {
@@ -47,12 +71,20 @@ static sbag_code_t check_synthetic(const settings_synthetic_t *s, sbag_status_t 
 }
 
 static sbag_code_t check_data(const settings_data_t *data, sbag_status_t *status) {
-  if (data->kind == READER_DELIMITED) {
-    if (data->delimited.node == NULL)
-      return config_refuse(data->node, status, "kind delimited needs the section 'delimited' with its path");
-    return check_delimited(&data->delimited, status);
-  }
-  if (data->kind == READER_SYNTHETIC && data->synthetic.node != NULL)
+  const struct {
+    int kind;
+    const config_node_t *node;
+    const char *name;
+  } needed[] = {{SETTINGS_DELIMITED, data->delimited.node, "delimited"},
+                {SETTINGS_CRITEO, data->criteo.node, "criteo"},
+                {SETTINGS_BINARY, data->binary.node, "binary"}};
+  for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+    if (data->kind == needed[i].kind && needed[i].node == NULL)
+      return config_refuse(data->node, status, "kind %s needs the section '%s' with its path", needed[i].name,
+                           needed[i].name);
+  if (data->kind == SETTINGS_DELIMITED) return check_delimited(&data->delimited, status);
+  if (data->kind == SETTINGS_CRITEO) return check_criteo(&data->criteo, status);
+  if (data->kind == SETTINGS_SYNTHETIC && data->synthetic.node != NULL)
     return check_synthetic(&data->synthetic, status);
   return SBAG_OK;
 }

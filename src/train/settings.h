@@ -60,6 +60,15 @@ typedef struct settings_column {
   char separator;
 } settings_column_t;
 
+/* A reader_kind_t, or what is one with other words. */
+typedef enum settings_source {
+  SETTINGS_MOVIELENS = READER_MOVIELENS,
+  SETTINGS_DELIMITED = READER_DELIMITED,
+  SETTINGS_SYNTHETIC = READER_SYNTHETIC,
+  SETTINGS_BINARY = READER_BINARY,
+  SETTINGS_CRITEO /* delimited, with Criteo's columns */
+} settings_source_t;
+
 typedef struct settings_movielens {
   const config_node_t *node;
   const char *folder, *name;
@@ -70,7 +79,7 @@ typedef struct settings_movielens {
 
 typedef struct settings_delimited {
   const config_node_t *node;
-  const char *path;
+  config_texts_t path;
   char delimiter;
   int64_t header_lines;
   config_sections_t columns; /* settings_column_t */
@@ -78,6 +87,23 @@ typedef struct settings_delimited {
   int split_by_order, skip_bad_rows;
   int64_t shuffle_window;
 } settings_delimited_t;
+
+typedef struct settings_criteo {
+  const config_node_t *node;
+  config_texts_t path;
+  int transform, mapping;
+  int64_t min_count;
+  config_ints_t rows, multi_hot; /* one number, or one for each category */
+  config_reals_t split;
+  int split_by_order, skip_bad_rows;
+  int64_t shuffle_window;
+} settings_criteo_t;
+
+typedef struct settings_binary {
+  const config_node_t *node;
+  const char *path;
+  int64_t shuffle_window; /* -1: as the source had it */
+} settings_binary_t;
 
 typedef struct settings_synthetic {
   const config_node_t *node;
@@ -88,12 +114,14 @@ typedef struct settings_synthetic {
 
 typedef struct settings_data {
   const config_node_t *node;
-  int kind;                 /* reader_kind_t */
+  int kind;                 /* settings_source_t */
   int64_t seed, split_seed; /* seed -1: the run's */
   int shuffle;
   int64_t prefetch;
   settings_movielens_t movielens;
   settings_delimited_t delimited;
+  settings_criteo_t criteo;
+  settings_binary_t binary;
   settings_synthetic_t synthetic;
 } settings_data_t;
 

@@ -16,6 +16,8 @@
   { #field, CONFIG_REAL, AT(type, field), initial, min, max, words, NULL, help, 0 }
 #define KEY_TEXT(type, field, initial, help)                                                                 \
   { #field, CONFIG_TEXT, AT(type, field), initial, 0, 0, NULL, NULL, help, 0 }
+#define KEY_TEXTS(type, field, initial, help)                                                                \
+  { #field, CONFIG_TEXTS, AT(type, field), initial, 0, 0, NULL, NULL, help, 0 }
 #define KEY_CHAR(type, field, initial, help)                                                                 \
   { #field, CONFIG_CHAR, AT(type, field), initial, 0, 0, NULL, NULL, help, 0 }
 #define KEY_CHOICE(type, name, field, initial, words, help)                                                  \
@@ -40,6 +42,7 @@ static const config_word_t word_auto[] = {{"auto", 0}, {NULL, 0}};
 static const config_word_t word_all[] = {{"all", 0}, {NULL, 0}};
 static const config_word_t word_none[] = {{"none", (double)SETTINGS_NO_PADDING}, {NULL, 0}};
 static const config_word_t word_place[] = {{"auto", -1}, {NULL, 0}};
+static const config_word_t word_source[] = {{"source", -1}, {NULL, 0}};
 static const config_word_t word_same[] = {{"same", -1}, {NULL, 0}};
 
 /* ---- optimizers ---- */
@@ -163,10 +166,9 @@ static const config_section_t feature_section = SECTION(settings_feature_t, feat
 
 /* ---- data ---- */
 
-static const config_word_t data_kinds[] = {{"movielens", READER_MOVIELENS},
-                                           {"delimited", READER_DELIMITED},
-                                           {"synthetic", READER_SYNTHETIC},
-                                           {NULL, 0}};
+static const config_word_t data_kinds[] = {
+    {"movielens", SETTINGS_MOVIELENS}, {"delimited", SETTINGS_DELIMITED}, {"criteo", SETTINGS_CRITEO},
+    {"binary", SETTINGS_BINARY},       {"synthetic", SETTINGS_SYNTHETIC}, {NULL, 0}};
 static const config_word_t column_kinds[] = {{"label", COLUMN_LABEL},     {"dense", COLUMN_DENSE},
                                              {"one_hot", COLUMN_ONE_HOT}, {"multi_hot", COLUMN_MULTI_HOT},
                                              {"skip", COLUMN_SKIP},       {NULL, 0}};
@@ -177,6 +179,8 @@ static const config_word_t transforms[] = {{"none", TRANSFORM_NONE},
                                            {NULL, 0}};
 static const config_word_t mappings[] = {
     {"identity", MAPPING_IDENTITY}, {"hash", MAPPING_HASH}, {"vocabulary", MAPPING_VOCABULARY}, {NULL, 0}};
+static const config_word_t criteo_mappings[] = {
+    {"hash", MAPPING_HASH}, {"vocabulary", MAPPING_VOCABULARY}, {NULL, 0}};
 static const config_word_t split_names[] = {{"hash", 0}, {"order", 1}, {NULL, 0}};
 static const config_word_t bad_row_names[] = {{"error", 0}, {"skip", 1}, {NULL, 0}};
 
@@ -206,20 +210,48 @@ static const config_key_t column_keys[] = {
     KEYS_END};
 static const config_section_t column_section = SECTION(settings_column_t, column_keys);
 
+/* What all files of rows have. */
+#define ROWS_KEYS(type, by)                                                                                  \
+  KEY_REALS(type, split, "[0.8, 0.1, 0.1]", 0, 1, "shares of train, valid and test"),                        \
+      KEY_CHOICE(type, "split_by", split_by_order, by, split_names,                                          \
+                 "hash: of the row's number with split_seed; order: the last rows are the test"),            \
+      KEY_CHOICE(type, "on_bad_row", skip_bad_rows, "error", bad_row_names,                                  \
+                 "a row that cannot be read ends the run, or is left out and counted"),                      \
+      KEY_INT(type, shuffle_window, "65536", 0, 1e9, NULL,                                                   \
+              "training rows permuted together; 0 keeps the file's order")
+
 static const config_key_t delimited_keys[] = {
-    KEY_TEXT(settings_delimited_t, path, NULL, "the file, plain or gzip"),
+    KEY_TEXTS(settings_delimited_t, path, NULL,
+              "the file, or files that are one in this order; plain or gzip"),
     KEY_CHAR(settings_delimited_t, delimiter, "\t", "between columns"),
-    KEY_INT(settings_delimited_t, header_lines, "0", 0, 1e6, NULL, "lines skipped at the top"),
+    KEY_INT(settings_delimited_t, header_lines, "0", 0, 1e6, NULL, "lines skipped at the top of each file"),
     KEY_SECTIONS(settings_delimited_t, columns, &column_section, 0, "what each column is"),
-    KEY_REALS(settings_delimited_t, split, "[0.8, 0.1, 0.1]", 0, 1, "shares of train, valid and test"),
-    KEY_CHOICE(settings_delimited_t, "split_by", split_by_order, "hash", split_names,
-               "hash: of the line number with split_seed; order: the last rows are the test"),
-    KEY_CHOICE(settings_delimited_t, "bad_rows", skip_bad_rows, "error", bad_row_names,
-               "a row that cannot be read ends the run, or is left out and counted"),
-    KEY_INT(settings_delimited_t, shuffle_window, "65536", 0, 1e9, NULL,
-            "training rows permuted together; 0 keeps the file's order"),
+    ROWS_KEYS(settings_delimited_t, "hash"),
     KEYS_END};
 static const config_section_t delimited_section = SECTION(settings_delimited_t, delimited_keys);
+
+static const config_key_t criteo_keys[] = {
+    KEY_TEXTS(settings_criteo_t, path, NULL, "the file, or files that are one in this order; plain or gzip"),
+    KEY_CHOICE(settings_criteo_t, "transform", transform, "log1p", transforms,
+               "of I1 to I13; log1p: log(1 + x), missing and negative values as 0, as MLPerf's DLRM"),
+    KEY_CHOICE(settings_criteo_t, "mapping", mapping, "vocabulary", criteo_mappings,
+               "how a category becomes a row; vocabulary: row 0 is for rare and unknown ones"),
+    KEY_INT(settings_criteo_t, min_count, "1", 1, BIG, NULL, "vocabulary: rarer categories go to row 0"),
+    KEY_INTS(
+        settings_criteo_t, rows, "[0]", 0, BIG,
+        "hash: rows of the tables C1 to C26, or one number for all; vocabulary: at most so many, 0: all"),
+    KEY_INTS(settings_criteo_t, multi_hot, "[1]", 1, 1 << 20,
+             "bag sizes of C1 to C26, or one for all: a category's row and rows drawn for it, as in MLPerf"),
+    ROWS_KEYS(settings_criteo_t, "order"),
+    KEYS_END};
+static const config_section_t criteo_section = SECTION(settings_criteo_t, criteo_keys);
+
+static const config_key_t binary_keys[] = {
+    KEY_TEXT(settings_binary_t, path, NULL, "a file of shardbag data convert"),
+    KEY_INT(settings_binary_t, shuffle_window, "source", 0, 1e9, word_source,
+            "training rows permuted together; source: as the source that was converted"),
+    KEYS_END};
+static const config_section_t binary_section = SECTION(settings_binary_t, binary_keys);
 
 static const config_key_t synthetic_keys[] = {
     KEY_INTS(settings_synthetic_t, samples, "[65536, 8192, 8192]", 0, BIG, "of train, valid and test"),
@@ -239,8 +271,9 @@ static const config_key_t data_keys[] = {
     KEY_INT(settings_data_t, prefetch, "4", 1, 1024, NULL, "batches kept ready by the background thread"),
     KEY_SECTION(settings_data_t, movielens, &movielens_section,
                 "kind movielens: MovieLens in recbole's files"),
-    KEY_SECTION(settings_data_t, delimited, &delimited_section,
-                "kind delimited: a file of separated columns"),
+    KEY_SECTION(settings_data_t, delimited, &delimited_section, "kind delimited: files of separated columns"),
+    KEY_SECTION(settings_data_t, criteo, &criteo_section, "kind criteo: Criteo's click logs"),
+    KEY_SECTION(settings_data_t, binary, &binary_section, "kind binary: samples of shardbag data convert"),
     KEY_SECTION(settings_data_t, synthetic, &synthetic_section, "kind synthetic: made up from the seed"),
     KEYS_END};
 static const config_section_t data_section = SECTION(settings_data_t, data_keys);

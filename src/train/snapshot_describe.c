@@ -56,6 +56,7 @@ sbag_code_t snapshot_describe_blob(checkpoint_writer_t *writer, const char *name
       {"vocabulary/", "the values that have rows of their own, in the order of the rows; bytes as in "
                       "src/reader/vocabulary.h"},
       {"zscore/", "mean and standard deviation of a dense column; bytes as in src/reader/delimited.c"},
+      {"expand/", "how a column's rows are expanded to bags; bytes as in src/reader/delimited.c"},
       {"hash/", "how the column's values are hashed to rows; bytes as in src/reader/delimited.c"},
   };
   const char *kind = name + strlen(snapshot_reader_prefix), *description = "fitted state of the reader";

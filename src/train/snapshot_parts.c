@@ -46,13 +46,14 @@ const snapshot_number_t snapshot_metrics[SNAPSHOT_METRICS] = {
 void snapshot_order(const session_t *session, snapshot_order_t numbers[SNAPSHOT_ORDER]) {
   const settings_t *s = session->settings;
   const settings_data_t *d = &s->data;
+  int64_t window = 0;
+  reader_order(session->training, &window);
   const snapshot_order_t made[SNAPSHOT_ORDER] = {
       {"seed", "1", "seed", s->seed},
       {"data_seed", "1", "data.seed", settings_data_seed(s)},
       {"split_seed", "1", "data.split_seed", d->split_seed},
       {"shuffle", "1 (0: no, 1: yes)", "data.shuffle", d->shuffle},
-      {"shuffle_window", "samples", "data.delimited.shuffle_window",
-       d->kind == READER_DELIMITED ? d->delimited.shuffle_window : 0},
+      {"shuffle_window", "samples", "data: shuffle_window", window},
       {"global_batch", "samples", "train.global_batch", s->train.global_batch},
       {"train_samples", "samples", "data: the number of training samples",
        reader_samples(session->training, READER_TRAIN)}};

@@ -211,8 +211,7 @@ static sbag_code_t run_loop(loop_t *loop, sbag_status_t *status) {
   session_t *s = loop->session;
   SBAG_TRY(local(loop,
                  journal_start(loop->journal, s->settings->name, comm_size(s->comm), loop->total_steps,
-                               reader_samples(s->training, READER_TRAIN), loop->settings->log_every,
-                               loop->progress, status),
+                               s->training, loop->settings->log_every, loop->progress, status),
                  status));
   loop->saved_s = now_s();
   if (out_of_patience(loop)) loop->reason = "valid auc grows no more";

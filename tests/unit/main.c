@@ -24,6 +24,8 @@ Suite *layout_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
 Suite *plan_suite(void);
+Suite *reader_binary_suite(void);
+Suite *reader_criteo_suite(void);
 Suite *reader_delimited_suite(void);
 Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
@@ -56,6 +58,8 @@ static const entry_t entries[] = {
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
     {"plan", plan_suite},
+    {"reader_binary", reader_binary_suite},
+    {"reader_criteo", reader_criteo_suite},
     {"reader_delimited", reader_delimited_suite},
     {"reader_movielens", reader_movielens_suite},
     {"reader_parts", reader_parts_suite},

@@ -97,7 +97,8 @@ START_TEST(every_type_is_read) {
   ck_assert_str_eq(s->run.dir, "runs/x1");
   ck_assert_int_eq(s->seed, 7);
   ck_assert_int_eq(s->data.shuffle, 0);
-  ck_assert_str_eq(s->data.delimited.path, "a b.tsv");
+  ck_assert_int_eq(s->data.delimited.path.count, 1);
+  ck_assert_str_eq(s->data.delimited.path.values[0], "a b.tsv");
   ck_assert_int_eq(s->data.delimited.delimiter, '\t');
   ck_assert_double_eq(s->data.delimited.split.values[1], 0.25);
   const settings_column_t *column = s->data.delimited.columns.items;
@@ -150,7 +151,7 @@ START_TEST(values_out_of_range_are_refused) {
   refuse(DATA "train:\n  epochs: 0\n", 4, "0 is wrong", "from 1");
   refuse(DATA "model:\n  dropout: 1.5\n", 4, "1.5 is wrong", "from 0 to 0.99");
   refuse(DATA "model:\n  dropout: .nan\n", 4, ".nan is wrong", "a number");
-  refuse("data:\n  kind: movies\n", 2, "movies is wrong", "movielens, delimited or synthetic");
+  refuse("data:\n  kind: movies\n", 2, "movies is wrong", "movielens, delimited, criteo, binary or synthetic");
   refuse(DATA "table:\n  max_norm: 0\n", 3, "max_norm", "above 0");
 }
 END_TEST
@@ -270,7 +271,7 @@ START_TEST(out_of_memory_is_survived) {
 END_TEST
 
 START_TEST(the_shipped_configs_load) {
-  static const char *const names[] = {"movielens", "mathsx", "synthetic"};
+  static const char *const names[] = {"movielens", "mathsx", "criteo", "criteo_multihot", "synthetic"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     mem_t *mem = NULL;
     settings_t settings;

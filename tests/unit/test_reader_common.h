@@ -50,6 +50,15 @@ static inline const char *path_of(const char *name) {
   return folder_files[folder_file_count++];
 }
 
+/* A list of one path, for a config; valid in the whole program. */
+static inline const char *const *one_path(const char *path) {
+  static const char *paths[64];
+  static int used;
+  used = (used + 1) % 64;
+  paths[used] = path;
+  return &paths[used];
+}
+
 static inline const char *write_bytes(const char *name, const char *bytes, size_t length) {
   const char *path = path_of(name);
   FILE *file = fopen(path, "wb");

@@ -36,7 +36,8 @@ static reader_config_t config_for(const char *path) {
                            .shuffle = 1,
                            .prefetch = 2,
                            .rank_count = 1,
-                           .source.delimited = {.path = path,
+                           .source.delimited = {.paths = one_path(path),
+                                                .path_count = 1,
                                                 .delimiter = ',',
                                                 .columns = columns,
                                                 .column_count = COLUMN_COUNT,
@@ -140,7 +141,7 @@ START_TEST(test_zscore) {
   for (int i = 0; i < 900; i++) row = strchr(row, '\n') + 1;
   for (char *c = row; *c != '\0'; c++)
     if (*c == '.') *c = '9';
-  config.source.delimited.path = write_text("b", text);
+  config.source.delimited.paths = one_path(write_text("b", text));
   samples_t again = read_epoch(&config, 1, READER_TRAIN, 0, 0);
   ck_assert(same_samples(&train, &again));
   free(text);
@@ -209,7 +210,7 @@ START_TEST(test_gzip_and_line_ends) {
   samples_t plain = read_epoch(&config, 2, READER_TRAIN, 1, 0);
   const char *others[] = {write_gzip("packed.gz", text), write_text("crlf", crlf), write_gzip("both", crlf)};
   for (int i = 0; i < 3; i++) {
-    config.source.delimited.path = others[i];
+    config.source.delimited.paths = one_path(others[i]);
     samples_t other = read_epoch(&config, 2, READER_TRAIN, 1, 0);
     ck_assert(same_samples(&plain, &other));
     free_samples(&other);
@@ -236,7 +237,7 @@ static const struct {
     {"1,1,,u,t,p\n", 0, "bad:2: column 2 ('id'): not a row number: ''"},
     {"1,1,1,u,t\n", 0, "bad:2: column 5 ('places'): missing, the row has 5 fields; at least 6"},
     {"\n", 0, "bad:2: column 1 ('price'): missing, the row has 1 fields"},
-    {"1,1,1,\0u,t,p\n", 13, "bad:2: the row has a NUL byte"},
+    {"1,1,1,\0u,t,p\n", 13, "bad:2: column 3: the row has a NUL byte"},
 };
 enum { BAD_ROWS = sizeof bad_rows / sizeof bad_rows[0] };
 
@@ -278,7 +279,7 @@ START_TEST(test_bad_rows_are_left_out) {
   config.global_batch = 7;
   samples_t want[READER_SPLITS];
   for (int s = 0; s < READER_SPLITS; s++) want[s] = read_epoch(&config, 1, (reader_split_t)s, 1, 0);
-  config.source.delimited.path = write_bytes("mixed", mixed, at + 5);
+  config.source.delimited.paths = one_path(write_bytes("mixed", mixed, at + 5));
   config.source.delimited.skip_bad_rows = 1;
   check_order(&config);
   for (int s = 0; s < READER_SPLITS; s++) {
@@ -301,11 +302,11 @@ END_TEST
 START_TEST(test_broken_files) {
   reader_config_t config = config_for(path_of("none"));
   check_refused(&config, NULL, 0, "none: cannot open: No such file or directory");
-  config.source.delimited.path = folder;
+  config.source.delimited.paths = one_path(folder);
   check_refused(&config, NULL, 0, "reading failed");
-  config.source.delimited.path = write_text("empty", "");
+  config.source.delimited.paths = one_path(write_text("empty", ""));
   check_refused(&config, NULL, 0, "no usable row");
-  config.source.delimited.path = write_text("junk", "a\nb\n");
+  config.source.delimited.paths = one_path(write_text("junk", "a\nb\n"));
   config.source.delimited.skip_bad_rows = 1;
   check_refused(&config, NULL, 0, "no usable row after 0 header lines (2 bad ones)");
 }
@@ -357,7 +358,7 @@ START_TEST(test_blobs) {
   ck_assert_str_eq(copy.items[1].name, "vocabulary/user");
   ck_assert_str_eq(copy.items[3].name, "hash/places");
   /* Another file and another seed, which must not change what tokens and values mean. */
-  config.source.delimited.path = write_rows("b", 50);
+  config.source.delimited.paths = one_path(write_rows("b", 50));
   config.seed++;
   config.shuffle = 0;
   OK(reader_open(&config, copy.items, copy.count, mem, &again, &status));
