@@ -169,8 +169,8 @@ START_TEST(test_malformed_fields) {
       {14, "0xff", "column 14 ('C1'): not a category: '0xff'; an empty field or up to 16 hexadecimal digits"},
       {39, "ff\r00", "column 39 ('C26'): not a category: 'ff 00'"},
       {20, "12345678901234567", "column 20 ('C7'): not a category: '12345678901234567'"},
-      {39, "ff\tff", "column 40: the row goes on behind its last field with '\tff'; exactly 40 fields"},
-      {39, "ff\t", "column 40: the row goes on behind its last field with '\t'; exactly 40 fields"},
+      {39, "ff\tff", "column 40: the row goes on behind its last field with ' ff'; exactly 40 fields"},
+      {39, "ff\t", "column 40: the row goes on behind its last field with ' '; exactly 40 fields"},
   };
   const char *good = write_rows("good", 0, 60, "\n", 0);
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
