@@ -110,6 +110,7 @@ mkdir "$small"
 if mount -t tmpfs -o size=100k none "$small" 2>/dev/null; then
   alone "$program" data convert "$work/small.yaml" --output "$small/no.h5"
   check "a full disk" ended 1 "no.h5" "No space left on device"
+  # shellcheck disable=SC2016  # for eval
   check "nothing is left there" eval '[ -z "$(ls "$small")" ]'
   umount "$small"
 else

@@ -151,7 +151,8 @@ START_TEST(values_out_of_range_are_refused) {
   refuse(DATA "train:\n  epochs: 0\n", 4, "0 is wrong", "from 1");
   refuse(DATA "model:\n  dropout: 1.5\n", 4, "1.5 is wrong", "from 0 to 0.99");
   refuse(DATA "model:\n  dropout: .nan\n", 4, ".nan is wrong", "a number");
-  refuse("data:\n  kind: movies\n", 2, "movies is wrong", "movielens, delimited, criteo, binary or synthetic");
+  refuse("data:\n  kind: movies\n", 2, "movies is wrong",
+         "movielens, delimited, criteo, binary or synthetic");
   refuse(DATA "table:\n  max_norm: 0\n", 3, "max_norm", "above 0");
 }
 END_TEST
