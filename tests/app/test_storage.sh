@@ -39,6 +39,9 @@ check "stops after half of its steps" run half 2 small.yaml --set train.max_step
 cp -r half again
 check "goes on" run again 2 small.yaml --resume
 check "to the bits of a run that never stopped" same one again
+check "trains reproducibly on one rank" run alone 1 small.yaml --set train.reproducible=true
+check "and on 3 ranks" run three 3 small.yaml --set train.reproducible=true
+check "to the same bits" same alone three
 alone "$program" ckpt ls one.h5
 check "ls: f16" printed '^tables/feature_0/weight f16 3000x8 48000$'
 check "ls: bf16" printed '^tables/feature_1/weight bf16 300x8 4800$'
