@@ -36,7 +36,7 @@ typedef enum sbag_bounds_check {
 } sbag_bounds_check_t;
 
 typedef struct sbag_collection_options {
-  sbag_dtype_t dtype; /* of weights, outputs, gradients and optimizer state */
+  sbag_dtype_t dtype; /* of weights (but see sbag_storage_t), outputs, gradients and optimizer state */
   sbag_bounds_check_t bounds_check;
   int weight_grad; /* 1 (default): backward can be called. 0: inference; no optimizer state is allocated */
 } sbag_collection_options_t;
