@@ -3,16 +3,18 @@
 One table of float32 and one state of its size (Adagrad's), cut by rows over RANKS processes. Cases: shardbag save,
 plain pwrite of as many bytes, torch.save, DCP (torch.distributed.checkpoint) save; the same four for loading; and
 shardbag and DCP onto another number of ranks. Their order turns round in every second round. All writing ends with
-fsync. Before each measurement, when its data lie ready in memory, the disk is synced and rests; a read then starts with
-a file whose pages were given up by posix_fadvise(DONTNEED). torch.save and torch.load are one file of its own a
-process, as many bytes as the process has rows for. Printed are GB/s (median, least, greatest) and the ratio
-shardbag / peer, taken round by round.
+fsync. The plain pwrite is of blocks of 16 MiB, to space that is reserved and past the page cache (O_DIRECT) where the
+file system allows it, as shardbag's writes are. Before each measurement, when its data lie ready in memory, the disk is
+synced and rests; a read then starts with a file whose pages were given up by posix_fadvise(DONTNEED). torch.save and
+torch.load are one file of its own a process, as many bytes as the process has rows for. Printed are GB/s (median, least,
+greatest) and the ratio shardbag / peer, taken round by round.
 
 Called by checkpoint.sh; started again by itself, as `checkpoint_peers.py worker ...`, once a measurement of a peer.
 """
 
 import argparse
 import json
+import mmap
 import os
 import shutil
 import socket
@@ -44,10 +46,27 @@ def sync(path):
 BLOCK = 16 << 20
 
 
+def raw_open(case, path, first, end):
+    """Past the page cache, as shardbag, if all writes begin and end with a page and the file system can."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    if case != "raw_save" or end == first:
+        return file
+    os.posix_fallocate(file, first, end - first)
+    if first % mmap.PAGESIZE == 0 and end % mmap.PAGESIZE == 0:
+        try:
+            direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+        except OSError:
+            return file
+        os.close(file)
+        return direct
+    return file
+
+
 def raw(case, path, first, end):
     """Moves the bytes [first, end) of a file through one buffer."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    block = memoryview(bytearray(b"\x5a" * BLOCK))
+    file = raw_open(case, path, first, end)
+    block = memoryview(mmap.mmap(-1, BLOCK))  # begins with a page
+    block[:] = b"\x5a" * BLOCK
     for at in range(first, end, BLOCK):
         part = block[: min(BLOCK, end - at)]
         moved = os.pwrite(file, part, at) if case == "raw_save" else os.preadv(file, [part], at)
