@@ -6,6 +6,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../../launch/common.sh"
 
 passed=0 failed=0 code=0
+part= # of bench: see there
 
 # begin BUILD_FOLDER: sets $program, the command that is tested, and $work, a folder that ends with the script.
 begin() {
@@ -28,6 +29,14 @@ alone() {
   "$@" >"$work/out" 2>"$work/err" </dev/null
   code=$?
   cp "$work/err" "$work/said"
+}
+
+# bench RANKS WORD...: `shardbag bench $part`, one rank without mpirun.
+bench() {
+  local run=(launch "$1")
+  [ "$1" != 1 ] || run=(alone)
+  shift
+  "${run[@]}" "$program" bench "$part" "$@"
 }
 
 unbanner() {

@@ -7,15 +7,8 @@ set -uo pipefail
 . "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_bench_exchange.sh BUILD_FOLDER"
 begin "$1"
+part=exchange
 cd "$work" || exit 1
-
-# bench RANKS WORD...: see launch.
-bench() {
-  local run=(launch "$1")
-  [ "$1" != 1 ] || run=(alone)
-  shift
-  "${run[@]}" "$program" bench exchange "$@"
-}
 
 # lines CONDITION: the file of JSON lines has some, and CONDITION holds for each, a Python expression of l.
 lines() {

@@ -6,15 +6,8 @@ set -uo pipefail
 . "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_bench_memory.sh BUILD_FOLDER"
 begin "$1"
+part=memory
 cd "$work" || exit 1
-
-# bench RANKS WORD...: see launch.
-bench() {
-  local run=(launch "$1")
-  [ "$1" != 1 ] || run=(alone)
-  shift
-  "${run[@]}" "$program" bench memory "$@"
-}
 
 # lines COUNT CONDITION: the file of JSON lines has so many, and CONDITION holds for each, a Python expression of l.
 lines() {
