@@ -51,13 +51,11 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
   for (int64_t i = cuda_first(); i < count; i += cuda_stride()) {
     const bool is_first = bits_at(news, i);
     const int64_t number = bits_rank(news, i) - !is_first, from = static_cast<int64_t>(s.value[i]);
-    member[i] = from;
-    which[from] = number;
-    if (is_first) {
-      distinct[number] = static_cast<int64_t>(s.key[i]);
-      begin[number] = i;
-    }
-    if (i == count - 1) begin[number + 1] = count;
+    if (member != nullptr) member[i] = from;
+    if (which != nullptr) which[from] = number;
+    if (is_first) distinct[number] = static_cast<int64_t>(s.key[i]);
+    if (is_first && begin != nullptr) begin[number] = i;
+    if (i == count - 1 && begin != nullptr) begin[number + 1] = count;
   }
 }
 
@@ -72,13 +70,13 @@ void find_distinct(cuda_lane_t *lane, const unique_request_t *r, int64_t *distin
 
 const int64_t BITS_32 = static_cast<int64_t>(1) << 32;
 
-/* The request's scratch is not used: `begin` may lie in it, and is written while sorted keys are read. */
 void cuda_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r, int64_t *distinct_count) {
   cuda_lane_t *lane = cuda_begin(k, stream);
   *distinct_count = 0;
-  if (r->count == 0)
+  if (r->count == 0 && r->begin != nullptr)
     CUDA_TRY(lane, cudaMemsetAsync(r->begin, 0, sizeof *r->begin, lane->stream));
-  else if (r->key_limit <= BITS_32 && r->count <= BITS_32)
+  if (r->count == 0) return;
+  if (r->key_limit <= BITS_32 && r->count <= BITS_32)
     find_distinct<uint32_t, uint32_t>(lane, r, distinct_count);
   else
     find_distinct<uint64_t, int64_t>(lane, r, distinct_count);

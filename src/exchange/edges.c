@@ -98,9 +98,7 @@ sbag_code_t route_unique(route_t *r, int64_t *keys, int64_t count, int which, in
                         .distinct = keys};
   SBAG_TRY(route_take_i64(r, which, count, &u.which, status));
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_MEMBER, count, &u.member, status));
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count + 1, &u.scratch, status));
-  u.begin = u.scratch;
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count, &u.scratch, status));
   k->ops->unique(k, NULL, &u, distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   kernel_arena_release(k, &r->arena, mark);

@@ -90,7 +90,6 @@ static sbag_code_t sort_rows(route_t *r, const int64_t **begin, const int64_t **
   SBAG_TRY(route_take_i64(r, BUF_ROW_BEGIN, edges + 1, &u.begin, status));
   SBAG_TRY(route_take_i64(r, BUF_MERGE_MEMBER, edges, &u.member, status));
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_TOUCH_WHICH, edges, &u.which, status));
   SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges, &u.scratch, status));
   k->ops->unique(k, NULL, &u, &r->own_count);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));

@@ -48,6 +48,7 @@ void cpu_keys(const plan_table_t *plan, sbag_index_t type, const void *rows, int
 
 /* Each adds its file's ops to the table. */
 void cpu_integer_ops(kernel_ops_t *ops);
+void cpu_unique_ops(kernel_ops_t *ops);
 void cpu_pack_ops(kernel_ops_t *ops);
 void cpu_cover_ops(kernel_ops_t *ops);
 void cpu_places_ops(kernel_ops_t *ops);

@@ -1,67 +1,7 @@
-/* Integer ops of the route: sorting, bucketing, runs, gathers (scalar). */
+/* Integer ops of the route: bucketing, runs, gathers. */
 #include "kernel/cpu.h"
 
 #include <string.h>
-
-enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS };
-
-/* One stable pass by the digit at `shift`. Returns 0, and does nothing, where all keys share the digit. */
-static int radix_pass(const int64_t *key, const int64_t *value, int64_t count, int shift, int64_t *to_key,
-                      int64_t *to_value) {
-  int64_t begin[RADIX] = {0};
-  for (int64_t i = 0; i < count; i++) begin[(key[i] >> shift) & (RADIX - 1)]++;
-  int64_t sum = 0;
-  for (int d = 0; d < RADIX; d++) {
-    int64_t here = begin[d];
-    if (here == count) return 0;
-    begin[d] = sum;
-    sum += here;
-  }
-  for (int64_t i = 0; i < count; i++) {
-    int64_t at = begin[(key[i] >> shift) & (RADIX - 1)]++;
-    to_key[at] = key[i];
-    to_value[at] = value[i];
-  }
-  return 1;
-}
-
-/* Sorts (key, position) stably into r->distinct and r->member. */
-static void sort_keys(const unique_request_t *r) {
-  int64_t *key = r->distinct, *value = r->member, *other_key = r->scratch,
-          *other_value = r->scratch + r->count;
-  if (key != r->key) memcpy(key, r->key, (size_t)r->count * sizeof *key);
-  for (int64_t i = 0; i < r->count; i++) value[i] = i;
-  for (int shift = 0; shift < 63 && (r->key_limit - 1) >> shift != 0; shift += RADIX_BITS) {
-    if (!radix_pass(key, value, r->count, shift, other_key, other_value)) continue;
-    int64_t *swap = key;
-    key = other_key, other_key = swap;
-    swap = value;
-    value = other_value, other_value = swap;
-  }
-  if (key == r->distinct) return;
-  memcpy(r->distinct, key, (size_t)r->count * sizeof *key);
-  memcpy(r->member, value, (size_t)r->count * sizeof *value);
-}
-
-static void cpu_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r,
-                       int64_t *distinct_count) {
-  (void)k, (void)stream;
-  *distinct_count = 0;
-  r->begin[0] = 0;
-  if (r->count == 0) return;
-  sort_keys(r);
-  int64_t distinct = 0;
-  for (int64_t i = 0; i < r->count; i++) {
-    int64_t key = r->distinct[i];
-    if (i == 0 || key != r->distinct[distinct - 1]) {
-      r->begin[distinct] = i;
-      r->distinct[distinct++] = key; /* distinct <= i: what is overwritten has been read */
-    }
-    r->which[r->member[i]] = distinct - 1;
-  }
-  r->begin[distinct] = r->count;
-  *distinct_count = distinct;
-}
 
 static void cpu_bucket(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count,
                        int64_t buckets, int64_t *begin, int64_t *member) {
@@ -202,7 +142,6 @@ static void cpu_global_rows(kernel_t *k, kernel_stream_t *stream, const plan_tab
 }
 
 void cpu_integer_ops(kernel_ops_t *ops) {
-  ops->unique = cpu_unique;
   ops->bucket = cpu_bucket;
   ops->lower_bounds = cpu_lower_bounds;
   ops->runs = cpu_runs;

@@ -207,7 +207,9 @@ typedef struct wire_error {
 
 /* ---- distinct keys ---- */
 
-/* `distinct` may be `key` (which is then overwritten), `begin` may be `scratch` (where it is not wanted). */
+/* `distinct` may be `key` (which is then overwritten). `begin`, `member` and `which` may each be NULL where
+ * they are not wanted; without the first two no order is needed, which is much cheaper where keys are dense.
+ */
 typedef struct unique_request {
   int64_t count;
   const int64_t *key; /* [count] not negative */

@@ -255,6 +255,35 @@ END_TEST
 
 /* ---- distinct keys ---- */
 
+/* Without begin and member: the same keys and numbers; and each output alone. In place, as the exchange asks.
+ */
+static void check_unique_parts(kernel_case_t *c, const unique_request_t *all, const int64_t *key,
+                               int64_t found) {
+  for (int part = 0; part < 3; part++) {
+    int64_t *again = kernel_put_ints(c, key, all->count), count = all->count, distinct = -1;
+    unique_request_t u = {.count = count,
+                          .key = again,
+                          .key_limit = all->key_limit,
+                          .distinct = again,
+                          .begin = part == 1 ? kernel_new_ints(c, count + 1) : NULL,
+                          .member = part == 2 ? kernel_new_ints(c, count) : NULL,
+                          .which = part == 0 ? kernel_new_ints(c, count) : NULL,
+                          .scratch = kernel_new_ints(c, 2 * count)};
+    c->ops->unique(c->kernel, NULL, &u, &distinct);
+    ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
+    ck_assert_int_eq(distinct, found);
+    check_ints("distinct", kernel_get_ints(c, again, found), kernel_get_ints(c, all->distinct, found), found);
+    if (part == 0)
+      check_ints("which", kernel_get_ints(c, u.which, count), kernel_get_ints(c, all->which, count), count);
+    if (part == 1)
+      check_ints("begin", kernel_get_ints(c, u.begin, found + 1), kernel_get_ints(c, all->begin, found + 1),
+                 found + 1);
+    if (part == 2)
+      check_ints("member", kernel_get_ints(c, u.member, count), kernel_get_ints(c, all->member, count),
+                 count);
+  }
+}
+
 static void check_unique(kernel_case_t *c, const int64_t *key, int64_t count, int64_t limit) {
   unique_request_t u = {.count = count,
                         .key = kernel_put_ints(c, key, count),
@@ -263,7 +292,7 @@ static void check_unique(kernel_case_t *c, const int64_t *key, int64_t count, in
                         .begin = kernel_new_ints(c, count + 1),
                         .member = kernel_new_ints(c, count),
                         .which = kernel_new_ints(c, count),
-                        .scratch = kernel_new_ints(c, 3 * count)};
+                        .scratch = kernel_new_ints(c, 2 * count)};
   int64_t found = -1, at = 0;
   c->ops->unique(c->kernel, NULL, &u, &found);
   ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
@@ -285,6 +314,7 @@ static void check_unique(kernel_case_t *c, const int64_t *key, int64_t count, in
     }
   }
   ck_assert_int_eq(at, count);
+  check_unique_parts(c, &u, key, found);
 }
 
 START_TEST(unique_sorts_and_groups) {
@@ -563,6 +593,123 @@ START_TEST(global_rows_undo_locate) {
 }
 END_TEST
 
+#ifndef SHARDBAG_TEST_CUDA
+/* ---- threads ---- */
+
+enum { THREAD_KERNELS = 4 };
+
+static void check_equal(const int64_t *got, const int64_t *wanted, int64_t count) {
+  ck_assert_mem_eq(got, wanted, (size_t)count * sizeof *got);
+}
+
+/* One thread and three, with no and with all of the machine's instructions, on batches that are worth it. */
+static void open_threaded(mem_t *mem, kernel_t **kernel) {
+  for (int i = 0; i < THREAD_KERNELS; i++) {
+    const kernel_cpu_options_t options = {.threads = i % 2 == 0 ? 1 : 3,
+                                          .isa = i < 2 ? ISA_SCALAR : ISA_BEST};
+    ck_assert_int_eq(kernel_cpu_create(mem, &options, &kernel[i], NULL), SBAG_OK);
+  }
+}
+
+static void close_threaded(mem_t *mem, kernel_t **kernel, arena_t *arena) {
+  for (int i = 0; i < THREAD_KERNELS; i++) kernel_destroy(&kernel[i]);
+  mem_destroy(&mem);
+  arena_free(arena);
+}
+
+START_TEST(unique_and_bucket_do_not_depend_on_threads) {
+  static const int64_t limits[] = {2000, (int64_t)1 << 22, (int64_t)1 << 35, (int64_t)1 << 60};
+  enum { COUNT = 70001 };
+  kernel_t *kernel[THREAD_KERNELS];
+  arena_t arena = {0};
+  mem_t *mem = NULL;
+  draw_t draw = draw_start(12, (uint64_t)_i);
+  int64_t limit = limits[_i], *key = arena_ints(&arena, COUNT), *begin[2], *member[2], *which[2],
+          *distinct[2];
+  int64_t *scratch = arena_ints(&arena, (int64_t)2 * COUNT), found[2];
+  ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
+  open_threaded(mem, kernel);
+  for (int64_t i = 0; i < COUNT; i++) key[i] = draw_below(&draw, draw_one_in(&draw, 3) ? 100 : limit);
+  for (int i = 0; i < 2; i++) {
+    begin[i] = arena_ints(&arena, COUNT + 1), member[i] = arena_ints(&arena, COUNT);
+    which[i] = arena_ints(&arena, COUNT), distinct[i] = arena_ints(&arena, COUNT);
+  }
+  for (int i = 0; i < 2 * THREAD_KERNELS; i++) {
+    int at = i > 0, map = i >= THREAD_KERNELS; /* the first one's results are what the others must give */
+    kernel_t *k = kernel[i % THREAD_KERNELS];
+    unique_request_t u = {
+        COUNT, key, limit, distinct[at], map ? NULL : begin[at], map ? NULL : member[at], which[at], scratch};
+    k->ops->unique(k, NULL, &u, &found[at]);
+    ck_assert_int_eq(found[at], found[0]);
+    check_equal(distinct[at], distinct[0], found[0]);
+    check_equal(which[at], which[0], COUNT);
+    if (!map) check_equal(begin[at], begin[0], found[0] + 1);
+    if (!map) check_equal(member[at], member[0], COUNT);
+  }
+  for (int i = 0; i < THREAD_KERNELS; i++) { /* by distinct key: begin and member again */
+    kernel[i]->ops->bucket(kernel[i], NULL, which[0], COUNT, found[0], begin[1], member[1]);
+    check_equal(begin[1], begin[0], found[0] + 1);
+    check_equal(member[1], member[0], COUNT);
+  }
+  close_threaded(mem, kernel, &arena);
+}
+END_TEST
+
+enum { LONG_BAGS = 9000 };
+
+/* A batch of three features long enough for threads: offsets, 2-D, and with padding and entries out of range.
+ */
+static void make_long_batch(arena_t *arena, draw_t *draw, const plan_t *plan, edges_feature_t *feature) {
+  for (int f = 0; f < FEATURES_MAX; f++) {
+    int64_t *offset = arena_ints(arena, LONG_BAGS), end = 0, beyond = f == 2 ? 5 : 0;
+    for (int64_t b = 0; b < LONG_BAGS; b++, end += f == 1 ? 4 : draw_below(draw, 10)) offset[b] = end;
+    int64_t *index = arena_ints(arena, end);
+    for (int64_t i = 0; i < end; i++) index[i] = draw_between(draw, -beyond, 999 + beyond);
+    feature[f] = (edges_feature_t){.bags = {.indices = index, .index_count = end, .bag_length = 4},
+                                   .num_embeddings = 1000,
+                                   .padding_idx = f == 2 ? 7 : -1,
+                                   .touch_padding = 1,
+                                   .plan = &plan->tables[f]};
+    if (f != 1) feature[f].bags.offsets = offset, feature[f].bags.offset_count = LONG_BAGS;
+  }
+}
+
+START_TEST(edges_do_not_depend_on_threads) {
+  sbag_table_options_t tables[FEATURES_MAX];
+  edges_feature_t feature[FEATURES_MAX];
+  kernel_t *kernel[THREAD_KERNELS];
+  arena_t arena = {0};
+  mem_t *mem = NULL;
+  plan_t *plan = NULL;
+  draw_t draw = draw_start(13, 0);
+  ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
+  open_threaded(mem, kernel);
+  for (int f = 0; f < FEATURES_MAX; f++) {
+    tables[f] = sbag_table_options_default("t", 1000, 1);
+    tables[f].layout = (sbag_layout_t)f;
+  }
+  ck_assert_int_eq(plan_create(mem, RANKS, tables, FEATURES_MAX, &plan, NULL), SBAG_OK);
+  make_long_batch(&arena, &draw, plan, feature);
+  int64_t slots = (int64_t)FEATURES_MAX * LONG_BAGS, entries = 0, *out[2][OUTPUTS];
+  for (int f = 0; f < FEATURES_MAX; f++) entries += feature[f].bags.index_count;
+  for (int i = 0; i < 2 * OUTPUTS; i++) out[i % 2][i / 2] = arena_ints(&arena, entries + slots + 1);
+  edges_info_t info[2];
+  for (int i = 0; i < THREAD_KERNELS; i++) {
+    int64_t **to = out[i > 0];
+    edges_request_t r = {
+        feature,      FEATURES_MAX,  LONG_BAGS,    1, to[OUT_SLOT_BEGIN], to[OUT_KEY], to[OUT_ROW],
+        to[OUT_SLOT], to[OUT_ENTRY], to[OUT_TOUCH]};
+    kernel[i]->ops->edges_build(kernel[i], NULL, &r, &info[i > 0]);
+    ck_assert_mem_eq(&info[i > 0], &info[0], sizeof info[0]);
+    for (int o = 0; o < OUTPUTS; o++) check_equal(to[o], out[0][o], entries);
+  }
+  ck_assert(info[0].dropped > 0 && info[0].touch_count > 0 && info[0].edge_count > 1 << 15);
+  plan_destroy(&plan);
+  close_threaded(mem, kernel, &arena);
+}
+END_TEST
+#endif
+
 Suite *kernel_integer_suite(void) {
   Suite *suite = suite_create("kernel_integer");
   TCase *test_case = tcase_create("kernel_integer");
@@ -580,6 +727,10 @@ Suite *kernel_integer_suite(void) {
   tcase_add_loop_test(test_case, groups_of_edges_by_owner_and_feature, 0, kernels);
   tcase_add_loop_test(test_case, positions_of_edges_in_their_bags, 0, kernels);
   tcase_add_loop_test(test_case, global_rows_undo_locate, 0, kernels);
+#ifndef SHARDBAG_TEST_CUDA
+  tcase_add_loop_test(test_case, unique_and_bucket_do_not_depend_on_threads, 0, 4);
+  tcase_add_test(test_case, edges_do_not_depend_on_threads);
+#endif
   suite_add_tcase(suite, test_case);
   return suite;
 }
