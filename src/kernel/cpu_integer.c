@@ -3,16 +3,59 @@
 
 #include <string.h>
 
+/* ---- buckets ---- */
+
+/* Few buckets: as many counters a range of items as there are, on the stack. */
+enum { FEW_BUCKETS = 2048, RANGES = 8, THREADED_LEAST = 1 << 15 };
+
+/* Ranges of items beside each other, each with its own places: in threads, or, with one thread, two of them by
+ * turns, as neighbours of one bucket would wait for each other's count. */
+static void few_buckets(const int64_t *bucket, int64_t count, int64_t buckets, int threads, int64_t *begin,
+                        int64_t *member) {
+  int64_t at[RANGES][FEW_BUCKETS], sum = 0;
+  int ranges = threads < RANGES ? threads : RANGES;
+#pragma omp parallel for num_threads(ranges) if (ranges > 1)
+  for (int r = 0; r < ranges; r++) {
+    memset(at[r], 0, (size_t)buckets * sizeof *at[r]);
+    for (int64_t i = count * r / ranges; i < count * (r + 1) / ranges; i++) at[r][bucket[i]]++;
+  }
+  for (int64_t b = 0; b < buckets; b++) {
+    begin[b] = sum;
+    for (int r = 0; r < ranges; r++) {
+      int64_t here = at[r][b];
+      at[r][b] = sum;
+      sum += here;
+    }
+  }
+  begin[buckets] = count;
+#pragma omp parallel for num_threads(ranges) if (ranges > 1)
+  for (int r = 0; r < ranges; r++)
+    for (int64_t i = count * r / ranges; i < count * (r + 1) / ranges; i++) member[at[r][bucket[i]]++] = i;
+}
+
+/* Counts stand one place on; the fill then moves each bucket's begin to its end, which is the next one's begin. */
+static void many_buckets(const int64_t *bucket, int64_t count, int64_t buckets, int64_t *begin, int64_t *member) {
+  int64_t *next = begin + 1, sum = 0;
+  memset(begin, 0, (size_t)(buckets + 1) * sizeof *begin);
+  for (int64_t i = 0; i < count; i++) next[bucket[i]]++;
+  for (int64_t b = 0; b < buckets; b++) {
+    int64_t here = next[b];
+    next[b] = sum;
+    sum += here;
+  }
+  for (int64_t i = 0; i < count; i++) member[next[bucket[i]]++] = i;
+}
+
 static void cpu_bucket(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count,
                        int64_t buckets, int64_t *begin, int64_t *member) {
-  (void)k, (void)stream;
-  memset(begin, 0, (size_t)(buckets + 1) * sizeof *begin);
-  for (int64_t i = 0; i < count; i++) begin[bucket[i] + 1]++;
-  for (int64_t b = 0; b < buckets; b++) begin[b + 1] += begin[b];
-  for (int64_t i = 0; i < count; i++) member[begin[bucket[i]]++] = i;
-  for (int64_t b = buckets; b > 0; b--) begin[b] = begin[b - 1]; /* the fill moved each begin to its end */
-  begin[0] = 0;
+  (void)stream;
+  if (buckets <= FEW_BUCKETS)
+    few_buckets(bucket, count, buckets, count < THREADED_LEAST ? 1 : k->threads, begin, member);
+  else
+    many_buckets(bucket, count, buckets, begin, member);
 }
+
+/* ---- searches and runs ---- */
 
 static int64_t lower_bound(const int64_t *sorted, int64_t count, int64_t bound) {
   int64_t low = 0, high = count;

@@ -172,8 +172,11 @@ static int64_t by_map(kernel_isa_t isa, const unique_request_t *r, int threads) 
   return unique_map_scalar(r, threads);
 }
 
+/* Where there is room for the map, which is where it is no more work than a sort. */
 static int may_map(const unique_request_t *r) {
-  return r->member == NULL && r->begin == NULL && r->which != NULL && (r->key_limit + 63) / 64 <= r->count;
+  int64_t words = (r->key_limit + 63) / 64;
+  return r->member == NULL && r->begin == NULL && r->which != NULL && r->count <= UINT32_MAX &&
+         words + (words + 1) / 2 <= 2 * r->count;
 }
 
 static void cpu_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r,

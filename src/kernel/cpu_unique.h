@@ -4,14 +4,8 @@
 
 #include "kernel/kernel.h"
 
-/* 64 keys: which of them there are, and how many stand before them. */
-typedef struct unique_block {
-  uint64_t bits;
-  int64_t before;
-} unique_block_t;
-
-/* With the request's scratch as a map of all keys below key_limit; begin and member are not made. Returns how
- * many are distinct. */
+/* With a map of all keys below key_limit in the request's scratch, 12 bytes for 64 keys; at most 2^32 - 1
+ * keys. begin and member are not made. Returns how many are distinct. */
 int64_t unique_map_scalar(const unique_request_t *r, int threads);
 int64_t unique_map_avx2(const unique_request_t *r, int threads);
 
