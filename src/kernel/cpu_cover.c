@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { THREADED_LEAST = 1 << 13 }; /* keys: below, threads cost more than they give */
+
 /* row[key] while at work: bit 0: a row; bit 1: a run needs it as one; above: cost of the pools that it alone
  * keeps. */
 enum { IS_ROW = 1, IS_NEEDED = 2, SAVING_SHIFT = 2 };
@@ -206,12 +208,14 @@ static void cover_table(const cover_request_t *q, int table) {
 }
 
 static void cpu_cover(kernel_t *k, kernel_stream_t *stream, const cover_request_t *q) {
-  (void)k, (void)stream;
+  (void)stream;
   size_t runs = (size_t)q->ranks * (size_t)q->features * sizeof *q->pool_runs;
   memset(q->row, 0, (size_t)q->key_count * sizeof *q->row);
   memset(q->row_count, 0, (size_t)q->ranks * (size_t)q->tables * sizeof *q->row_count);
   memset(q->pool_runs, 0, runs);
   memset(q->pool_edges, 0, runs);
+  int threads = q->key_count < THREADED_LEAST ? 1 : k->threads; /* no table reads what is another's */
+#pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
   for (int table = 0; table < q->tables; table++) cover_table(q, table);
 }
 

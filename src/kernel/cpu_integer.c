@@ -8,8 +8,7 @@
 /* Few buckets: as many counters a range of items as there are, on the stack. */
 enum { FEW_BUCKETS = 2048, RANGES = 8, THREADED_LEAST = 1 << 15 };
 
-/* Ranges of items beside each other, each with its own places: in threads, or, with one thread, two of them by
- * turns, as neighbours of one bucket would wait for each other's count. */
+/* Each thread has a range of items, with places of its own. */
 static void few_buckets(const int64_t *bucket, int64_t count, int64_t buckets, int threads, int64_t *begin,
                         int64_t *member) {
   int64_t at[RANGES][FEW_BUCKETS], sum = 0;
@@ -33,26 +32,51 @@ static void few_buckets(const int64_t *bucket, int64_t count, int64_t buckets, i
     for (int64_t i = count * r / ranges; i < count * (r + 1) / ranges; i++) member[at[r][bucket[i]]++] = i;
 }
 
-/* Counts stand one place on; the fill then moves each bucket's begin to its end, which is the next one's begin. */
-static void many_buckets(const int64_t *bucket, int64_t count, int64_t buckets, int64_t *begin, int64_t *member) {
-  int64_t *next = begin + 1, sum = 0;
-  memset(begin, 0, (size_t)(buckets + 1) * sizeof *begin);
-  for (int64_t i = 0; i < count; i++) next[bucket[i]]++;
-  for (int64_t b = 0; b < buckets; b++) {
-    int64_t here = next[b];
-    next[b] = sum;
-    sum += here;
+/* Each thread has a range of buckets and looks at all items; items of neighbouring buckets are mostly
+ * neighbours. Counts stand one place on; the fill then moves each bucket's begin to its end, which is the
+ * next one's begin. */
+static void many_buckets(const int64_t *bucket, int64_t count, int64_t buckets, int threads, int64_t *begin,
+                         int64_t *member) {
+  int64_t *next = begin + 1, items[RANGES] = {0};
+  int ranges = threads < RANGES ? threads : RANGES;
+#pragma omp parallel for num_threads(ranges) if (ranges > 1)
+  for (int r = 0; r < ranges; r++) {
+    int64_t first = buckets * r / ranges, end = buckets * (r + 1) / ranges, sum = 0;
+    memset(next + first, 0, (size_t)(end - first) * sizeof *next);
+    if (ranges == 1)
+      for (int64_t i = 0; i < count; i++) next[bucket[i]]++;
+    else
+      for (int64_t i = 0; i < count; i++)
+        if (bucket[i] >= first && bucket[i] < end) next[bucket[i]]++;
+    for (int64_t b = first; b < end; b++) {
+      int64_t here = next[b];
+      next[b] = sum;
+      sum += here;
+    }
+    items[r] = sum;
   }
-  for (int64_t i = 0; i < count; i++) member[next[bucket[i]]++] = i;
+  begin[0] = 0;
+#pragma omp parallel for num_threads(ranges) if (ranges > 1)
+  for (int r = 0; r < ranges; r++) {
+    int64_t first = buckets * r / ranges, end = buckets * (r + 1) / ranges, before = 0;
+    for (int q = 0; q < r; q++) before += items[q];
+    for (int64_t b = first; r > 0 && b < end; b++) next[b] += before;
+    if (ranges == 1)
+      for (int64_t i = 0; i < count; i++) member[next[bucket[i]]++] = i;
+    else
+      for (int64_t i = 0; i < count; i++)
+        if (bucket[i] >= first && bucket[i] < end) member[next[bucket[i]]++] = i;
+  }
 }
 
 static void cpu_bucket(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count,
                        int64_t buckets, int64_t *begin, int64_t *member) {
   (void)stream;
+  int threads = count < THREADED_LEAST ? 1 : k->threads;
   if (buckets <= FEW_BUCKETS)
-    few_buckets(bucket, count, buckets, count < THREADED_LEAST ? 1 : k->threads, begin, member);
+    few_buckets(bucket, count, buckets, threads, begin, member);
   else
-    many_buckets(bucket, count, buckets, begin, member);
+    many_buckets(bucket, count, buckets, threads, begin, member);
 }
 
 /* ---- searches and runs ---- */
@@ -81,12 +105,14 @@ static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, 
   (void)k, (void)stream;
   int64_t runs = 0;
   for (int g = 0; g < groups; g++) {
+    int64_t before = -1; /* no slot */
     group_run[g] = runs;
-    for (int64_t i = group_begin[g]; i < group_begin[g + 1]; i++) {
+    for (int64_t i = group_begin[g]; i < group_begin[g + 1];
+         i++) { /* where runs end is hard to guess: no branch */
       int64_t here = slot[order[i]];
-      if (i > group_begin[g] && here == run_slot[runs - 1]) continue;
       run_begin[runs] = i;
-      run_slot[runs++] = here;
+      runs += here != before;
+      run_slot[runs - 1] = before = here;
     }
   }
   group_run[groups] = runs;
@@ -110,9 +136,20 @@ static void cpu_fill_i64(kernel_t *k, kernel_stream_t *stream, int64_t *to, int6
 
 static void cpu_expand(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, const int64_t *value,
                        int64_t runs, int64_t *to) {
+  enum {
+    AT_ONCE = 4
+  }; /* what is too much the next run overwrites: how long a run is would be guessed wrong */
   (void)k, (void)stream;
-  for (int64_t j = 0; j < runs; j++)
-    for (int64_t i = begin[j] - begin[0]; i < begin[j + 1] - begin[0]; i++) to[i] = value[j];
+  int64_t total = runs > 0 ? begin[runs] - begin[0] : 0, i = 0;
+  for (int64_t j = 0; j < runs; j++) {
+    int64_t end = begin[j + 1] - begin[0], here = value[j];
+    if (i + AT_ONCE <= total)
+      for (int64_t n = 0; n < AT_ONCE; n++) to[i + n] = here;
+    else
+      for (int64_t n = i; n < end; n++) to[n] = here;
+    for (i += AT_ONCE; i < end; i++) to[i] = here;
+    i = end;
+  }
 }
 
 static void cpu_edge_positions(kernel_t *k, kernel_stream_t *stream, const int64_t *order,
@@ -150,6 +187,8 @@ static void cpu_fill_blocks(kernel_t *k, kernel_stream_t *stream, const int64_t 
     for (int64_t i = begin[b]; i < begin[b + 1]; i++) to[i] = first[b] + (i - begin[b]) * step[b];
 }
 
+enum { FEW_OWNERS = 8 };
+
 /* The last j with bound[j] <= value, without a branch that depends on it. */
 static int64_t last_not_above(const int64_t *bound, int64_t count, int64_t value) {
   const int64_t *at = bound;
@@ -161,20 +200,48 @@ static int64_t last_not_above(const int64_t *bound, int64_t count, int64_t value
   return at - bound;
 }
 
+/* Whether slots [first, first + bags) hold all these: a sign bit says where one is not among them. */
+static int all_within(const int64_t *slot, int64_t count, int64_t first, int64_t bags) {
+  uint64_t signs = 0;
+  for (int64_t i = 0; i < count; i++) {
+    uint64_t bag = (uint64_t)(slot[i] - first);
+    signs |= bag | ((uint64_t)bags - 1 - bag);
+  }
+  return signs >> 63 == 0;
+}
+
+/* Of edges of one feature. */
+static void group_chunk(const edge_groups_t *q, int64_t first, int64_t count, int64_t feature) {
+  const int64_t *which = q->which + first, *keep = q->keep;
+  int64_t *restrict group = q->group + first, none = (int64_t)q->ranks * q->features;
+  if (q->ranks > FEW_OWNERS) {
+    for (int64_t i = 0; i < count; i++)
+      group[i] = last_not_above(q->owner_key, q->ranks, which[i]) * q->features + feature;
+  } else {
+    for (int64_t i = 0; i < count; i++) group[i] = feature;
+    for (int o = 1; o < q->ranks; o++) {
+      uint64_t begin = (uint64_t)q->owner_key[o];
+      for (int64_t i = 0; i < count; i++) /* a sign bit: the key is below */
+        group[i] += q->features & (int64_t)((((uint64_t)which[i] - begin) >> 63) - 1);
+    }
+  }
+  for (int64_t i = 0; keep != NULL && i < count; i++) group[i] = keep[which[i]] ? group[i] : none;
+}
+
 static void cpu_edge_groups(kernel_t *k, kernel_stream_t *stream, const edge_groups_t *q) {
-  (void)k, (void)stream;
-  int64_t feature = 0, first = 0; /* slots ascend in steps, so a feature is seldom looked for */
-  for (int64_t i = 0; i < q->count; i++) {
-    int64_t key = q->which[i];
-    if (q->keep != NULL && !q->keep[key]) {
-      q->group[i] = (int64_t)q->ranks * q->features;
-      continue;
+  enum { CHUNK = 512 };
+  (void)stream;
+  int64_t chunks = (q->count + CHUNK - 1) / CHUNK;
+#pragma omp parallel for num_threads(k->threads) if (k->threads > 1 && q->count >= THREADED_LEAST)
+  for (int64_t c = 0; c < chunks; c++) {
+    int64_t end = (c + 1) * CHUNK < q->count ? (c + 1) * CHUNK : q->count, count;
+    for (int64_t i = c * CHUNK; i < end; i += count) { /* mostly all at once: slots ascend in steps */
+      int64_t feature = q->slot[i] / q->bag_count, first = feature * q->bag_count;
+      count = end - i;
+      if (!all_within(q->slot + i, count, first, q->bag_count))
+        for (count = 1; i + count < end && q->slot[i + count] / q->bag_count == feature;) count++;
+      group_chunk(q, i, count, feature);
     }
-    if (q->slot[i] < first || q->slot[i] >= first + q->bag_count) {
-      feature = q->slot[i] / q->bag_count;
-      first = feature * q->bag_count;
-    }
-    q->group[i] = last_not_above(q->owner_key, q->ranks, key) * q->features + feature;
   }
 }
 
