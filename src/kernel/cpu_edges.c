@@ -4,6 +4,7 @@
  * nothing is out of range and nothing is padding, which is the usual case, a feature is *plain*. Now each
  * piece knows how many edges stand before it, and all can write beside each other. */
 #include "kernel/cpu.h"
+#include "kernel/cpu_check.h"
 
 enum { WAVE_FEATURES = 64, PIECES = 8 /* of a feature at most */, PIECE_LEAST = 1 << 14 /* entries */ };
 enum { THREADED_LEAST = 1 << 15 /* entries of a batch: below, threads cost more than they give */ };
@@ -19,6 +20,7 @@ typedef struct piece {
 typedef struct wave {
   const edges_request_t *request;
   edges_info_t *info;
+  const check_isa_t *check;
   int first, features;     /* of the request */
   int fine[WAVE_FEATURES]; /* offsets */
   int plain[WAVE_FEATURES];
@@ -63,30 +65,11 @@ static int name_offset_fault(const sbag_bags_t *bags, int feature, edges_info_t 
   return set_fault(info, EDGES_LAST_OFFSET, feature, bags->offset_count - 1, before);
 }
 
-/* Whether the offsets obey those rules, found without a branch an offset, and the longest bag but the last. A
- * sign bit says what is wrong; where none is negative no difference overflows. */
-static inline int offsets_are_fine(sbag_index_t type, const sbag_bags_t *bags, int64_t *longest) {
-  const void *offsets = bags->offsets;
-  int64_t count = bags->offset_count, most = 0;
-  uint64_t before = 0, signs = 0;
-  for (int64_t b = 1; b < count; b++) {
-    uint64_t here = (uint64_t)cpu_index_at(type, offsets, b);
-    before = (uint64_t)cpu_index_at(type, offsets, b - 1);
-    int64_t length = (int64_t)(here - before);
-    signs |= here | (uint64_t)length;
-    most = length > most ? length : most;
-  }
-  int64_t last = cpu_index_at(type, offsets, count - 1);
-  *longest = most;
-  return cpu_index_at(type, offsets, 0) == 0 && signs >> 63 == 0 &&
-         (bags->include_last_offset ? last == bags->index_count : last <= bags->index_count);
-}
-
-static int check_offsets(const sbag_bags_t *bags, int64_t bag_count, int64_t *longest) {
+static int check_offsets(const wave_t *w, const sbag_bags_t *bags, int64_t *longest) {
+  int64_t bag_count = w->request->bag_count;
   *longest = bags->offsets == NULL && bag_count > 0 ? bags->bag_length : 0;
   if (bags->offsets == NULL || bags->offset_count == 0) return 1;
-  int fine = bags->index_type == SBAG_I32 ? offsets_are_fine(SBAG_I32, bags, longest)
-                                          : offsets_are_fine(SBAG_I64, bags, longest);
+  int fine = w->check->offsets(bags, longest);
   if (!fine || bags->include_last_offset || bag_count == 0) return fine;
   int64_t last = bags->index_count - bag_begin(bags, bag_count, bag_count - 1);
   *longest = last > *longest ? last : *longest;
@@ -125,34 +108,8 @@ static void cut_feature(wave_t *w, int f, int threads) {
   }
 }
 
-/* Counts what is no edge. A sign bit says so: of `row` or of `rows - 1 - row`; and where x = row ^ padding is
- * 0, of x - 1 alone. */
-static inline void check_entries(sbag_index_t type, const edges_feature_t *f, piece_t *p) {
-  const void *indices = f->bags.indices;
-  uint64_t last = (uint64_t)f->num_embeddings - 1, padding = (uint64_t)f->padding_idx, bad = 0, padded = 0;
-  if (f->padding_idx < 0) {
-    for (int64_t i = p->entry; i < p->entry_end; i++) {
-      uint64_t row = (uint64_t)cpu_index_at(type, indices, i);
-      bad |= row | (last - row);
-    }
-    if (bad >> 63 == 0) return;
-  }
-  bad = 0;
-  for (int64_t i = p->entry; i < p->entry_end; i++) {
-    uint64_t row = (uint64_t)cpu_index_at(type, indices, i), differs = row ^ padding;
-    bad += (row | (last - row)) >> 63;
-    padded += ((differs - 1) & ~differs) >> 63;
-  }
-  p->bad = (int64_t)bad;
-  p->padding = f->padding_idx < 0 ? 0 : (int64_t)padded;
-}
-
-static void check_piece(const edges_request_t *r, piece_t *p) {
-  const edges_feature_t *f = &r->features[p->feature];
-  if (f->bags.index_type == SBAG_I32)
-    check_entries(SBAG_I32, f, p);
-  else
-    check_entries(SBAG_I64, f, p);
+static void check_piece(const wave_t *w, piece_t *p) {
+  w->check->entries(&w->request->features[p->feature], p->entry, p->entry_end, &p->bad, &p->padding);
 }
 
 static int name_index_fault(const edges_request_t *r, const piece_t *p, edges_info_t *info) {
@@ -190,13 +147,21 @@ static int place_pieces(wave_t *w, int64_t *first_entry) {
 
 /* ---- what is written ---- */
 
+/* Four at a time: what is too much the next bag overwrites, within the piece. */
 static inline void write_slots(sbag_index_t type, const edges_request_t *r, const piece_t *p) {
+  enum { AT_ONCE = 4 };
   const sbag_bags_t *bags = &r->features[p->feature].bags;
-  int64_t slot = p->feature * r->bag_count + p->bag, *to = r->slot + p->edge;
-  for (int64_t b = p->bag; b < p->bag_end; b++, slot++) {
-    int64_t begin = bags->offsets == NULL ? b * bags->bag_length : cpu_index_at(type, bags->offsets, b);
-    int64_t end = bag_begin(bags, r->bag_count, b + 1);
-    for (int64_t i = begin; i < end; i++) *to++ = slot;
+  int64_t slot = p->feature * r->bag_count, *to = r->slot + p->edge - p->entry, i = p->entry;
+  for (int64_t b = p->bag; b < p->bag_end; b++) {
+    int64_t end = bags->offsets == NULL ? (b + 1) * bags->bag_length
+                  : b + 1 < p->bag_end  ? cpu_index_at(type, bags->offsets, b + 1)
+                                        : p->entry_end;
+    if (i + AT_ONCE <= p->entry_end)
+      for (int64_t n = 0; n < AT_ONCE; n++) to[i + n] = slot + b;
+    else
+      for (int64_t n = i; n < end; n++) to[n] = slot + b;
+    for (i += AT_ONCE; i < end; i++) to[i] = slot + b;
+    i = end;
   }
 }
 
@@ -258,11 +223,11 @@ static int do_wave(wave_t *w, int threads, int64_t *first_entry) {
   const edges_request_t *r = w->request;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
   for (int f = 0; f < w->features; f++)
-    w->fine[f] = check_offsets(&r->features[w->first + f].bags, r->bag_count, &w->longest[f]);
+    w->fine[f] = check_offsets(w, &r->features[w->first + f].bags, &w->longest[f]);
   w->pieces = 0;
   for (int f = 0; f < w->features && w->fine[f]; f++) cut_feature(w, w->first + f, threads);
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
-  for (int i = 0; i < w->pieces; i++) check_piece(r, &w->piece[i]);
+  for (int i = 0; i < w->pieces; i++) check_piece(w, &w->piece[i]);
   if (!place_pieces(w, first_entry)) return 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
   for (int i = 0; i < w->pieces; i++) write_piece(w, &w->piece[i]);
@@ -283,6 +248,7 @@ void cpu_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_t
   int threads = entries < THREADED_LEAST ? 1 : k->threads;
   wave.request = request;
   wave.info = info;
+  wave.check = check_for(k->isa);
   for (int f = 0; f < request->feature_count; f += wave.features) {
     int left = request->feature_count - f;
     wave.first = f;

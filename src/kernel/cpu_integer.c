@@ -8,19 +8,24 @@
 /* Few buckets: as many counters a range of items as there are, on the stack. */
 enum { FEW_BUCKETS = 2048, RANGES = 8, THREADED_LEAST = 1 << 15 };
 
-/* Each thread has a range of items, with places of its own. */
+/* Each thread has a range of items, and does its two halves by turns, each with places of its own: neighbours
+ * often share a bucket, and would wait for each other's count. */
 static void few_buckets(const int64_t *bucket, int64_t count, int64_t buckets, int threads, int64_t *begin,
                         int64_t *member) {
-  int64_t at[RANGES][FEW_BUCKETS], sum = 0;
+  int64_t at[2 * RANGES][FEW_BUCKETS], sum = 0;
   int ranges = threads < RANGES ? threads : RANGES;
 #pragma omp parallel for num_threads(ranges) if (ranges > 1)
   for (int r = 0; r < ranges; r++) {
-    memset(at[r], 0, (size_t)buckets * sizeof *at[r]);
-    for (int64_t i = count * r / ranges; i < count * (r + 1) / ranges; i++) at[r][bucket[i]]++;
+    int64_t *low = at[2 * r], *high = at[2 * r + 1];
+    int64_t first = count * r / ranges, end = count * (r + 1) / ranges, half = (end - first) / 2, i = first;
+    memset(low, 0, (size_t)buckets * sizeof *low);
+    memset(high, 0, (size_t)buckets * sizeof *high);
+    for (; i < first + half; i++) low[bucket[i]]++, high[bucket[i + half]]++;
+    for (i += half; i < end; i++) high[bucket[i]]++;
   }
   for (int64_t b = 0; b < buckets; b++) {
     begin[b] = sum;
-    for (int r = 0; r < ranges; r++) {
+    for (int r = 0; r < 2 * ranges; r++) {
       int64_t here = at[r][b];
       at[r][b] = sum;
       sum += here;
@@ -28,8 +33,15 @@ static void few_buckets(const int64_t *bucket, int64_t count, int64_t buckets, i
   }
   begin[buckets] = count;
 #pragma omp parallel for num_threads(ranges) if (ranges > 1)
-  for (int r = 0; r < ranges; r++)
-    for (int64_t i = count * r / ranges; i < count * (r + 1) / ranges; i++) member[at[r][bucket[i]]++] = i;
+  for (int r = 0; r < ranges; r++) {
+    int64_t *low = at[2 * r], *high = at[2 * r + 1];
+    int64_t first = count * r / ranges, end = count * (r + 1) / ranges, half = (end - first) / 2, i = first;
+    for (; i < first + half; i++) {
+      member[low[bucket[i]]++] = i;
+      member[high[bucket[i + half]]++] = i + half;
+    }
+    for (i += half; i < end; i++) member[high[bucket[i]]++] = i;
+  }
 }
 
 /* Each thread has a range of buckets and looks at all items; items of neighbouring buckets are mostly

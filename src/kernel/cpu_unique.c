@@ -56,34 +56,57 @@ static inline uint64_t key_of(kind_t kind, const sorting_t *s, uint64_t word) {
   return kind == POSITIONS ? (uint64_t)s->key[word] : word >> s->position_bits;
 }
 
-static inline void count_as(kind_t kind, const sorting_t *s, digit_t d, int64_t first, int64_t end,
-                            int64_t *count) {
-  for (int64_t i = first; i < end; i++) {
-    uint64_t key = kind == KEYS ? (uint64_t)s->key[i] : key_of(kind, s, s->from[i]);
-    count[key >> d.shift & d.mask]++;
+/* A range is counted and moved in two halves by turns, each with counters of its own: neighbours often share
+ * a digit, and would wait for each other's count. */
+typedef struct halves {
+  int64_t first, middle, end;
+  int64_t *at[2];
+} halves_t;
+
+static halves_t halves_of(const sorting_t *s, int range, int64_t (*at)[1 << RADIX_BITS]) {
+  int64_t first = s->count * range / s->threads, end = s->count * (range + 1) / s->threads;
+  return (halves_t){first, first + (end - first) / 2, end, {at[2 * range], at[2 * range + 1]}};
+}
+
+static inline uint64_t digit_at(kind_t kind, const sorting_t *s, digit_t d, int64_t i) {
+  uint64_t key = kind == KEYS ? (uint64_t)s->key[i] : key_of(kind, s, s->from[i]);
+  return key >> d.shift & d.mask;
+}
+
+static inline void count_as(kind_t kind, const sorting_t *s, digit_t d, halves_t h) {
+  int64_t half = h.middle - h.first;
+  for (int64_t i = h.first; i < h.middle; i++) {
+    h.at[0][digit_at(kind, s, d, i)]++;
+    h.at[1][digit_at(kind, s, d, i + half)]++;
   }
+  for (int64_t i = h.middle + half; i < h.end; i++) h.at[1][digit_at(kind, s, d, i)]++;
 }
 
-static void count_digits(const sorting_t *s, digit_t d, int64_t first, int64_t end, int64_t *count) {
-  memset(count, 0, (d.mask + 1) * sizeof *count);
-  if (s->kind == KEYS) count_as(KEYS, s, d, first, end, count);
-  if (s->kind == WORDS) count_as(WORDS, s, d, first, end, count);
-  if (s->kind == POSITIONS) count_as(POSITIONS, s, d, first, end, count);
+static void count_digits(const sorting_t *s, digit_t d, halves_t h) {
+  for (int i = 0; i < 2; i++) memset(h.at[i], 0, (d.mask + 1) * sizeof *h.at[i]);
+  if (s->kind == KEYS) count_as(KEYS, s, d, h);
+  if (s->kind == WORDS) count_as(WORDS, s, d, h);
+  if (s->kind == POSITIONS) count_as(POSITIONS, s, d, h);
 }
 
-static inline void move_as(kind_t kind, const sorting_t *s, digit_t d, int64_t first, int64_t end,
-                           int64_t *at) {
+static inline void move_as(kind_t kind, const sorting_t *s, digit_t d, halves_t h) {
   uint64_t *to = s->to;
-  for (int64_t i = first; i < end; i++) {
+  int64_t half = h.middle - h.first;
+  for (int64_t i = h.first; i < h.middle; i++) {
+    uint64_t low = word_at(kind, s, i), high = word_at(kind, s, i + half);
+    to[h.at[0][key_of(kind, s, low) >> d.shift & d.mask]++] = low;
+    to[h.at[1][key_of(kind, s, high) >> d.shift & d.mask]++] = high;
+  }
+  for (int64_t i = h.middle + half; i < h.end; i++) {
     uint64_t word = word_at(kind, s, i);
-    to[at[key_of(kind, s, word) >> d.shift & d.mask]++] = word;
+    to[h.at[1][key_of(kind, s, word) >> d.shift & d.mask]++] = word;
   }
 }
 
-static void move_words(const sorting_t *s, digit_t d, int64_t first, int64_t end, int64_t *at) {
-  if (s->kind == KEYS) move_as(KEYS, s, d, first, end, at);
-  if (s->kind == WORDS) move_as(WORDS, s, d, first, end, at);
-  if (s->kind == POSITIONS) move_as(POSITIONS, s, d, first, end, at);
+static void move_words(const sorting_t *s, digit_t d, halves_t h) {
+  if (s->kind == KEYS) move_as(KEYS, s, d, h);
+  if (s->kind == WORDS) move_as(WORDS, s, d, h);
+  if (s->kind == POSITIONS) move_as(POSITIONS, s, d, h);
 }
 
 /* From how often a range has a digit to where its first word with it goes. Returns 0 where all words have the
@@ -104,13 +127,13 @@ static int place_digits(int64_t (*at)[1 << RADIX_BITS], int ranges, digit_t d, i
 
 /* One stable pass. */
 static void sort_by(sorting_t *s, digit_t d) {
-  int64_t at[RANGES][1 << RADIX_BITS], count = s->count;
+  int64_t at[2 * RANGES][1 << RADIX_BITS];
   int ranges = s->threads;
 #pragma omp parallel for num_threads(ranges) if (ranges > 1)
-  for (int r = 0; r < ranges; r++) count_digits(s, d, count * r / ranges, count * (r + 1) / ranges, at[r]);
-  if (!place_digits(at, ranges, d, count)) return;
+  for (int r = 0; r < ranges; r++) count_digits(s, d, halves_of(s, r, at));
+  if (!place_digits(at, 2 * ranges, d, s->count)) return;
 #pragma omp parallel for num_threads(ranges) if (ranges > 1)
-  for (int r = 0; r < ranges; r++) move_words(s, d, count * r / ranges, count * (r + 1) / ranges, at[r]);
+  for (int r = 0; r < ranges; r++) move_words(s, d, halves_of(s, r, at));
   uint64_t *moved = s->to;
   s->to = s->from;
   s->from = moved;
