@@ -6,11 +6,11 @@
 #include <string.h>
 
 enum {
-  RUN_TERMS = 512,          /* of a run, at most */
-  AHEAD_MOST = 64,          /* terms */
-  AHEAD_LEAST = 8,          /* terms */
-  AHEAD_BYTES = 32768,      /* of the vectors between the one that is added and the one that is fetched */
-  ROOM_BYTES = 256 << 10,   /* of the vectors of a run, where several passes go over them */
+  RUN_TERMS = 512,         /* of a run, at most */
+  AHEAD_MOST = 64,         /* terms */
+  AHEAD_LEAST = 8,         /* terms */
+  AHEAD_BYTES = 32768,     /* of the vectors between the one that is added and the one that is fetched */
+  ROOM_BYTES = 256 << 10,  /* of the vectors of a run, where several passes go over them */
   STREAM_BYTES = 32 << 20, /* of outputs that no cache will keep */
 };
 
@@ -75,6 +75,13 @@ static void list_rows(const reduce_task_t *t, int64_t place, int64_t count, cons
     for (int64_t i = 0; i < count; i++) row[i] = src + term[place + i] * step;
 }
 
+/* What the next call will list: it comes in a burst, too short for the processor to see where it goes. */
+static void fetch_terms(const reduce_task_t *t, int64_t place, int64_t last) {
+  const int64_t *from = t->order != NULL ? t->order : t->term;
+  const int64_t end = last - place < RUN_TERMS ? last : place + RUN_TERMS;
+  for (int64_t i = place; i < end; i += LINE_BYTES / (int64_t)sizeof *from) __builtin_prefetch(from + i);
+}
+
 /* As many as there is room for. What is beyond the last term is fetched, but never read. */
 static void list_more(stream_t *s) {
   cursor_t *c = &s->cursor;
@@ -86,6 +93,7 @@ static void list_more(stream_t *s) {
     if (n > 0) list_rows(&c->span->tasks[c->task], c->place, n, s->row + s->tail);
     s->tail += n;
     c->place += n;
+    if (n > 0) fetch_terms(&c->span->tasks[c->task], c->place, c->last);
     if (c->place == c->last && ++c->task < c->span->count) enter_task(c);
   }
   if (!at_end(c)) return;
