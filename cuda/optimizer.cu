@@ -17,7 +17,7 @@ enum part_kind { PART_SGD, PART_ADAGRAD, PART_ADAM, PART_SPARSE_ADAM, PART_RMSPR
 
 /* Blocks that an SM is to hold at least: bounds the registers, to what needs no spills. */
 template <class T, int V, part_kind KIND> constexpr int part_blocks() {
-  return sizeof(T) == 8 ? 4 : KIND == PART_ADAM && V > 1 ? 5 : 6;
+  return sizeof(T) == 8 ? 4 : (KIND == PART_ADAM || KIND == PART_RMSPROP) && V > 1 ? 5 : 6;
 }
 template <class T> constexpr int WHOLE_BLOCKS_PER_SM = sizeof(T) == 8 ? 2 : 4;
 
@@ -272,7 +272,7 @@ template <class T> struct square_sum {
 };
 
 /* Where one group is: in which row, and where that has its values. */
-template <class T> struct whole_t {
+template <class T, bool NARROW> struct whole_t {
   T *w, *m, *v;      /* the row; its first and second state, whichever are by element */
   uint16_t *codes;   /* the row in place of w, where it is kept in 16 bits; */
   int64_t row;       /* and its number in the whole table */
@@ -286,17 +286,20 @@ template <class T> struct whole_t {
 /* The lane's elements of one tile of KEPT * lanes. */
 template <class T> struct tile_t { T g[KEPT], w[KEPT], m[KEPT], v[KEPT]; };
 
-template <class T> __device__ __forceinline__ int64_t element(const whole_t<T> &r, int64_t tile, int k) {
+template <class T, bool NARROW>
+__device__ __forceinline__ int64_t element(const whole_t<T, NARROW> &r, int64_t tile, int k) {
   return (tile * KEPT + k) * r.lanes + r.lane;
 }
 
-template <class T> __device__ __forceinline__ bool is_there(const whole_t<T> &r, int64_t tile, int k) {
+template <class T, bool NARROW>
+__device__ __forceinline__ bool is_there(const whole_t<T, NARROW> &r, int64_t tile, int k) {
   return r.taken && element(r, tile, k) < r.dim;
 }
 
 /* As `gradient`: the terms of a short segment in their order, the lane's elements of each at a time. */
-template <class T>
-__device__ __forceinline__ void load_gradient(const update_t &u, const whole_t<T> &r, int64_t tile, T *g) {
+template <class T, bool NARROW>
+__device__ __forceinline__ void load_gradient(const update_t &u, const whole_t<T, NARROW> &r, int64_t tile,
+                                              T *g) {
   const int64_t first = u.summed && r.taken ? segment_first(u.sum, r.i) : 0;
   const int64_t last = u.summed && r.taken ? segment_last(u.sum, r.i) : 0, count = last - first;
   const T *src = static_cast<const T *>(u.grad) + r.i * r.dim, *scale = static_cast<const T *>(u.sum.scale);
@@ -317,18 +320,19 @@ __device__ __forceinline__ void load_gradient(const update_t &u, const whole_t<T
   for (int k = 0; k < KEPT; k++) g[k] = divisor > 0 ? g[k] / static_cast<T>(divisor) : g[k];
 }
 
-template <class T> __device__ __forceinline__ T weight_at(const update_t &u, const whole_t<T> &r, int64_t e) {
-  if constexpr (sizeof(T) == 4)
-    if (u.storage != SBAG_STORAGE_FULL)
-      return u.storage == SBAG_STORAGE_F16 ? kept_widen(kept_f16{r.codes[e]})
-                                           : kept_widen(kept_bf16{r.codes[e]});
-  return r.w[e];
+template <class T, bool NARROW>
+__device__ __forceinline__ T weight_at(const update_t &u, const whole_t<T, NARROW> &r, int64_t e) {
+  if constexpr (NARROW)
+    return u.storage == SBAG_STORAGE_F16 ? kept_widen(kept_f16{r.codes[e]})
+                                         : kept_widen(kept_bf16{r.codes[e]});
+  else
+    return r.w[e];
 }
 
 /* A tile has as many blocks to draw from as a group has lanes: each lane draws one, and they are handed
  * round. All lanes of a warp call it. */
-template <class T>
-__device__ __forceinline__ void keep_narrow(const update_t &u, const whole_t<T> &r, int64_t tile,
+template <class T, bool NARROW>
+__device__ __forceinline__ void keep_narrow(const update_t &u, const whole_t<T, NARROW> &r, int64_t tile,
                                             const T *w) {
   rounding_block_t drawn = {};
   if (u.by_chance) drawn = rounding_block(u.key, r.row, u.at.step, tile * r.lanes + r.lane);
@@ -347,21 +351,20 @@ __device__ __forceinline__ void keep_narrow(const update_t &u, const whole_t<T> 
   }
 }
 
-template <class T>
-__device__ __forceinline__ void keep_weights(const update_t &u, const whole_t<T> &r, int64_t tile,
+template <class T, bool NARROW>
+__device__ __forceinline__ void keep_weights(const update_t &u, const whole_t<T, NARROW> &r, int64_t tile,
                                              const T *w) {
-  if constexpr (sizeof(T) == 4)
-    if (u.storage != SBAG_STORAGE_FULL) {
-      keep_narrow(u, r, tile, w);
-      return;
-    }
-  REAL_UNROLL
-  for (int k = 0; k < KEPT; k++)
-    if (is_there(r, tile, k)) r.w[element(r, tile, k)] = w[k];
+  if constexpr (NARROW) {
+    keep_narrow(u, r, tile, w);
+  } else {
+    REAL_UNROLL
+    for (int k = 0; k < KEPT; k++)
+      if (is_there(r, tile, k)) r.w[element(r, tile, k)] = w[k];
+  }
 }
 
-template <class T, whole_kind KIND>
-__device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T> &r, int64_t tile,
+template <class T, whole_kind KIND, bool NARROW>
+__device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T, NARROW> &r, int64_t tile,
                                           tile_t<T> *t) {
   const typename math<T>::shape_t shape = shape_of<T>(u);
   T raw[KEPT];
@@ -377,8 +380,8 @@ __device__ __forceinline__ void load_tile(const update_t &u, const whole_t<T> &r
   math<T>::shape_gradient(&shape, KEPT, raw, t->g);
 }
 
-template <class T>
-__device__ __forceinline__ void store_states(const whole_t<T> &r, int64_t tile, const tile_t<T> &t) {
+template <class T, bool NARROW>
+__device__ __forceinline__ void store_states(const whole_t<T, NARROW> &r, int64_t tile, const tile_t<T> &t) {
   REAL_UNROLL
   for (int k = 0; k < KEPT; k++) {
     if (!is_there(r, tile, k)) continue;
@@ -388,24 +391,24 @@ __device__ __forceinline__ void store_states(const whole_t<T> &r, int64_t tile, 
   }
 }
 
-template <class T>
-__device__ __forceinline__ void store_tile(const update_t &u, const whole_t<T> &r, int64_t tile,
+template <class T, bool NARROW>
+__device__ __forceinline__ void store_tile(const update_t &u, const whole_t<T, NARROW> &r, int64_t tile,
                                            const tile_t<T> &t) {
   keep_weights(u, r, tile, t.w);
   store_states(r, tile, t);
 }
 
-template <class T>
-__device__ __forceinline__ void add_squares(const whole_t<T> &r, int64_t tile, const T *x,
+template <class T, bool NARROW>
+__device__ __forceinline__ void add_squares(const whole_t<T, NARROW> &r, int64_t tile, const T *x,
                                             square_sum<T> *sum) {
   REAL_UNROLL
   for (int k = 0; k < KEPT; k++) sum->add(x[k], is_there(r, tile, k), r.lanes);
 }
 
 /* A loop over a row's tiles. A row of one tile is read once, and stays in registers. */
-template <class T, whole_kind KIND, class VISIT>
-__device__ __forceinline__ void each_tile(const update_t &u, const whole_t<T> &r, bool again, tile_t<T> *t,
-                                          VISIT visit) {
+template <class T, whole_kind KIND, bool NARROW, class VISIT>
+__device__ __forceinline__ void each_tile(const update_t &u, const whole_t<T, NARROW> &r, bool again,
+                                          tile_t<T> *t, VISIT visit) {
   const int64_t tiles = (r.dim + KEPT * r.lanes - 1) / (KEPT * r.lanes);
   for (int64_t tile = 0; tile < tiles; tile++) {
     if (!again || tiles > 1) load_tile<T, KIND>(u, r, tile, t);
@@ -414,8 +417,8 @@ __device__ __forceinline__ void each_tile(const update_t &u, const whole_t<T> &r
 }
 
 /* The mean of the squares of the gradient, or of what the row-wise Adagrad sees in its place. */
-template <class T, whole_kind KIND>
-__device__ __forceinline__ T mean_square(const update_t &u, const whole_t<T> &r, tile_t<T> *t) {
+template <class T, whole_kind KIND, bool NARROW>
+__device__ __forceinline__ T mean_square(const update_t &u, const whole_t<T, NARROW> &r, tile_t<T> *t) {
   square_sum<T> sum = {0};
   each_tile<T, KIND>(u, r, false, t, [&](int64_t tile) {
     T seen[KEPT];
@@ -427,8 +430,8 @@ __device__ __forceinline__ T mean_square(const update_t &u, const whole_t<T> &r,
   return sum.total(r.lanes) / static_cast<T>(r.dim);
 }
 
-template <class T, whole_kind KIND>
-__device__ __forceinline__ void take_scaled(const update_t &u, const whole_t<T> &r, tile_t<T> *t) {
+template <class T, whole_kind KIND, bool NARROW>
+__device__ __forceinline__ void take_scaled(const update_t &u, const whole_t<T, NARROW> &r, tile_t<T> *t) {
   const T mean = mean_square<T, KIND>(u, r, t);
   T first = r.taken ? *r.first : 0, second = KIND == WHOLE_RMSPROP && r.taken ? *r.second : 0;
   typename math<T>::scaling_t by;
@@ -447,8 +450,9 @@ __device__ __forceinline__ void take_scaled(const update_t &u, const whole_t<T> 
   }
 }
 
-template <class T>
-__device__ __forceinline__ void take_partial_adam(const update_t &u, const whole_t<T> &r, tile_t<T> *t) {
+template <class T, bool NARROW>
+__device__ __forceinline__ void take_partial_adam(const update_t &u, const whole_t<T, NARROW> &r,
+                                                  tile_t<T> *t) {
   const T mean = mean_square<T, WHOLE_ADAM>(u, r, t);
   T second = r.taken ? *r.second : 0;
   const T denominator = math<T>::partial_adam_row(&u.options, &u.at, mean, &second);
@@ -467,8 +471,8 @@ template <class T> __device__ __forceinline__ void fill_all(T value, T *all) {
 
 /* The moments are stored with the sums, the weights after them. In a row of several tiles, the moments are
  * read again then. */
-template <class T>
-__device__ __forceinline__ void take_lamb(const update_t &u, const whole_t<T> &r, tile_t<T> *t) {
+template <class T, bool NARROW>
+__device__ __forceinline__ void take_lamb(const update_t &u, const whole_t<T, NARROW> &r, tile_t<T> *t) {
   const bool by_row = u.options.kind == SBAG_OPT_PARTIAL_ROWWISE_LAMB;
   square_sum<T> weights = {0}, directions = {0};
   T second = by_row && r.taken ? *r.second : 0, direction[KEPT];
@@ -494,8 +498,8 @@ __device__ __forceinline__ void take_lamb(const update_t &u, const whole_t<T> &r
   if (by_row && r.taken && r.lane == 0) *r.second = second;
 }
 
-template <class T>
-__device__ __forceinline__ void take_lars(const update_t &u, const whole_t<T> &r, tile_t<T> *t) {
+template <class T, bool NARROW>
+__device__ __forceinline__ void take_lars(const update_t &u, const whole_t<T, NARROW> &r, tile_t<T> *t) {
   square_sum<T> weights = {0}, gradients = {0};
   each_tile<T, WHOLE_LARS>(u, r, false, t, [&](int64_t tile) {
     add_squares(r, tile, t->w, &weights);
@@ -508,8 +512,8 @@ __device__ __forceinline__ void take_lars(const update_t &u, const whole_t<T> &r
   });
 }
 
-template <class T, whole_kind KIND>
-__global__ void __launch_bounds__(REAL_THREADS, WHOLE_BLOCKS_PER_SM<T>)
+template <class T, whole_kind KIND, bool NARROW>
+__global__ void __launch_bounds__(REAL_THREADS, NARROW ? 3 : WHOLE_BLOCKS_PER_SM<T>)
     update_wholes(const __grid_constant__ update_t u) {
   const int lanes = 1 << u.lanes_log, lane = static_cast<int>(threadIdx.x) & (lanes - 1);
   const int64_t here = cuda_first() >> u.lanes_log, step = cuda_stride() >> u.lanes_log;
@@ -520,11 +524,11 @@ __global__ void __launch_bounds__(REAL_THREADS, WHOLE_BLOCKS_PER_SM<T>)
     const bool taken = i < u.count && !is_left_out(u, i);
     const int64_t row = taken ? row_of(u, i) : 0;
     T *const s0 = static_cast<T *>(u.state[0]), *const s1 = static_cast<T *>(u.state[1]);
-    whole_t<T> r = {};
+    whole_t<T, NARROW> r = {};
     r.dim = u.dim, r.lanes = lanes, r.lane = lane, r.taken = taken;
     r.w = static_cast<T *>(u.weight) + row * u.dim;
     r.codes = static_cast<uint16_t *>(u.weight) + row * u.dim;
-    if (u.by_chance) r.row = plan_row(&u.plan, u.shard, row);
+    if (NARROW && u.by_chance) r.row = plan_row(&u.plan, u.shard, row);
     r.i = taken ? i : 0;
     if (KIND == WHOLE_ADAGRAD || KIND == WHOLE_RMSPROP)
       r.first = s0 + row;
@@ -600,7 +604,12 @@ template <class T, int V> void launch_parts(cuda_lane_t *lane, const update_t &u
 }
 
 template <class T, whole_kind KIND> void launch_whole(cuda_lane_t *lane, const update_t &u) {
-  CUDA_LAUNCH(lane, (update_wholes<T, KIND>), blocks_for(lane, u), REAL_THREADS, 0, u);
+  if constexpr (sizeof(T) == 4)
+    if (u.storage != SBAG_STORAGE_FULL) {
+      CUDA_LAUNCH(lane, (update_wholes<T, KIND, true>), blocks_for(lane, u), REAL_THREADS, 0, u);
+      return;
+    }
+  CUDA_LAUNCH(lane, (update_wholes<T, KIND, false>), blocks_for(lane, u), REAL_THREADS, 0, u);
 }
 
 template <class T> void launch_wholes(cuda_lane_t *lane, const update_t &u) {
