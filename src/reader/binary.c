@@ -334,37 +334,102 @@ static int64_t row_at(const source_t *source, int64_t position) {
   return b->shuffled ? random_permute(b->key, b->count, position - b->first) : position - b->first;
 }
 
-static int64_t value_at(const binary_feature_t *f, int64_t i) {
-  return f->type == CHECKPOINT_I32 ? ((const int32_t *)f->values)[i] : ((const int64_t *)f->values)[i];
+/* Copies `length` row numbers and returns whether one of them is none of the table's. Two loops, so that each
+ * is a plain one over one type. */
+static int copy_rows(const binary_feature_t *f, int64_t begin, int64_t length, uint64_t limit, int64_t *out) {
+  int bad = 0;
+  if (f->type == CHECKPOINT_I32) {
+    const int32_t *from = (const int32_t *)f->values + begin;
+    for (int64_t j = 0; j < length; j++) {
+      out[j] = from[j];
+      bad |= (uint64_t)(int64_t)from[j] >= limit;
+    }
+  } else {
+    const int64_t *from = (const int64_t *)f->values + begin;
+    for (int64_t j = 0; j < length; j++) {
+      out[j] = from[j];
+      bad |= (uint64_t)from[j] >= limit;
+    }
+  }
+  return bad;
 }
 
-static sbag_code_t refuse_row(const source_t *source, int feature, int64_t sample, int64_t row,
-                              sbag_status_t *status) {
+static sbag_code_t refuse_bag(const source_t *source, int feature, int64_t sample, const int64_t *bag,
+                              int64_t length, sbag_status_t *status) {
   const binary_t *b = source->state;
+  int64_t rows = source->features[feature].rows, j = 0;
+  while (j < length - 1 && bag[j] >= 0 && bag[j] < rows) j++;
   return status_set(status, SBAG_ERR_FORMAT, "%s: feature '%s', %s sample %lld: row %lld; the table has %lld",
                     path_of(source), source->features[feature].name, reader_split_name(b->split),
-                    (long long)(b->first + sample), (long long)row,
-                    (long long)source->features[feature].rows);
+                    (long long)(b->first + sample), (long long)bag[j], (long long)rows);
 }
 
-/* The bags of `count` samples, which stand at b->rows in the window. */
+/* The bags of `count` samples, which stand at b->rows in the window, where all have one length. */
+static sbag_code_t gather_fixed(const source_t *source, int feature, int64_t count, slot_t *slot,
+                                sbag_status_t *status) {
+  const binary_t *b = source->state;
+  const binary_feature_t *f = &b->features[feature];
+  slot_bag_t *bag = &slot->bags[feature];
+  int64_t length = f->bag_length, *room;
+  uint64_t limit = (uint64_t)source->features[feature].rows;
+  SBAG_TRY(reader_slot_room(slot, feature, count * length, &room, status));
+  for (int64_t i = 0; i < count; i++, room += length) {
+    if (copy_rows(f, b->rows[i] * length, length, limit, room))
+      return refuse_bag(source, feature, b->rows[i], room, length, status);
+    bag->nnz += length;
+    bag->offsets[slot->samples + i + 1] = bag->nnz;
+  }
+  return SBAG_OK;
+}
+
+/* As copy_rows, of one row of each sample: by far the most common bag. */
+static int copy_single(const binary_t *b, const binary_feature_t *f, int64_t count, uint64_t limit,
+                       int64_t *out) {
+  int bad = 0;
+  if (f->type == CHECKPOINT_I32) {
+    const int32_t *from = f->values;
+    for (int64_t i = 0; i < count; i++) {
+      out[i] = from[b->rows[i]];
+      bad |= (uint64_t)out[i] >= limit;
+    }
+  } else {
+    const int64_t *from = f->values;
+    for (int64_t i = 0; i < count; i++) {
+      out[i] = from[b->rows[i]];
+      bad |= (uint64_t)out[i] >= limit;
+    }
+  }
+  return bad;
+}
+
+static sbag_code_t gather_single(const source_t *source, int feature, int64_t count, slot_t *slot,
+                                 sbag_status_t *status) {
+  const binary_t *b = source->state;
+  const binary_feature_t *f = &b->features[feature];
+  slot_bag_t *bag = &slot->bags[feature];
+  int64_t limit = source->features[feature].rows, *room;
+  SBAG_TRY(reader_slot_room(slot, feature, count, &room, status));
+  int bad = copy_single(b, f, count, (uint64_t)limit, room);
+  for (int64_t i = 0; i < count && bad; i++)
+    if (room[i] < 0 || room[i] >= limit) return refuse_bag(source, feature, b->rows[i], &room[i], 1, status);
+  for (int64_t i = 0; i < count; i++) bag->offsets[slot->samples + i + 1] = bag->nnz + i + 1;
+  bag->nnz += count;
+  return SBAG_OK;
+}
+
 static sbag_code_t gather(const source_t *source, int feature, int64_t count, slot_t *slot,
                           sbag_status_t *status) {
   const binary_t *b = source->state;
   const binary_feature_t *f = &b->features[feature];
   slot_bag_t *bag = &slot->bags[feature];
-  int64_t limit = source->features[feature].rows;
+  uint64_t limit = (uint64_t)source->features[feature].rows;
+  if (f->bag_length == 1) return gather_single(source, feature, count, slot, status);
+  if (f->bag_length > 1) return gather_fixed(source, feature, count, slot, status);
   for (int64_t i = 0; i < count; i++) {
-    int64_t row = b->rows[i], length = f->bag_length, begin = row * length, *room;
-    if (length < 0) {
-      begin = f->offsets[row] - f->offsets[0];
-      length = f->offsets[row + 1] - f->offsets[row];
-    }
+    int64_t row = b->rows[i], begin = f->offsets[row], length = f->offsets[row + 1] - begin, *room;
     SBAG_TRY(reader_slot_room(slot, feature, length, &room, status));
-    for (int64_t j = 0; j < length; j++) {
-      room[j] = value_at(f, begin + j);
-      if (room[j] < 0 || room[j] >= limit) return refuse_row(source, feature, row, room[j], status);
-    }
+    if (copy_rows(f, begin - f->offsets[0], length, limit, room))
+      return refuse_bag(source, feature, row, room, length, status);
     bag->nnz += length;
     bag->offsets[slot->samples + i + 1] = bag->nnz;
   }
