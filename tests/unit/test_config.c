@@ -123,6 +123,31 @@ START_TEST(every_type_is_read) {
 }
 END_TEST
 
+START_TEST(paths_are_one_or_a_list) {
+  fixture_t f;
+  const char *set = "data.criteo.path=[b, 'c d']";
+  ck_assert_int_eq(
+      load_with(&f, "data: {kind: criteo, criteo: {path: a, rows: 10, mapping: hash}}\n", NULL, 0), SBAG_OK);
+  ck_assert_int_eq(f.settings.data.criteo.path.count, 1);
+  ck_assert_str_eq(f.settings.data.criteo.path.values[0], "a");
+  clear(&f);
+  ck_assert_int_eq(load_with(&f, "data: {kind: criteo, criteo: {path: a}}\n", &set, 1), SBAG_OK);
+  ck_assert_int_eq(f.settings.data.criteo.path.count, 2);
+  ck_assert_str_eq(f.settings.data.criteo.path.values[1], "c d");
+  clear(&f);
+  refuse("data:\n  kind: criteo\n  criteo: {path: []}\n", 3, "is an empty list", "at least one");
+  refuse("data:\n  kind: criteo\n  criteo: {path: [a, 1]}\n", 3, "key 'data.criteo.path.1': 1 is wrong",
+         "a text or a list of texts (put it in quotes");
+  refuse("data:\n  kind: criteo\n  criteo: {min_count: 2}\n", 3, "the required key 'path' is missing",
+         "gzip");
+  refuse("data:\n  kind: binary\n", 1, "kind binary needs the section 'binary'", "path");
+  refuse("data:\n  kind: criteo\n  criteo: {path: a, multi_hot: [1, 2]}\n", 3, "has 2 numbers",
+         "one for each of the 26 categories");
+  refuse("data:\n  kind: criteo\n  criteo: {path: a, split: [0.5, 0.4, 0.2]}\n", 3, "sums to 1.1",
+         "must sum to 1");
+}
+END_TEST
+
 START_TEST(unknown_keys_are_refused) {
   refuse(DATA "train:\n  epoch: 2\n", 4, "key 'train.epoch'", "did you mean 'epochs'");
   refuse("sed: 1\n" DATA, 1, "key 'sed'", "did you mean 'seed'");
@@ -420,6 +445,7 @@ Suite *config_suite(void) {
   TCase *tree = tcase_create("keys");
   tcase_add_test(tree, a_short_config_is_enough);
   tcase_add_test(tree, every_type_is_read);
+  tcase_add_test(tree, paths_are_one_or_a_list);
   tcase_add_test(tree, unknown_keys_are_refused);
   tcase_add_test(tree, wrong_types_are_refused);
   tcase_add_test(tree, values_out_of_range_are_refused);
