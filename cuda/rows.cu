@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "base/exact_sum.h"
+#include "base/random.h"
 }
 #include <Random123/philox.h>
 #include <algorithm>
@@ -224,17 +225,6 @@ struct init_t {
   uint64_t key;
 };
 
-/* Four values of one block, as random_normal4. */
-__device__ void normal4(const philox4x32_ctr_t &block, double out[4]) {
-  for (int pair = 0; pair < 2; pair++) {
-    const double unit = (2.0 * static_cast<double>(block.v[2 * pair]) + 1.0) * (1.0 / 8589934592.0);
-    const double turn = (2.0 * static_cast<double>(block.v[2 * pair + 1]) + 1.0) * (1.0 / 8589934592.0);
-    const double radius = sqrt(-2.0 * log(unit)), angle = 6.283185307179586476925286766559 * turn;
-    out[2 * pair] = radius * cos(angle);
-    out[2 * pair + 1] = radius * sin(angle);
-  }
-}
-
 /* Columns 4 block .. 4 block + 3 of a row, from the counter (row, block). */
 __device__ void init_values(const init_t &t, int64_t row, int64_t block, double v[4]) {
   for (int j = 0; j < 4; j++) v[j] = t.a;
@@ -245,7 +235,7 @@ __device__ void init_values(const init_t &t, int64_t row, int64_t block, double 
   const philox4x32_key_t key = {{static_cast<uint32_t>(t.key), static_cast<uint32_t>(t.key >> 32)}};
   const philox4x32_ctr_t drawn = philox4x32(counter, key);
   if (t.kind == SBAG_INIT_NORMAL) {
-    normal4(drawn, v);
+    random_normal4(random_block_t{{drawn.v[0], drawn.v[1], drawn.v[2], drawn.v[3]}}, v);
     for (int j = 0; j < 4; j++) v[j] = t.a + t.b * v[j];
     return;
   }

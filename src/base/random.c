@@ -2,7 +2,6 @@
 #include "base/random.h"
 
 #include <Random123/philox.h>
-#include <math.h>
 
 /* FNV-1a over the name, finished by one Philox call with the seed, so that near names are unrelated. */
 uint64_t random_key(uint64_t seed, const char *name) {
@@ -36,13 +35,4 @@ double random_unit(uint32_t v) {
 
 double random_unit53(uint64_t key, uint64_t i) {
   return (double)(random_u64(key, i) >> 11) * (1.0 / 9007199254740992.0);
-}
-
-void random_normal4(random_block_t block, double out[4]) {
-  for (int pair = 0; pair < 2; pair++) {
-    double radius = sqrt(-2.0 * log(random_unit(block.v[2 * pair])));
-    double angle = 6.283185307179586476925286766559 * random_unit(block.v[2 * pair + 1]);
-    out[2 * pair] = radius * cos(angle);
-    out[2 * pair + 1] = radius * sin(angle);
-  }
 }

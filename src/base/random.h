@@ -7,7 +7,9 @@
 #define BASE_RANDOM_H
 
 #include "base/device.h"
+#include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct random_block {
   uint32_t v[4];
@@ -31,8 +33,25 @@ double random_unit(uint32_t v);
 /* The i-th value of a stream in [0, 1) with 53 bits. */
 double random_unit53(uint64_t key, uint64_t i);
 
-/* Four standard normal values of one block, by Box-Muller. */
-void random_normal4(random_block_t block, double out[4]);
+#define WORD            uint64_t
+#define VALUE           double
+#define NORMAL(name)    random_##name
+#define NORMAL_FUNCTION HOST_DEVICE static inline
+#define NORMAL_SQRT     sqrt
+#include "base/random_normal.inc"
+#undef WORD
+#undef VALUE
+#undef NORMAL
+#undef NORMAL_FUNCTION
+#undef NORMAL_SQRT
+
+/* Four standard normal values of one block, by Box-Muller; the same bits on CPU and GPU. */
+HOST_DEVICE static inline void random_normal4(random_block_t block, double out[4]) {
+  for (int pair = 0; pair < 2; pair++) {
+    const double radius = random_normal_radius(block.v[2 * pair]);
+    random_normal_turn(radius, block.v[2 * pair + 1], &out[2 * pair], &out[2 * pair + 1]);
+  }
+}
 
 /* ---- a keyed bijection of [0, n): a Feistel network with cycle walking ---- */
 

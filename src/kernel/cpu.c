@@ -36,11 +36,6 @@ static void cpu_copy(kernel_t *k, kernel_stream_t *stream, const copy_part_t *pa
     if (parts[i].bytes > 0) memcpy(parts[i].to, parts[i].from, (size_t)parts[i].bytes);
 }
 
-static void cpu_clear(kernel_t *k, kernel_stream_t *stream, void *to, int64_t bytes) {
-  (void)k, (void)stream;
-  if (bytes > 0) memset(to, 0, (size_t)bytes);
-}
-
 static void cpu_destroy(kernel_t *k) {
   mem_free(k->mem, k);
 }
@@ -60,7 +55,6 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
                              .release = cpu_release,
                              .stream_sync = cpu_stream_sync,
                              .copy = cpu_copy,
-                             .clear = cpu_clear,
                              .edges_build = cpu_edges_build,
                              .winner_rows = cpu_winner_rows};
   cpu_integer_ops(&made->ops);
@@ -72,6 +66,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
   cpu_real_ops(&made->ops);
   cpu_reduce_ops(&made->ops);
   cpu_update_ops(&made->ops);
+  cpu_init_ops(&made->ops);
   made->base = (kernel_t){.ops = &made->ops, .mem = mem, .threads = options->threads, .isa = isa};
   *kernel = &made->base;
   return SBAG_OK;

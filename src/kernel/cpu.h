@@ -56,5 +56,6 @@ void cpu_narrow_ops(kernel_ops_t *ops);
 void cpu_real_ops(kernel_ops_t *ops);
 void cpu_reduce_ops(kernel_ops_t *ops);
 void cpu_update_ops(kernel_ops_t *ops);
+void cpu_init_ops(kernel_ops_t *ops);
 
 #endif

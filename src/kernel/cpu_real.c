@@ -49,11 +49,6 @@ static void cpu_scatter_real(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
   }
 }
 
-static void cpu_fill_real(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, void *to, int64_t count,
-                          double value) {
-  BY_DTYPE(fill, to, count, value);
-}
-
 static void cpu_edge_weights(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
                              const edges_feature_t *features, int feature_count, const int64_t *first_entry,
                              const int64_t *entry, int64_t edge_count, void *weight) {
@@ -112,14 +107,6 @@ static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
   exact_sum_carry(sum);
 }
 
-static void cpu_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
-  if (task->storage != SBAG_STORAGE_FULL) {
-    cpu_narrow_init(k, stream, task);
-    return;
-  }
-  BY_DTYPE(init, task);
-}
-
 static void cpu_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
                              const void *values, int64_t dim, const int64_t *rows, int64_t count,
                              void *weight) {
@@ -172,13 +159,11 @@ static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
 void cpu_real_ops(kernel_ops_t *ops) {
   ops->gather_real = cpu_gather_real;
   ops->scatter_real = cpu_scatter_real;
-  ops->fill_real = cpu_fill_real;
   ops->edge_weights = cpu_edge_weights;
   ops->grad_terms = cpu_grad_terms;
   ops->dot = cpu_dot;
   ops->frequency_scale = cpu_frequency_scale;
   ops->norm_squared = cpu_norm_squared;
-  ops->init = cpu_init;
   ops->scatter_rows = cpu_scatter_rows;
   ops->gather_rows = cpu_gather_rows;
   ops->renorm = cpu_renorm;

@@ -266,13 +266,7 @@ START_TEST(initial_values_are_the_scalar_kernels) {
       b.gpu.ops->init(b.gpu.kernel, NULL, b.dtype, &task);
       void *cpu = task.weight = arena_alloc(&b.gpu.arena, size, kernel_dtype_bytes(b.dtype));
       b.cpu->ops->init(b.cpu, NULL, b.dtype, &task);
-      /* Of a normal value, log, cos and sin may differ in their last bit. */
-      const double *got = kernel_get_real(&b.gpu, b.dtype, gpu, size);
-      for (int64_t i = 0; kind == SBAG_INIT_NORMAL && i < size; i++) {
-        double wanted = b.dtype == SBAG_F64 ? ((double *)cpu)[i] : (double)((float *)cpu)[i];
-        ck_assert_double_eq_tol(got[i], wanted, b.dtype == SBAG_F64 ? 1e-14 : 1e-6);
-      }
-      if (kind != SBAG_INIT_NORMAL) check_bits(&b, "init", gpu, cpu, size, kernel_dtype_bytes(b.dtype));
+      check_bits(&b, "init", gpu, cpu, size, kernel_dtype_bytes(b.dtype));
       plan_destroy(&plan);
     }
   both_close(&b);
