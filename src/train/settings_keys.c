@@ -249,7 +249,7 @@ static const config_section_t criteo_section = SECTION(settings_criteo_t, criteo
 static const config_key_t binary_keys[] = {
     KEY_TEXT(settings_binary_t, path, NULL, "a file of shardbag data convert"),
     KEY_INT(settings_binary_t, shuffle_window, "source", 0, 1e9, word_source,
-            "training rows permuted together; source: as the source that was converted"),
+            "training rows permuted, and in memory, together; source: as the source that was converted"),
     KEYS_END};
 static const config_section_t binary_section = SECTION(settings_binary_t, binary_keys);
 

@@ -86,6 +86,10 @@ assert values[:].max() < file['features/C3'].attrs['rows'] and file['features/C3
 assert bytes(file['reader/vocabulary/C3'][:8]) == b'SBVOCAB1'
 PYTHON
 fi
+train 2 half --set train.max_steps=12
+train 2 half --resume --set data.kind=binary
+check "a run that was begun on the text goes on from the binary form" ended 0
+check "and ends as one on the text alone" same_weights text2 half
 alone "$program" data convert "$work/small.yaml" --output "$work/valid.h5" --split valid
 check "one split alone" ended 0
 check "and no other" printed ' 0 train, 120 valid, 0 test samples'

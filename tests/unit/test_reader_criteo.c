@@ -1,5 +1,6 @@
 /* Criteo's click logs: what each field becomes, several files as one, what is malformed, MLPerf's multi-hot
  * expansion, and files that change while they are read. */
+#include "base/random.h"
 #include "reader/criteo.h"
 #include "test_reader_common.h"
 
@@ -277,6 +278,53 @@ static sbag_code_t read_to_the_end(reader_t *reader) {
   }
 }
 
+/* Files with bytes put in at random. Whatever they are, every line is a sample or is counted as bad, and what
+ * is refused is refused with its line and column. */
+START_TEST(test_random_bytes) {
+  static const char bytes[] = "\t\n\r\0 0f-.x\xff";
+  char *good = make_text(0, 60, "\n"), place[64];
+  size_t length = strlen(good);
+  char *text = malloc(length);
+  ck_assert_ptr_nonnull(text);
+  int refused = 0;
+  for (uint64_t n = 0; n < 60; n++) {
+    memcpy(text, good, length);
+    for (uint64_t i = 0; i <= n / 4; i++)
+      text[random_below(1, 64 * n + i, (int64_t)length)] =
+          bytes[random_below(2, 64 * n + i, sizeof bytes - 1)];
+    int64_t lines = text[length - 1] != '\n';
+    for (size_t i = 0; i < length; i++) lines += text[i] == '\n';
+    const char *path = write_bytes("random", text, length);
+    reader_config_t config = config_for(&path, 1, hashed());
+    reader_t *reader = NULL;
+    config.source.delimited.skip_bad_rows = 1;
+    OK(reader_open(&config, NULL, 0, mem, &reader, &status));
+    OK(read_to_the_end(reader));
+    int64_t all = reader_bad_rows(reader);
+    for (int s = 0; s < READER_SPLITS; s++) all += reader_samples(reader, (reader_split_t)s);
+    ck_assert_int_eq(all, lines);
+    int64_t bad = reader_bad_rows(reader);
+    reader_close(&reader);
+    config.source.delimited.skip_bad_rows = 0;
+    sbag_code_t code = reader_open(&config, NULL, 0, mem, &reader, &status);
+    ck_assert_int_eq(code, bad > 0 ? SBAG_ERR_FORMAT : SBAG_OK);
+    reader_close(&reader);
+    if (bad == 0) continue;
+    long long line = 0;
+    const char *at = strstr(status.message, "/random:");
+    ck_assert_ptr_nonnull(at);
+    ck_assert_int_eq(sscanf(at, "/random:%lld: column", &line), 1);
+    ck_assert(line >= 1 && line <= lines);
+    snprintf(place, sizeof place, "/random:%lld: column ", line);
+    ck_assert_ptr_nonnull(strstr(status.message, place));
+    refused++;
+  }
+  ck_assert_int_gt(refused, 30);
+  free(text);
+  free(good);
+}
+END_TEST
+
 /* The first of two files shrinks, or grows, after it was opened: its rows are missed at its end, not only at
  * that of the last file, where all rows between would have moved. */
 START_TEST(test_file_changes_later) {
@@ -370,6 +418,7 @@ Suite *reader_criteo_suite(void) {
   tcase_add_test(tests, test_huge_field);
   tcase_add_test(tests, test_cut_gzip);
   tcase_add_test(tests, test_bad_rows_are_left_out);
+  tcase_add_test(tests, test_random_bytes);
   tcase_add_test(tests, test_file_changes_later);
   tcase_add_test(tests, test_expansion);
   suite_add_tcase(suite, tests);
