@@ -220,7 +220,10 @@ static sbag_code_t binary_open(source_t *source, sbag_status_t *status) {
   SBAG_TRY(mem_calloc(source->mem, sizeof(binary_t), "binary samples", &source->state, status));
   binary_t *b = source->state;
   SBAG_TRY(comm_self_create(source->mem, NULL, &b->comm, status));
-  SBAG_TRY(checkpoint_open(b->comm, source->mem, config->path, &b->file, status));
+  sbag_code_t code = checkpoint_open(b->comm, source->mem, config->path, &b->file, status);
+  if (code != SBAG_OK)
+    status_prefix(status, "samples"); /* they are told as a checkpoint, which is their form */
+  SBAG_TRY(code);
   SBAG_TRY(describe(source, status));
   SBAG_TRY(measure(source, status));
   return take_blobs(source, status);
