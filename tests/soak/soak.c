@@ -17,7 +17,6 @@
 #include "oracle/draw.h"
 #include <shardbag/mpi.h>
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,20 +41,6 @@ static int world_rank(void) {
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   return rank;
-}
-
-void mpi_test_failed(const char *file, int line, const char *expression, const char *message, ...) {
-  char text[1024] = "";
-  if (message != NULL) {
-    va_list args;
-    va_start(args, message);
-    vsnprintf(text, sizeof text, message, args);
-    va_end(args);
-  }
-  fprintf(stderr, "rank %d: %s:%d: %s %s\n", world_rank(), file, line, expression, text);
-  fflush(stderr);
-  MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
-  abort();
 }
 
 /* The seed is said before it runs, so that a launch that dies tells which one it was. */
