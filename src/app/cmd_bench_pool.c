@@ -35,7 +35,7 @@ const bench_kind_t bench_kind_pool = {
          .arguments = "",
          .summary = "how fast rows are pooled and trained, beside what memory gives for the same rows",
          .argument_count = 0,
-         .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
+         .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT,
          .details =
              "26 tables of 10^6 rows of 64 without a --set: 14 GB with the limit. --help-config prints its\n"
              "keys, as --set mode=sum,max --set optimizer=none,exact_rowwise_adagrad.\n",

@@ -92,7 +92,7 @@ const bench_kind_t bench_kind_step = {
          .arguments = "CONFIG",
          .summary = "where the time of a training step goes, and what of the transfers is hidden",
          .argument_count = 1,
-         .options = OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
+         .options = OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT,
          .details =
              "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
              "bench.rounds=5, bench.warmup=10. Trains with and without train.pipeline in turn; nothing "

@@ -72,7 +72,7 @@ const command_t command_eval = {
     .arguments = "CHECKPOINT CONFIG",
     .summary = "evaluate a checkpoint on the config's valid and test data",
     .argument_count = 2,
-    .options = OPTION_JSON | OPTION_SET | OPTION_TIMEOUT,
+    .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT,
     .details = "Prints what the training run printed at its end, on any number of ranks: lines as 'test auc\n"
                "0.7913'. Vocabularies and transforms come from the checkpoint.\n",
     .run = run};

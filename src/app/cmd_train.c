@@ -149,8 +149,8 @@ const command_t command_train = {.name = "train",
                                  .arguments = "CONFIG",
                                  .summary = "train a DLRM as a YAML config describes it",
                                  .argument_count = 1,
-                                 .options = OPTION_JSON | OPTION_SET | OPTION_TIMEOUT | OPTION_PROGRESS |
-                                            OPTION_RESUME | OPTION_HELP_CONFIG,
+                                 .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT |
+                                            OPTION_PROGRESS | OPTION_RESUME | OPTION_HELP_CONFIG,
                                  .details =
                                      "Writes run.dir/metrics.jsonl (lines are appended) and "
                                      "checkpoint.dir/ckpt-STEP.h5 (replaced in one go\n"

@@ -22,6 +22,7 @@ static const option_entry_t entries[] = {
     {0, "help", NULL, "print this and exit"},
     {OPTION_HELP_CONFIG, "help-config", NULL, "print every key of a config, with type, default and meaning"},
     {OPTION_SET, "set", "KEY=VALUE", "override a key of the config, as train.epochs=2; repeatable"},
+    {OPTION_DEVICE, "device", "KIND", "cpu, cuda or auto, as --set device=KIND"},
     {OPTION_RESUME, "resume", NULL, "go on from the run's newest complete checkpoint"},
     {OPTION_JSON, "json", "FILE", "append one JSON object a line to FILE"},
     {OPTION_PROGRESS, "progress", "KIND",
@@ -115,6 +116,21 @@ static sbag_code_t take_split(const command_t *command, const char *word, option
   return refuse(command, status, "--split is train, valid or test, not", word);
 }
 
+static sbag_code_t take_set(const command_t *command, const char *set, options_t *options,
+                            sbag_status_t *status) {
+  if (options->set_count == OPTIONS_SETS_MAX) return refuse(command, status, "too many --set, at", set);
+  options->sets[options->set_count++] = set;
+  return SBAG_OK;
+}
+
+static sbag_code_t take_device(const command_t *command, const char *word, options_t *options,
+                               sbag_status_t *status) {
+  static const char *const sets[] = {"device=cpu", "device=cuda", "device=auto"};
+  for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
+    if (strcmp(sets[i] + strlen("device="), word) == 0) return take_set(command, sets[i], options, status);
+  return refuse(command, status, "--device is cpu, cuda or auto, not", word);
+}
+
 static sbag_code_t take_option(const command_t *command, const option_entry_t *entry, const char *value,
                                options_t *options, sbag_status_t *status) {
   double number = 0;
@@ -134,9 +150,9 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     options->cover = 1;
     break;
   case OPTION_SET:
-    if (options->set_count == OPTIONS_SETS_MAX) return refuse(command, status, "too many --set, at", value);
-    options->sets[options->set_count++] = value;
-    break;
+    return take_set(command, value, options, status);
+  case OPTION_DEVICE:
+    return take_device(command, value, options, status);
   case OPTION_JSON:
     options->json = value;
     break;

@@ -22,7 +22,8 @@ typedef enum option_bit {
   OPTION_COUNT_ONLY = 512,
   OPTION_COVER = 1024,
   OPTION_OUTPUT = 2048,
-  OPTION_SPLIT = 4096
+  OPTION_SPLIT = 4096,
+  OPTION_DEVICE = 8192
 } option_bit_t;
 
 typedef struct options {

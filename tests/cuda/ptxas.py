@@ -14,7 +14,7 @@ FLAGS = ["-std=c++17", "-fmad=false", "-D_GNU_SOURCE", "-I.", "-Isrc", "-Iinclud
 HOT = {
     "cuda/reduce.cu": r"reduce_(short|long)<float, 4,",
     "cuda/optimizer.cu": r"update_(parts<float, 4,|wholes<float,)",
-    "cuda/rows.cu": r"(copy_rows|dot|renorm|norm_squared)<float, (4|float, 4)",
+    "cuda/rows.cu": r"(copy_rows|dot|renorm|norm_squared)<float, (4|float, 4)>",
     "cuda/dense/interaction.cu": r".",
 }
 THREADS = {"cuda/dense/interaction.cu": 256}  # of a block; elsewhere REAL_THREADS
@@ -82,4 +82,5 @@ def main():
     sys.exit(failed > 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ train() {
   local device=$1 run=$2
   shift 2
   EMU_DEVICES=${gpus-2} launch 2 "${programs[$device]}" train "$root/configs/movielens.yaml" \
-    --set "device=$device" --set "data.movielens.folder=$data" --set "run.dir=$work/$run" --set train.log_every=1 \
+    --device "$device" --set "data.movielens.folder=$data" --set "run.dir=$work/$run" --set train.log_every=1 \
     --set train.max_steps=20 --set train.eval_every=off \
     --set checkpoint.every_steps=10 "$@"
 }
@@ -60,7 +60,7 @@ done
 
 # eval on 1 and 3 ranks of what the other one wrote.
 EMU_DEVICES=1 alone "${programs[cuda]}" eval "$work/cpu/ckpt-20.h5" "$root/configs/movielens.yaml" \
-  --set device=cuda --set "data.movielens.folder=$data"
+  --device cuda --set "data.movielens.folder=$data"
 cp "$work/out" "$work/eval"
 check "eval on a GPU" ended 0
 launch 3 "$program" eval "$work/cpu/ckpt-20.h5" "$root/configs/movielens.yaml" --set "data.movielens.folder=$data"
@@ -72,7 +72,7 @@ gpus=1 train cuda few
 check "fewer GPUs than ranks" ended 1 "GPU" "2 ranks"
 gpus=0 train cuda none
 check "no GPU" ended 1 "GPU"
-gpus=0 train cuda auto --set device=auto
+gpus=0 train cuda auto --device auto
 check "auto takes the CPU" ended 0
 EMU_MEMORY=200000 train cuda small
 check "a table that does not fit" ended 1 "GiB of GPU" "table '"
