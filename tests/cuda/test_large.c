@@ -141,10 +141,10 @@ START_TEST(unique_in_place) {
   int64_t wanted = -1, got = -1;
   pair_t *key = take(count, 700), *member = take(count, 9), *which = take(count, 9);
   pair_t *scratch = take(2 * count, 9);
-  const unique_request_t host = {count,         key->host,    700,         key->host,
-                                 scratch->host, member->host, which->host, scratch->host};
-  const unique_request_t device = {count,           key->device,    700,           key->device,
-                                   scratch->device, member->device, which->device, scratch->device};
+  const unique_request_t host = {count, key->host,    700,         key->host,
+                                 NULL,  member->host, which->host, scratch->host};
+  const unique_request_t device = {count, key->device,    700,           key->device,
+                                   NULL,  member->device, which->device, scratch->device};
   fixture.cpu->ops->unique(fixture.cpu, NULL, &host, &wanted);
   fixture.gpu->ops->unique(fixture.gpu, NULL, &device, &got);
   cuda_case_sync(&fixture);
