@@ -15,12 +15,12 @@ if ! "$root/launch/fetch_movielens.sh" "$data" >"$work/fetch" 2>&1; then
   exit 0
 fi
 
-# train DEVICE RUN ARGUMENT...: 20 steps on two ranks; a checkpoint after ten of them.
+# train DEVICE FOLDER ARGUMENT...: 20 steps on two ranks; a checkpoint after ten of them.
 train() {
-  local device=$1 run=$2
+  local device=$1 folder=$2
   shift 2
   EMU_DEVICES=${gpus-2} launch 2 "${programs[$device]}" train "$root/configs/movielens.yaml" \
-    --device "$device" --set "data.movielens.folder=$data" --set "run.dir=$work/$run" --set train.log_every=1 \
+    --device "$device" --set "data.movielens.folder=$data" --set "run.dir=$work/$folder" --set train.log_every=1 \
     --set train.max_steps=20 --set train.eval_every=off \
     --set checkpoint.every_steps=10 "$@"
 }
