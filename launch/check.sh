@@ -167,9 +167,12 @@ check_cuda() {
     build "$root" || return
   # Unordered blocks share the stacks of their threads, which shows as races of kernels with arrays there.
   export TSAN_OPTIONS=ignore_noninstrumented_modules=1
-  step "cuda kernels build-cuda-tsan" 300 "$root/build-cuda-tsan/tests/cuda/kernels" "${racy[@]}"
+  local short=(execution integer kernel_integer kernel_pack large streams)
+  # shellcheck disable=SC2046  # two words or none
+  step "cuda kernels build-cuda-tsan" 300 "$root/build-cuda-tsan/tests/cuda/kernels" dense "${short[@]}" \
+    $([ $full = 0 ] || echo kernel_reduce kernel_rows)
   EMU_XBLOCK=1 step "cuda kernels build-cuda-tsan, unordered blocks" 300 "$root/build-cuda-tsan/tests/cuda/kernels" \
-    execution integer kernel_integer kernel_pack large streams
+    "${short[@]}"
   unset TSAN_OPTIONS
 }
 
