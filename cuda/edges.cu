@@ -352,8 +352,11 @@ void cuda_winner_rows(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *b
   cuda_lane_t *lane = cuda_begin(k, stream);
   const int wide = bags->index_type != SBAG_I32;
   const void *index = cuda_input_bytes(lane, bags->indices, mem_array_bytes(bags->index_count, wide ? 8 : 4));
+  const bool to_host = cuda_memory_of(to) == MEMORY_HOST; /* the caller's, as the batch is */
+  int64_t *found = to_host ? cuda_scratch<int64_t>(lane, bag_count * dim) : to;
   CUDA_LAUNCH(lane, winner_rows, cuda_blocks(lane, bag_count * dim), CUDA_BLOCK, 0, index, wide, first_entry,
-              slot_begin, bag_count * dim, dim, entry, position, stride, to);
+              slot_begin, bag_count * dim, dim, entry, position, stride, found);
+  if (to_host) cuda_deliver(lane, to, found, mem_array_bytes(bag_count * dim, sizeof *to), nullptr);
 }
 
 } // namespace

@@ -98,8 +98,9 @@ static sbag_code_t forward(sbag_context_h context, const sbag_embedding_bag_opti
   SBAG_TRY(open_call(context, o, weight, bags, SBAG_FORWARD_NO_BACKWARD, c, status));
   SBAG_TRY(route_forward_begin(c->route, status));
   SBAG_TRY(route_forward_end(c->route, out, status));
-  if (max_indices != NULL && o->mode == SBAG_MAX) route_max_rows(c->route, 0, max_indices);
-  return SBAG_OK;
+  if (max_indices == NULL || o->mode != SBAG_MAX) return SBAG_OK;
+  route_max_rows(c->route, 0, max_indices);
+  return c->kernel->ops->stream_sync(c->kernel, NULL, status);
 }
 
 sbag_code_t sbag_embedding_bag_forward(sbag_context_h context, const sbag_embedding_bag_options_t *options,

@@ -157,7 +157,7 @@ sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_t *max_in
     return status_set(status, SBAG_ERR_ARGUMENT, "max_indices: feature '%s' does not pool by max",
                       c->features[feature].name);
   route_max_rows(step->route, feature, max_indices);
-  return SBAG_OK;
+  return c->context->kernel->ops->stream_sync(c->context->kernel, NULL, status);
 }
 
 static sbag_code_t check_weight_grads(const struct sbag_step *step, void *const *weight_grads,
@@ -186,7 +186,11 @@ sbag_code_t sbag_step_backward_end(sbag_step_h step, void *const *weight_grads, 
   SBAG_TRY(check_state(step, STEP_BACKWARD_BEGUN, "backward_end", "backward_begin", status));
   SBAG_TRY(check_weight_grads(step, weight_grads, status));
   const char *phase = enter(step->collection, "exchange: merge gradients");
+  const kernel_ops_t *ops = step->collection->context->kernel->ops;
   sbag_code_t code = route_backward_end(step->route, step->grad_out, weight_grads, status);
+  if (code == SBAG_OK && weight_grads != NULL) /* the caller may read them at once */
+    code = exchange_give_up(step->collection->exchange,
+                            ops->stream_sync(step->collection->context->kernel, NULL, status), status);
   enter(step->collection, phase);
   SBAG_TRY(code);
   step->state = STEP_BACKWARD_DONE;
