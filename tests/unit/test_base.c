@@ -289,6 +289,22 @@ START_TEST(test_random_normal) {
 }
 END_TEST
 
+/* Against libm's, at the ends of both words, around quarter turns, and spread over all. */
+START_TEST(test_random_normal_is_exact) {
+  static const uint32_t ends[] = {0,          1,          0x1FFFFFFF, 0x20000000,
+                                  0x3FFFFFFF, 0x40000000, 0x80000000, 0xFFFFFFFF};
+  for (uint32_t i = 0; i < 100000; i++) {
+    const uint32_t v = i < 64 ? ends[i / 8] : i * 2654435761u, w = i < 64 ? ends[i % 8] : i * 2246822519u;
+    const double radius = sqrt(-2 * log((2.0 * v + 1) / 8589934592.0));
+    const double angle = 6.283185307179586476925286766559 * ((2.0 * w + 1) / 8589934592.0);
+    double z[4];
+    random_normal4((random_block_t){{v, w, w, v}}, z);
+    ck_assert_double_eq_tol(z[0], radius * cos(angle), 1e-14);
+    ck_assert_double_eq_tol(z[1], radius * sin(angle), 1e-14);
+  }
+}
+END_TEST
+
 static void check_bijection(uint64_t key, int64_t n) {
   char *seen = calloc((size_t)n, 1);
   ck_assert_ptr_nonnull(seen);
@@ -347,6 +363,7 @@ Suite *base_suite(void) {
   tcase_add_test(tcase, test_random_units);
   tcase_add_test(tcase, test_random_below);
   tcase_add_test(tcase, test_random_normal);
+  tcase_add_test(tcase, test_random_normal_is_exact);
   tcase_add_test(tcase, test_permute_is_a_bijection);
   tcase_add_test(tcase, test_permute_beyond_int);
   suite_add_tcase(suite, tcase);

@@ -1,6 +1,7 @@
 /* Sparse optimizers: each against the float64 oracle, lagging rows against updating every row every step bit
  * for bit, the order of sums over a row, clipping and scaling, and what is refused. */
 #include "kernel/optimizer.h"
+#include "kernel_case.h"
 #include "oracle/arena.h"
 #include "oracle/draw.h"
 #include "oracle/oracle.h"
@@ -398,6 +399,180 @@ START_TEST(test_zero_direction) {
 }
 END_TEST
 
+/* ---- every instruction set and number of threads ---- */
+
+enum { MANY_ROWS = 600, MANY = 400, HOT_TERMS = 2 * REDUCE_BLOCK + 900 };
+
+/* A table with enough to do for several threads. */
+typedef struct many {
+  optimizer_rows_t at;
+  optimizer_info_t info;
+  int64_t rows[MANY];
+  int32_t last_step[MANY_ROWS];
+  double lr_log[OPTIMIZER_LR_LOG];
+} many_t;
+
+static many_t *many_create(arena_t *arena, draw_t draw, const sbag_optimizer_options_t *options,
+                           sbag_dtype_t dtype, int64_t dim) {
+  many_t *many = arena_alloc(arena, 1, sizeof *many);
+  many->info = optimizer_info(options);
+  many->at = (optimizer_rows_t){.options = options, .dtype = dtype, .dim = dim, .lr_log = many->lr_log};
+  many->at.weight = arena_alloc(arena, MANY_ROWS * dim, value_bytes(dtype));
+  draw_values(&draw, dtype, MANY_ROWS * dim, 1, many->at.weight, NULL);
+  for (int s = 0; s < many->info.state_count; s++) {
+    const int64_t count = many->info.states[s].row_wise ? MANY_ROWS : MANY_ROWS * dim;
+    many->at.states[s] = arena_alloc(arena, count, value_bytes(dtype));
+    for (int64_t i = 0; i < count; i++) value_set(many->at.states[s], dtype, i, many->info.states[s].initial);
+  }
+  if (many->info.moves_untouched) many->at.last_step = many->last_step;
+  for (int64_t i = 0; i < MANY; i++) many->rows[i] = i + i / 2;
+  return many;
+}
+
+/* Segments of no terms, of a few, and one (in the middle) that threads share. */
+static reduce_task_t many_sums(arena_t *arena, draw_t *draw, sbag_dtype_t dtype, int64_t dim) {
+  enum { VECTORS = 23 };
+  int64_t *begin = arena_ints(arena, MANY + 1);
+  for (int64_t i = 0; i < MANY; i++)
+    begin[i + 1] = begin[i] + (i == MANY / 2 ? HOT_TERMS : draw_below(draw, 7));
+  const int64_t terms = begin[MANY];
+  int64_t *term = arena_ints(arena, terms), *order = arena_ints(arena, terms);
+  void *scale = arena_alloc(arena, terms, value_bytes(dtype));
+  void *src = arena_alloc(arena, VECTORS * dim, value_bytes(dtype));
+  draw_values(draw, dtype, VECTORS * dim, 0.1, src, NULL);
+  draw_values(draw, dtype, terms, 1, scale, NULL);
+  for (int64_t i = 0; i < terms; i++) {
+    term[i] = draw_below(draw, VECTORS);
+    order[i] = terms - 1 - i;
+  }
+  reduce_task_t task = {.op = REDUCE_SUM,
+                        .dim = dim,
+                        .segment_end = MANY,
+                        .begin = begin,
+                        .order = draw_one_in(draw, 2) ? order : NULL,
+                        .term = term,
+                        .stride = dim,
+                        .src = src,
+                        .scale = draw_one_in(draw, 2) ? scale : NULL,
+                        .out_stride = dim};
+  if (!draw_one_in(draw, 3)) return task;
+  int64_t *select = arena_ints(arena, terms), *at = arena_ints(arena, terms);
+  int64_t *winner = arena_ints(arena, VECTORS * dim);
+  for (int64_t i = 0; i < terms; i++) select[i] = draw_between(draw, -1, 2), at[i] = term[i] * dim;
+  for (int64_t i = 0; i < VECTORS * dim; i++) winner[i] = draw_between(draw, -1, 2);
+  task.select = select;
+  task.select_at = at;
+  task.winner = winner;
+  return task;
+}
+
+static void many_step(const kernel_t *k, many_t *many, int64_t step, const reduce_task_t *sums, int fused) {
+  optimizer_update_t update = {.at = many->at,
+                               .step = step,
+                               .lr = 0.05,
+                               .grad_scale = step == 2 ? 0.5 : 1,
+                               .count = MANY,
+                               .rows = many->rows};
+  many->lr_log[step - 1] = 0.05;
+  if (fused) {
+    reduce_task_t task = *sums;
+    task.out = NULL;
+    ck_assert(k->ops->sums_in_registers);
+    k->ops->update_sums((kernel_t *)k, NULL, &update, &task, 1);
+  } else {
+    k->ops->reduce((kernel_t *)k, NULL, many->at.dtype, sums, 1);
+    update.touched = sums->begin;
+    update.grad = sums->out;
+    k->ops->update((kernel_t *)k, NULL, &update);
+  }
+}
+
+static void many_same(const many_t *a, const many_t *b, int kind) {
+  const size_t size = value_bytes(a->at.dtype), row = (size_t)a->at.dim * size;
+  ck_assert_msg(memcmp(a->at.weight, b->at.weight, MANY_ROWS * row) == 0, "%s, %lld columns: weights differ",
+                sbag_optimizer_name((sbag_optimizer_t)kind), (long long)a->at.dim);
+  for (int s = 0; s < a->info.state_count; s++)
+    ck_assert_msg(
+        memcmp(a->at.states[s], b->at.states[s], MANY_ROWS * (a->info.states[s].row_wise ? size : row)) == 0,
+        "%s, %lld columns: states differ", sbag_optimizer_name((sbag_optimizer_t)kind), (long long)a->at.dim);
+  ck_assert_mem_eq(a->last_step, b->last_step, sizeof a->last_step);
+}
+
+/* Sums in the same pass, and by themselves, against the scalar kernel's with one thread, bit for bit. */
+START_TEST(test_kernels_agree) {
+  static const int64_t dims[] = {1, 3, 8, 13, 16, 37, 64, 130, 300, 530};
+  kernel_case_t plain, c;
+  kernel_case_open(&plain, 0);
+  kernel_case_open(&c, _i);
+  for (int kind = 0; kind < SBAG_OPT_COUNT; kind++)
+    for (uint64_t number = 0; number < 4; number++) {
+      arena_t arena = {0};
+      draw_t draw = draw_start(75, (uint64_t)kind * 4 + number);
+      const sbag_optimizer_options_t options = draw_options(&draw, (sbag_optimizer_t)kind);
+      const sbag_dtype_t dtype = number == 3 ? SBAG_F64 : SBAG_F32;
+      const int64_t dim = dims[draw_below(&draw, 10)];
+      many_t *expected = many_create(&arena, draw, &options, dtype, dim);
+      many_t *fused = many_create(&arena, draw, &options, dtype, dim);
+      many_t *given = many_create(&arena, draw, &options, dtype, dim);
+      for (int64_t step = 1; step <= 3; step++) {
+        reduce_task_t sums = many_sums(&arena, &draw, dtype, dim);
+        sums.out = arena_alloc(&arena, MANY * dim, value_bytes(dtype));
+        many_step(plain.kernel, expected, step, &sums, 0);
+        many_step(c.kernel, fused, step, &sums, 1);
+        many_step(c.kernel, given, step, &sums, 0);
+      }
+      if (expected->at.last_step != NULL) {
+        plain.ops->catch_up(plain.kernel, NULL, &expected->at, 3, MANY_ROWS, NULL);
+        c.ops->catch_up(c.kernel, NULL, &fused->at, 3, MANY_ROWS, NULL);
+        c.ops->catch_up(c.kernel, NULL, &given->at, 3, MANY_ROWS, NULL);
+      }
+      many_same(expected, fused, kind);
+      many_same(expected, given, kind);
+      arena_free(&arena);
+    }
+  kernel_case_close(&c);
+  kernel_case_close(&plain);
+}
+END_TEST
+
+/* Blocks of one row, of several, and a row's last that is not full; more than one thread's share. */
+START_TEST(test_initial_values_agree) {
+  static const int64_t dims[] = {1, 2, 3, 5, 16, 31, 32, 64, 70};
+  kernel_case_t plain, c;
+  kernel_case_open(&plain, 0);
+  kernel_case_open(&c, _i);
+  for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+    for (int kind = SBAG_INIT_NORMAL; kind <= SBAG_INIT_CONSTANT; kind++) {
+      arena_t arena = {0};
+      const sbag_dtype_t dtype = d % 2 == 0 ? SBAG_F32 : SBAG_F64;
+      const int64_t dim = dims[d], rows = (dim == 64 ? 140000 : 1000) / dim;
+      const plan_table_t plan = {
+          .rows = 2 * rows, .layout = SBAG_LAYOUT_BLOCK, .shard_count = 2, .block_rows = rows};
+      const int64_t zero = rows + rows / 2;
+      init_task_t task = {.plan = &plan,
+                          .shard = 1,
+                          .rows = rows,
+                          .dim = dim,
+                          .kind = (sbag_init_t)kind,
+                          .a = -0.25,
+                          .b = 1.5,
+                          .key = random_key(3, "agree"),
+                          .zero_rows = &zero,
+                          .zero_count = 1};
+      const size_t bytes = (size_t)(rows * dim) * value_bytes(dtype);
+      void *expected = task.weight = arena_alloc(&arena, rows * dim, value_bytes(dtype));
+      plain.ops->init(plain.kernel, NULL, dtype, &task);
+      void *got = task.weight = arena_alloc(&arena, rows * dim, value_bytes(dtype));
+      c.ops->init(c.kernel, NULL, dtype, &task);
+      ck_assert_msg(memcmp(expected, got, bytes) == 0, "kind %d, %lld columns", kind, (long long)dim);
+      ck_assert(value_get(got, dtype, rows / 2 * dim) == 0 && value_get(got, dtype, rows / 2 * dim - 1) != 0);
+      arena_free(&arena);
+    }
+  kernel_case_close(&c);
+  kernel_case_close(&plain);
+}
+END_TEST
+
 START_TEST(test_names) {
   sbag_optimizer_t kind;
   sbag_status_t status;
@@ -533,6 +708,9 @@ Suite *optimizer_suite(void) {
   tcase_add_test(update, test_scale_then_clip);
   tcase_add_test(update, test_skipped_rows_stay);
   tcase_add_test(update, test_zero_direction);
+  tcase_set_timeout(update, 60);
+  tcase_add_loop_test(update, test_kernels_agree, 0, kernel_case_count());
+  tcase_add_loop_test(update, test_initial_values_agree, 0, kernel_case_count());
   tcase_add_loop_test(lag, test_lag_is_every_step, 0, LAGGING_COUNT);
   tcase_add_loop_test(lag, test_long_lag_is_every_step, 0, LAGGING_COUNT);
   tcase_add_test(lag, test_shrinking_outruns_momentum);
