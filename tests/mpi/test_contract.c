@@ -666,6 +666,9 @@ static void check_same_bits(sbag_context_h all, sbag_context_h one, uint64_t num
   it.options.weight_grad = 1;
   it.options.bounds_check = SBAG_BOUNDS_IGNORE;
   for (int t = 0; t < it.table_count; t++) {
+    /* A case without gradients may have drawn what an updated table cannot be. */
+    if (!it.tables[t].freeze && optimizer_info(&it.tables[t].optimizer).moves_untouched)
+      it.tables[t].storage = SBAG_STORAGE_FULL;
     alone[t] = it.tables[t];
     alone[t].ranks = NULL;
     alone[t].rank_count = 0;
