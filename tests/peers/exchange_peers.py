@@ -208,4 +208,5 @@ def main():
         compare(args, int(length), float(zipf))
 
 
-main()
+if __name__ == "__main__":
+    main()
