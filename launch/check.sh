@@ -107,6 +107,8 @@ check_release() {
     "subset --exchange pools --chunk 1024" replicated
   golden_steps build "3" "block --reproducible" "block --oracle"
   step "installation" 300 "$root/tests/install/run.sh" "$root/build"
+  # shellcheck disable=SC2016  # the inner shell's own arguments
+  step "instructions of kernels" 120 bash -c '"$1" "$2" || [ $? = 77 ]' run "$root/tests/instructions/run.sh" "$root/build"
 }
 
 check_clang() {
@@ -229,7 +231,7 @@ check_full() {
 }
 
 cd "$root" || exit 1
-install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev libomp-14-dev python3 python3-numpy python3-h5py iproute2
+install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev libomp-14-dev python3 python3-numpy python3-h5py iproute2 valgrind gnuplot-nox
 mkdir -p "$logs"
 check_release
 check_clang
