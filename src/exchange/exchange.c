@@ -335,8 +335,7 @@ sbag_code_t route_advance(route_t *r, sbag_status_t *status) {
   sbag_code_t code = SBAG_OK;
   if (r->x->solo && r->stage == STAGE_COUNTS) {
     agreed = 1;
-    code = r->local;
-    if (code != SBAG_OK && status != NULL) *status = r->local_status;
+    code = route_agree(r, status);
     r->stage = STAGE_OPEN;
   } else if (r->stage == STAGE_COUNTS) {
     code = route_send_ids(r, &agreed, status);

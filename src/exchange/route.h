@@ -353,6 +353,8 @@ run_places_t route_run_places(const route_t *r, phase_t phase, int owner, int fe
 sbag_code_t route_pack_ids(route_t *r, sbag_status_t *status);
 /* Prepares and posts the counts; a failure of this rank is kept for the agreement. */
 sbag_code_t route_send_counts(route_t *r, sbag_status_t *status);
+/* Makes the batch's own error, if any rank has one, that of all ranks. Collective. */
+sbag_code_t route_agree(route_t *r, sbag_status_t *status);
 /* *agreed: 1 where an error is one that all ranks return. */
 sbag_code_t route_send_ids(route_t *r, int *agreed, sbag_status_t *status);
 sbag_code_t route_take_ids(route_t *r, sbag_status_t *status);

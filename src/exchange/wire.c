@@ -285,6 +285,13 @@ static void place_incoming(route_t *r) {
   }
 }
 
+sbag_code_t route_agree(route_t *r, sbag_status_t *status) {
+  sbag_status_t cause = r->local_status;
+  sbag_code_t code = comm_agree(r->x->c.comm, r->local, &cause);
+  if (status != NULL && code != SBAG_OK) *status = cause;
+  return code;
+}
+
 sbag_code_t route_send_ids(route_t *r, int *agreed, sbag_status_t *status) {
   exchange_t *x = r->x;
   void *in;
@@ -293,10 +300,7 @@ sbag_code_t route_send_ids(route_t *r, int *agreed, sbag_status_t *status) {
   for (int p = 0; p < x->ranks; p++) any |= route_words(r, r->in, p)[WORD_CODE] != SBAG_OK;
   if (any) {
     *agreed = 1;
-    sbag_status_t cause = r->local_status;
-    sbag_code_t code = comm_agree(x->c.comm, r->local, &cause);
-    if (status != NULL) *status = cause;
-    return code;
+    return route_agree(r, status);
   }
   SBAG_TRY(check_counts(r, status));
   place_incoming(r);
