@@ -36,15 +36,16 @@ __device__ double block_sum(double mine) {
 
 __global__ void __launch_bounds__(CUDA_BLOCK)
     loss_parts(int64_t samples, int64_t length, const float *__restrict__ logits,
-               const float *__restrict__ labels, double grad_scale, float *__restrict__ grad,
-               double *__restrict__ part) {
+               const float *__restrict__ labels, const float *__restrict__ weights, double grad_scale,
+               float *__restrict__ grad, double *__restrict__ part) {
   const int64_t first = blockIdx.x * length, end = first + length < samples ? first + length : samples;
   double sum = 0.0;
   for (int64_t i = first + threadIdx.x; i < end; i += blockDim.x) {
     const double y = static_cast<double>(__ldg(labels + i));
+    const double weight = weights == nullptr ? 1.0 : static_cast<double>(__ldg(weights + i));
     double p = 0.0;
-    sum += loss_bce(static_cast<double>(__ldg(logits + i)), y, &p);
-    grad[i] = static_cast<float>((p - y) * grad_scale);
+    sum += weight * loss_bce(static_cast<double>(__ldg(logits + i)), y, &p);
+    grad[i] = static_cast<float>((p - y) * weight * grad_scale);
   }
   const double whole = block_sum(sum);
   if (threadIdx.x == 0) part[blockIdx.x] = whole;
@@ -77,13 +78,13 @@ void deliver_sum(cuda_lane_t *lane, const double *part, int64_t count, double *s
   cuda_deliver(lane, sum, whole, sizeof *whole, nullptr);
 }
 
-void loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, double grad_scale,
-          float *grad, double *sum) {
+void loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, const float *weights,
+          double grad_scale, float *grad, double *sum) {
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
   const parts_t parts = parts_of(samples);
   double *part = cuda_scratch<double>(lane, parts.count);
   CUDA_LAUNCH(lane, loss_parts, static_cast<unsigned>(parts.count), CUDA_BLOCK, 0, samples, parts.length,
-              logits, labels, grad_scale, grad, part);
+              logits, labels, weights, grad_scale, grad, part);
   deliver_sum(lane, part, parts.count, sum);
 }
 

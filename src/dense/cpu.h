@@ -41,8 +41,19 @@ void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const i
                              int64_t first_row, int64_t rows, float *out);
 void cpu_interaction_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                               int64_t first_row, int64_t rows, const float *out_grad);
-void cpu_loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, double grad_scale,
-              float *grad, double *sum);
+void cpu_cross_forward(dense_t *dense, int64_t count, const float *x0, const float *z, const float *x,
+                       float *out);
+void cpu_cross_backward(dense_t *dense, int64_t count, const float *x0, const float *z, const float *out_grad,
+                        float *dz, float *x0_grad);
+void cpu_add(dense_t *dense, int64_t count, const float *x, float *y);
+void cpu_add_rows(dense_t *dense, int64_t rows, int64_t width, const float *x, int64_t x_stride, float *y);
+void cpu_spread_rows(dense_t *dense, int64_t rows, int64_t width, const float *y, float *x, int64_t x_stride);
+void cpu_fm_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                    int64_t first_row, int64_t rows, float *out);
+void cpu_fm_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                     int64_t first_row, int64_t rows, const float *out_grad);
+void cpu_loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, const float *weights,
+              double grad_scale, float *grad, double *sum);
 
 /* The pairs in the order of lanes.h; and by whole registers in two instruction sets, for shapes of
  * at most CPU_WIDE_VECTORS vectors of CPU_WIDE_DIM values. */

@@ -55,7 +55,7 @@ void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const i
     float *to = out + r * width;
     for (int c = 0; c < shape->concat; c++)
       memcpy(to + c * dim, value_at(&vectors[c], first_row + r), (size_t)dim * sizeof *to);
-    pairs.forward(shape, vectors, first_row + r, to + shape->concat * dim);
+    if (!shape->concat_only) pairs.forward(shape, vectors, first_row + r, to + shape->concat * dim);
   }
 }
 
@@ -74,6 +74,6 @@ void cpu_interaction_backward(dense_t *dense, const interaction_t *shape, const 
       else
         memset(grad, 0, (size_t)dim * sizeof *grad);
     }
-    pairs.backward(shape, vectors, first_row + r, r, from + shape->concat * dim);
+    if (!shape->concat_only) pairs.backward(shape, vectors, first_row + r, r, from + shape->concat * dim);
   }
 }

@@ -31,7 +31,7 @@ dropout_t dropout_make(double p, uint64_t key, int64_t step, int64_t first_sampl
 
 int64_t interaction_width(const interaction_t *shape) {
   int64_t n = shape->vectors;
-  return shape->concat * shape->dim + n * (n - 1) / 2;
+  return shape->concat * shape->dim + (shape->concat_only ? 0 : n * (n - 1) / 2);
 }
 
 sbag_code_t dense_optimizer_check(const sbag_optimizer_options_t *options, sbag_status_t *status) {

@@ -56,9 +56,10 @@ typedef struct interaction_vector {
 typedef struct interaction {
   int vectors, concat; /* concat <= vectors */
   int64_t dim;
+  int concat_only; /* no products; on device cpu alone */
 } interaction_t;
 
-/* Values a sample: concat * dim + vectors * (vectors - 1) / 2. */
+/* Values a sample: concat * dim + vectors * (vectors - 1) / 2, or without the products. */
 int64_t interaction_width(const interaction_t *shape);
 
 /* ---- the dense layers' optimizer ----
@@ -91,8 +92,9 @@ typedef struct dense_ops {
    * through. */
   void (*linear_forward)(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
                          const float *x, int64_t x_stride, float *y);
-  /* y as forward left it. dy [rows][out]: gradient of y, overwritten. dx: [rows][in] with its stride, or NULL
-   * if nobody asks. rows may be 0: the parameters' gradients are zero then. */
+  /* y as forward left it. dy [rows][out]: gradient of y, overwritten where the layer has a ReLU. dx:
+   * [rows][in] with its stride, or NULL if nobody asks. rows may be 0: the parameters' gradients are zero
+   * then. */
   void (*linear_backward)(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
                           const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
                           int64_t dx_stride);
@@ -108,11 +110,35 @@ typedef struct dense_ops {
                                const interaction_vector_t *vectors, int64_t first_row, int64_t rows,
                                const float *out_grad);
 
-  /* Binary cross entropy with logits: for logit x and label y, log(1 + e^x) - x y. *sum (host): the sum over
-   * the samples (not the mean: that is over the global batch). grad: [samples], the loss's gradient times
-   * `grad_scale` (1 / global samples). NaN and infinite logits give a sum that is not finite. */
-  void (*loss)(dense_t *dense, int64_t samples, const float *logits, const float *labels, double grad_scale,
-               float *grad, double *sum);
+  /* One of DCN-v2's cross layers (Wang et al. 2020, arXiv:2008.13535) behind its linear layer, z = W x + b:
+   * out = x0 * z + x, element by element. All: [rows][width]. This and the ops up to fm_backward are NULL
+   * where a device has none. */
+  void (*cross_forward)(dense_t *dense, int64_t count, const float *x0, const float *z, const float *x,
+                        float *out);
+  /* dz = x0 * out_grad; x0_grad += z * out_grad. What goes to x past the layer is out_grad itself. */
+  void (*cross_backward)(dense_t *dense, int64_t count, const float *x0, const float *z,
+                         const float *out_grad, float *dz, float *x0_grad);
+  /* y += x. */
+  void (*add)(dense_t *dense, int64_t count, const float *x, float *y);
+  /* y[row] += the sum of x's row, [rows][width] with its stride; and the gradient's way back: every value of
+   * x's row becomes y[row]. */
+  void (*add_rows)(dense_t *dense, int64_t rows, int64_t width, const float *x, int64_t x_stride, float *y);
+  void (*spread_rows)(dense_t *dense, int64_t rows, int64_t width, const float *y, float *x,
+                      int64_t x_stride);
+  /* A factorisation machine's second order (Rendle 2010): to out[row] it adds the sum over all pairs of
+   * vectors of their products, as half of |sum of vectors|^2 - sum of |vector|^2. backward adds to every
+   * vector's gradient. Rows as in interaction_forward and backward. */
+  void (*fm_forward)(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                     int64_t first_row, int64_t rows, float *out);
+  void (*fm_backward)(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                      int64_t first_row, int64_t rows, const float *out_grad);
+
+  /* Binary cross entropy with logits: for logit x, label y and weight w, w (log(1 + e^x) - x y). weights:
+   * [samples], or NULL: 1 each. *sum (host): the sum over the samples (not the mean: that is over the global
+   * batch). grad: [samples], the loss's gradient times `grad_scale` (1 / global samples). NaN and infinite
+   * logits give a sum that is not finite. */
+  void (*loss)(dense_t *dense, int64_t samples, const float *logits, const float *labels,
+               const float *weights, double grad_scale, float *grad, double *sum);
 
   /* *sum (host) = sum of squares, in an order that is the same each time. */
   void (*norm_squared)(dense_t *dense, const float *values, int64_t count, double *sum);

@@ -62,6 +62,10 @@ static uint64_t config_digest(const model_config_t *config, const params_t *para
                             config->clip_value,
                             (double)config->bucket_bytes,
                             config->reproducible != 0,
+                            (double)config->kind,
+                            (double)config->interaction,
+                            config->cross_parallel != 0,
+                            (double)config->first_order,
                             (double)config->interaction_dim,
                             (double)o->kind,
                             o->lr,
@@ -79,6 +83,7 @@ static uint64_t config_digest(const model_config_t *config, const params_t *para
                             o->clip_value};
   uint64_t hash = mix(0xcbf29ce484222325u, &config->seed, sizeof config->seed);
   hash = mix(hash, numbers, sizeof numbers);
+  hash = mix(hash, config->class_weights, (size_t)config->class_count * sizeof(double));
   for (int i = 0; i < params->layer_count; i++) {
     const params_layer_t *layer = &params->layers[i];
     hash = mix(hash, layer->name, strlen(layer->name));
@@ -90,13 +95,13 @@ static uint64_t config_digest(const model_config_t *config, const params_t *para
 
 /* Ranks whose buckets or layers differ would add up unlike things, or wait for ever. */
 static sbag_code_t check_same(const model_t *m, const model_config_t *config, sbag_status_t *status) {
-  int64_t digest = (int64_t)(config_digest(config, &m->dlrm->params) >> 1);
+  int64_t digest = (int64_t)(config_digest(config, &m->network->params) >> 1);
   int64_t largest[2] = {digest, -digest};
   SBAG_TRY(comm_allreduce(m->comm, largest, 2, COMM_I64, COMM_MAX, "model: config", status));
   if (largest[0] == -largest[1]) return SBAG_OK;
   return status_set(status, SBAG_ERR_ARGUMENT,
                     "model: the ranks' configs differ in seed, layers, dense optimizer, clipping, dropout, "
-                    "bucket_bytes or reproducible; they must be the same");
+                    "class weights, bucket_bytes or reproducible; they must be the same");
 }
 
 /* Where the collection puts each feature's vector. */
@@ -109,7 +114,7 @@ static void find_features(const model_t *m, const model_config_t *config, const 
   }
 }
 
-static sbag_code_t create_dlrm(model_t *m, const model_config_t *config, sbag_status_t *status) {
+static sbag_code_t create_network(model_t *m, const model_config_t *config, sbag_status_t *status) {
   size_t features = (size_t)config->feature_count;
   void *names = NULL, *places = NULL;
   sbag_code_t code = mem_alloc(m->mem, features * sizeof(char *), "model: features", &names, status);
@@ -118,28 +123,46 @@ static sbag_code_t create_dlrm(model_t *m, const model_config_t *config, sbag_st
   if (code == SBAG_OK) {
     int64_t *dims = places, *columns = dims + features;
     find_features(m, config, names, dims, columns);
-    const dlrm_features_t at = {.count = config->feature_count,
-                                .name = names,
-                                .dim = dims,
-                                .column = columns,
-                                .pooled_dim = sbag_collection_output_dim(m->collection)};
-    code = dlrm_create(m->dense, config, &at, &m->dlrm, status);
+    const network_features_t at = {.count = config->feature_count,
+                                   .name = names,
+                                   .dim = dims,
+                                   .column = columns,
+                                   .pooled_dim = sbag_collection_output_dim(m->collection)};
+    code = network_create(m->dense, config, &at, &m->network, status);
   }
   mem_free(m->mem, names);
   mem_free(m->mem, places);
   return code;
 }
 
+static sbag_code_t take_class_weights(model_t *m, const model_config_t *config, sbag_status_t *status) {
+  void *block = NULL;
+  if (config->class_count == 0) return SBAG_OK;
+  if (config->class_count != m->network->class_count)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "model: %d class weights, but there are %d classes; it must be one for each",
+                      config->class_count, m->network->class_count);
+  for (int i = 0; i < config->class_count; i++)
+    SBAG_TRY(check_range("a class's weight", config->class_weights[i], INFINITY, status));
+  size_t bytes = (size_t)config->class_count * sizeof(double);
+  SBAG_TRY(mem_alloc(m->mem, bytes, "model: weights of classes", &block, status));
+  memcpy(block, config->class_weights, bytes);
+  m->class_weights = block;
+  m->class_count = config->class_count;
+  return SBAG_OK;
+}
+
 static sbag_code_t create_dense(model_t *m, kernel_t *kernel, const model_config_t *config,
                                 sbag_status_t *status) {
   SBAG_TRY(dense_create(kernel, config->reproducible, &m->dense, status));
-  SBAG_TRY(create_dlrm(m, config, status));
-  if (m->dlrm->flow_width > INT32_MAX || m->dlrm->pooled_dim > INT32_MAX)
+  SBAG_TRY(create_network(m, config, status));
+  SBAG_TRY(take_class_weights(m, config, status));
+  if (m->network->widest > INT32_MAX || m->network->pooled_dim > INT32_MAX)
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "model: a layer has %lld inputs and the pooled vectors %lld values; both must be below "
                       "2^31",
-                      (long long)m->dlrm->flow_width, (long long)m->dlrm->pooled_dim);
-  params_t *params = &m->dlrm->params;
+                      (long long)m->network->widest, (long long)m->network->pooled_dim);
+  params_t *params = &m->network->params;
   return reduce_create(m->comm, kernel, params->grad, params->count, config->bucket_bytes,
                        config->reproducible != 0, &m->reduce, status);
 }
@@ -195,9 +218,11 @@ void model_destroy(model_t **model) {
   sbag_collection_destroy(&m->collection);
   if (m->reduce.stranded) return;
   reduce_clear(&m->reduce);
-  dlrm_destroy(&m->dlrm);
+  network_destroy(&m->network);
   for (int i = 0; i <= MODEL_STEPS_MAX && m->dense != NULL; i++)
     kernel_buffer_free(m->dense->kernel, &m->inputs[i].block);
+  for (int i = 0; i <= MODEL_STEPS_MAX; i++) mem_free(m->mem, m->inputs[i].host_weights);
+  mem_free(m->mem, m->class_weights);
   dense_destroy(&m->dense);
   mem_free(m->mem, m);
 }
@@ -206,20 +231,24 @@ sbag_collection_h model_collection(const model_t *model) {
   return model->collection;
 }
 
+int model_output_count(const model_t *model) {
+  return model->network->output_count;
+}
+
 int model_array_count(const model_t *model) {
-  return model->dlrm->params.array_count;
+  return model->network->params.array_count;
 }
 
 const model_array_t *model_array(const model_t *model, int array) {
-  return &model->dlrm->params.arrays[array];
+  return &model->network->params.arrays[array];
 }
 
 sbag_code_t model_arrays_fetch(const model_t *model, sbag_status_t *status) {
-  return params_fetch(&model->dlrm->params, status);
+  return params_fetch(&model->network->params, status);
 }
 
 sbag_code_t model_arrays_send(const model_t *model, sbag_status_t *status) {
-  return params_send(&model->dlrm->params, status);
+  return params_send(&model->network->params, status);
 }
 
 model_traffic_t model_traffic(const model_t *model) {

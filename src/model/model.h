@@ -1,6 +1,4 @@
-/* Recommendation models on a collection. Today DLRM (Naumov et al. 2019, arXiv:1906.00091): bottom MLP over
- * the dense values, one pooled vector a feature (projected where its dim differs), pairwise dot interaction,
- * top MLP, and binary cross entropy with logits.
+/* Recommendation models on a collection. A kind of model is a network (network.h); config names its layers.
  *
  * Embedding tables are cut by rows (collection); dense layers are data-parallel: every rank holds all of
  * them, gradients are summed in buckets while the embedding backward runs. Loss and gradients are divided by
@@ -19,9 +17,29 @@ typedef struct model model_t;
 
 enum { MODEL_LAYERS_MAX = 16 };
 
+/* A network each, see network.c. */
+typedef enum model_kind {
+  MODEL_CTR, /* whether somebody clicks: DLRM, DCN-v2, DeepFM, Wide & Deep (ctr.h) */
+  MODEL_KINDS
+} model_kind_t;
+
+/* MODEL_CTR: what becomes of the features' vectors. */
+typedef enum model_interaction {
+  MODEL_DOT,   /* the products of all pairs go to the top MLP: DLRM */
+  MODEL_CROSS, /* cross layers on all vectors side by side: DCN-v2 */
+  MODEL_FM,    /* a factorisation machine's second order beside the top MLP: DeepFM */
+  MODEL_CONCAT /* nothing: the top MLP has the vectors side by side */
+} model_interaction_t;
+
 typedef struct model_config {
-  uint64_t seed;   /* dense layers' initial values; tables have their own seeds */
-  int dense_count; /* dense values a sample; 0 leaves the bottom MLP out */
+  uint64_t seed; /* dense layers' initial values; tables have their own seeds */
+  model_kind_t kind;
+  model_interaction_t interaction;
+  int cross_count;    /* MODEL_CROSS: layers, one at least */
+  int64_t cross_rank; /* of their matrices; 0: full */
+  int cross_parallel; /* 1: the top MLP stands beside the cross layers; 0: behind them */
+  int first_order;    /* the last so many features are weights of dim 1, whose sum goes to the logit */
+  int dense_count;    /* dense values a sample; 0 leaves the bottom MLP out */
   int64_t
       interaction_dim; /* D: dim of every vector in the interaction; features of another dim are projected */
   int bottom_count;    /* hidden layers of the bottom MLP; the last layer to D is added */
@@ -34,7 +52,9 @@ typedef struct model_config {
   double clip_value;   /* dense gradients clamped; tables have their own; 0 = off */
   double dropout; /* on the top MLP's hidden layers, training only; keyed by (seed, step, sample): independent
                      of ranks */
-  int64_t bucket_bytes; /* of one dense all-reduce; 0 = 1 MiB */
+  int64_t bucket_bytes;        /* of one dense all-reduce; 0 = 1 MiB */
+  int class_count;             /* of class_weights; 0: none, else as many as the network has classes */
+  const double *class_weights; /* [class_count]: each sample's weight is multiplied by its label's */
   int reproducible; /* dense math in slices of MODEL_SLICE samples of the global batch, combined in a fixed
                        order; on device cpu alone */
   const sbag_table_options_t *tables;
@@ -49,6 +69,7 @@ enum { MODEL_SLICE = 64 };
 typedef struct model_batch {
   int64_t samples, first_sample, global_samples;
   const float *labels;         /* [samples]; unused by predict */
+  const float *weights;        /* [samples], 0 or more, or NULL: 1 each; unused by predict */
   const float *dense;          /* [samples][dense_count] */
   const sbag_bags_t *features; /* [feature_count] */
 } model_batch_t;
@@ -61,9 +82,10 @@ void model_destroy(model_t **model);
 sbag_collection_h model_collection(const model_t *model);
 
 /* One training step: forward, backward, update of tables and dense layers; `step` counts them from 1
- * (optimizers, dropout). loss: mean over the global batch, the same on all ranks. A batch with global_samples
- * 0 is refused. If the loss is not finite nothing is updated and SBAG_ERR_ARGUMENT is returned on all ranks
- * with a message that the caller prefixes with the step. */
+ * (optimizers, dropout). loss: mean over the global batch, weighted by the samples' weights and those of
+ * their classes, the same on all ranks; where all weights are 0 it is 0, and so are the gradients. A batch
+ * with global_samples 0 is refused. If the loss is not finite nothing is updated and SBAG_ERR_ARGUMENT is
+ * returned on all ranks with a message that the caller prefixes with the step. */
 sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t step, double lr_factor,
                              double *loss, sbag_status_t *status);
 
@@ -89,8 +111,11 @@ sbag_code_t model_train_compute(model_t *model, sbag_status_t *status);
 sbag_code_t model_train_finish(model_t *model, double lr_factor, double *loss, sbag_status_t *status);
 void model_train_cancel(model_t *model);
 
-/* logits: [samples]. Tables are not written. Between compute and finish it is refused. */
-sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status);
+/* Outputs a sample: 1, the logit, of MODEL_CTR. Not collective. */
+int model_output_count(const model_t *model);
+/* outputs: [samples][model_output_count]. Tables are not written. Between compute and finish it is refused.
+ */
+sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *outputs, sbag_status_t *status);
 
 /* The dense parameters and their optimizer state as named arrays ("bottom/0/weight" [out][in], "top/1/bias",
  * "state/top/1/bias/sum"), for checkpoints: the same on every rank. data is the host's

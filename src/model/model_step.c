@@ -29,7 +29,7 @@ static sbag_code_t check_batch(const model_t *m, const model_batch_t *batch, int
   if (batch->samples > 0 && training && batch->labels == NULL)
     return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples without labels",
                       (long long)batch->samples);
-  if (batch->samples > 0 && m->dlrm->dense_count > 0 && batch->dense == NULL)
+  if (batch->samples > 0 && m->network->dense_count > 0 && batch->dense == NULL)
     return status_set(status, SBAG_ERR_ARGUMENT, "model: a batch of %lld samples without dense values",
                       (long long)batch->samples);
   for (int f = 0; f < m->feature_count; f++) {
@@ -59,27 +59,64 @@ static sbag_code_t take_batch(model_t *m, const model_batch_t *batch, int traini
 static sbag_code_t make_room(model_t *m, const model_batch_t *batch, int training, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  return local(m, dlrm_reserve(m->dlrm, batch->samples, training, &cause), &cause, status);
+  return local(m, m->network->ops->reserve(m->network, batch->samples, training, &cause), &cause, status);
+}
+
+/* What a sample's weight is with that of its class, in memory of the host that stays while the step lasts. */
+static sbag_code_t weigh(const model_t *m, const model_batch_t *batch, model_input_t *input,
+                         sbag_status_t *status) {
+  input->told = batch->weights;
+  if (m->class_count == 0 || batch->labels == NULL) return SBAG_OK;
+  if (batch->samples > input->host_room) {
+    void *block = input->host_weights;
+    SBAG_TRY(mem_realloc(m->mem, mem_array_bytes(batch->samples, sizeof(float)), "model: samples' weights",
+                         &block, status));
+    input->host_weights = block;
+    input->host_room = batch->samples;
+  }
+  for (int64_t i = 0; i < batch->samples; i++) {
+    double label = batch->labels[i], own = batch->weights != NULL ? batch->weights[i] : 1.0;
+    if (!(label >= 0.0 && label < (double)m->class_count))
+      return status_set(status, SBAG_ERR_ARGUMENT, "model: label %g of sample %lld; there are %d classes",
+                        label, (long long)i, m->class_count);
+    input->host_weights[i] = (float)(own * m->class_weights[(int)label]);
+  }
+  input->told = input->host_weights;
+  return SBAG_OK;
 }
 
 /* Where the layers read the batch. The copy goes beside what the device does; the batch may change after it.
  */
 static sbag_code_t copy_input(model_t *m, const model_batch_t *batch, model_input_t *input,
                               sbag_status_t *status) {
-  int64_t values = batch->dense != NULL ? batch->samples * m->dlrm->dense_count : 0;
+  SBAG_TRY(weigh(m, batch, input, status));
+  int64_t values = batch->dense != NULL ? batch->samples * m->network->dense_count : 0;
   int64_t labels = batch->labels != NULL ? batch->samples : 0, size = (int64_t)sizeof(float);
+  int64_t weights = input->told != NULL ? batch->samples : 0;
   input->values = batch->dense;
   input->labels = batch->labels;
+  input->weights = input->told;
   if (m->dense->on_host) return SBAG_OK;
-  SBAG_TRY(kernel_buffer_reserve(m->dense->kernel, &input->block, (size_t)((values + labels) * size),
+  SBAG_TRY(kernel_buffer_reserve(m->dense->kernel, &input->block,
+                                 (size_t)((values + labels + weights) * size),
                                  "model: a batch's dense values and labels", status));
   float *to = input->block.data;
-  const copy_part_t parts[2] = {{to, batch->dense, values * size},
-                                {to + values, batch->labels, labels * size}};
-  m->dense->ops->input(m->dense, parts, 2);
+  const copy_part_t parts[3] = {{to, batch->dense, values * size},
+                                {to + values, batch->labels, labels * size},
+                                {to + values + labels, input->told, weights * size}};
+  m->dense->ops->input(m->dense, parts, 3);
   input->values = to;
   input->labels = to + values;
+  input->weights = weights > 0 ? to + values + labels : NULL;
   return SBAG_OK;
+}
+
+/* Of samples [first, first + rows) of the batch. */
+static double weight_of(const model_input_t *input, int64_t first, int64_t rows) {
+  if (input->told == NULL) return (double)rows;
+  double sum = 0.0;
+  for (int64_t i = first; i < first + rows; i++) sum += (double)input->told[i];
+  return sum;
 }
 
 static sbag_code_t take_input(model_t *m, const model_batch_t *batch, model_input_t *input,
@@ -91,7 +128,7 @@ static sbag_code_t take_input(model_t *m, const model_batch_t *batch, model_inpu
 
 /* A rank without samples may come without dense values: any address does then. */
 static const float *dense_values(const model_t *m, const model_input_t *input) {
-  return input->values != NULL ? input->values : m->dlrm->pooled;
+  return input->values != NULL ? input->values : m->network->pooled;
 }
 
 /* What ops were to tell the host is there then. */
@@ -114,54 +151,68 @@ static sbag_code_t bucket_ready(void *user, int64_t end, sbag_status_t *status) 
 
 /* Loss and dense backward of the whole batch; gradients and reductions begin as their parts are done. */
 static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, const model_input_t *input,
-                                       const dlrm_pass_t *pass, const float *logits, sbag_status_t *status) {
+                                       const network_pass_t *pass, sbag_status_t *status) {
+  network_t *n = m->network;
+  const network_targets_t targets = {.rows = pass->rows,
+                                     .labels = input->labels,
+                                     .weights = input->weights,
+                                     .grad_scale = 1.0 / (double)batch->global_samples};
+  const network_backward_t backward = {
+      .pass = pass, .rows = pass->rows, .ready = bucket_ready, .user = &m->reduce};
   between(m->comm, "loss");
-  m->dense->ops->loss(m->dense, pass->rows, logits, input->labels, 1.0 / (double)batch->global_samples,
-                      m->dlrm->flow[0], &m->loss);
-  SBAG_TRY(dlrm_backward_pooled(m->dlrm, pass, 0, pass->rows, bucket_ready, &m->reduce, status));
-  SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, m->dlrm->pooled_grad, status));
-  SBAG_TRY(dlrm_backward_bottom(m->dlrm, pass, 0, pass->rows, dense_values(m, input), bucket_ready,
-                                &m->reduce, status));
+  n->ops->loss(n, pass, &targets, &m->loss);
+  SBAG_TRY(n->ops->backward_pooled(n, &backward, status));
+  SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, n->pooled_grad, status));
+  SBAG_TRY(n->ops->backward_rest(n, &backward, status));
   SBAG_TRY(wait_for_device(m, status));
-  return reduce_loss(&m->reduce, m->loss, status);
+  return reduce_loss(&m->reduce, m->loss, weight_of(input, 0, pass->rows), status);
 }
 
 /* The same by slices of the global batch, each with gradients of its own. On the CPU alone, where a result is
  * there at once. */
 static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, const model_input_t *input,
-                                      const dlrm_pass_t *pass, const float *logits, sbag_status_t *status) {
+                                      const network_pass_t *pass, sbag_status_t *status) {
+  network_t *n = m->network;
   for (int64_t first = 0; first < pass->rows; first += MODEL_SLICE) {
     int64_t left = pass->rows - first, rows = left < MODEL_SLICE ? left : MODEL_SLICE;
+    const network_targets_t targets = {.first_row = first,
+                                       .rows = rows,
+                                       .labels = input->labels,
+                                       .weights = input->weights,
+                                       .grad_scale = 1.0 / (double)batch->global_samples};
+    const network_backward_t backward = {.pass = pass, .first_row = first, .rows = rows};
     between(m->comm, "loss");
-    m->dense->ops->loss(m->dense, rows, logits + first, input->labels + first,
-                        1.0 / (double)batch->global_samples, m->dlrm->flow[0], &m->loss);
-    SBAG_TRY(dlrm_backward(m->dlrm, pass, first, rows, dense_values(m, input), NULL, NULL, status));
-    reduce_slice(&m->reduce, first / MODEL_SLICE, m->loss);
+    n->ops->loss(n, pass, &targets, &m->loss);
+    SBAG_TRY(n->ops->backward_pooled(n, &backward, status));
+    SBAG_TRY(n->ops->backward_rest(n, &backward, status));
+    reduce_slice(&m->reduce, first / MODEL_SLICE, m->loss, weight_of(input, first, rows));
   }
-  SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, m->dlrm->pooled_grad, status));
+  SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, n->pooled_grad, status));
   return reduce_slices_done(&m->reduce, status);
 }
 
-/* What all gradients, dense and sparse, are multiplied by, as torch's clip_grad_norm_. Every rank comes to
+/* What all gradients, dense and sparse, are multiplied by: they were divided by the number of samples, which
+ * `scale` mends where that is not the weight; and clipping as torch's clip_grad_norm_. Every rank comes to
  * the same number. */
-static sbag_code_t clip_factor(model_t *m, sbag_step_h step, double *factor, sbag_status_t *status) {
-  *factor = 1.0;
+static sbag_code_t grad_factor(model_t *m, sbag_step_h step, double scale, double *factor,
+                               sbag_status_t *status) {
+  *factor = scale;
   if (m->clip_norm == 0.0) return SBAG_OK;
   double sparse = 0.0, dense = 0.0;
-  m->dense->ops->norm_squared(m->dense, m->dlrm->params.grad, m->dlrm->params.count, &dense);
+  m->dense->ops->norm_squared(m->dense, m->network->params.grad, m->network->params.count, &dense);
   SBAG_TRY(wait_for_device(m, status));
   SBAG_TRY(sbag_step_grad_norm_squared(step, &sparse, status));
-  double norm = sqrt(sparse + dense);
+  double norm = scale * sqrt(sparse + dense);
   if (!isfinite(norm))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "the gradients' norm is %g: nothing was updated; a lower learning rate may help", norm);
   double wanted = m->clip_norm / (norm + 1e-6);
-  if (wanted < 1.0) *factor = wanted;
+  if (wanted < 1.0) *factor = scale * wanted;
   return SBAG_OK;
 }
 
 static void update_dense(model_t *m, int64_t step, double lr_factor, double grad_scale) {
-  params_t *params = &m->dlrm->params;
+  params_t *params = &m->network->params;
   dense_optimizer_step_t update = {.options = &m->optimizer,
                                    .step = step,
                                    .lr = m->optimizer.lr * lr_factor,
@@ -248,25 +299,26 @@ static sbag_code_t open_first(model_t *m, sbag_status_t *status) {
 static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status) {
   const model_batch_t *batch = &slot->batch;
   const model_input_t *input = &m->inputs[slot->input];
-  const dlrm_pass_t pass = {.rows = batch->samples,
-                            .first_sample = batch->first_sample,
-                            .step = slot->number,
-                            .training = 1,
-                            .between = between,
-                            .between_user = m->comm};
+  network_pass_t pass = {.rows = batch->samples,
+                         .first_sample = batch->first_sample,
+                         .step = slot->number,
+                         .training = 1,
+                         .between = between,
+                         .between_user = m->comm};
   const reduce_deal_t deal = {.samples = batch->samples,
                               .first_sample = batch->first_sample,
                               .global_samples = batch->global_samples};
   SBAG_TRY(open_first(m, status));
   SBAG_TRY(make_room(m, batch, 1, status));
   SBAG_TRY(reduce_begin(&m->reduce, &deal, status));
+  pass.values = dense_values(m, input);
   m->dense->ops->input_ready(m->dense);
-  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, input)); /* while vectors are on their way */
-  SBAG_TRY(sbag_step_forward_end(slot->step, m->dlrm->pooled, status));
+  m->network->ops->begin(m->network, &pass); /* while vectors are on their way */
+  SBAG_TRY(sbag_step_forward_end(slot->step, m->network->pooled, status));
   push_next(m, sbag_step_advance);
-  const float *logits = dlrm_top_forward(m->dlrm, &pass);
-  SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, input, &pass, logits, status)
-                           : backward_in_buckets(m, batch, input, &pass, logits, status));
+  m->network->ops->forward(m->network, &pass);
+  SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, input, &pass, status)
+                           : backward_in_buckets(m, batch, input, &pass, status));
   between(m->comm, "step"); /* what it began moves once more */
   push_next(m, sbag_step_forward_begin);
   slot->computed = 1;
@@ -275,23 +327,23 @@ static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status
 
 static sbag_code_t finish(model_t *m, const model_slot_t *slot, double lr_factor, double *loss,
                           sbag_status_t *status) {
-  double loss_sum = 0.0, clip = 1.0;
+  double loss_sum = 0.0, weight = 0.0, factor = 1.0, samples = (double)slot->batch.global_samples;
   push_next(m, sbag_step_forward_begin); /* if it was begun only now */
   SBAG_TRY(sbag_step_backward_end(slot->step, NULL, status));
-  SBAG_TRY(reduce_end(&m->reduce, &loss_sum, status));
+  SBAG_TRY(reduce_end(&m->reduce, &loss_sum, &weight, status));
   if (!isfinite(loss_sum))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "the loss is %g: nothing was updated; look for values in the data that are not finite, "
                       "or lower the learning rate",
                       loss_sum);
   between(m->comm, "clipping");
-  SBAG_TRY(clip_factor(m, slot->step, &clip, status));
-  SBAG_TRY(sbag_step_update(slot->step, lr_factor, clip, status)); /* the next batch's vectors start */
+  SBAG_TRY(grad_factor(m, slot->step, weight > 0.0 ? samples / weight : 1.0, &factor, status));
+  SBAG_TRY(sbag_step_update(slot->step, lr_factor, factor, status)); /* the next batch's vectors start */
   between(m->comm, "update: dense");
-  update_dense(m, slot->number, lr_factor, clip);
+  update_dense(m, slot->number, lr_factor, factor);
   between(m->comm, "step");
   add_traffic(m, slot->step);
-  *loss = loss_sum / (double)slot->batch.global_samples;
+  *loss = weight > 0.0 ? loss_sum / weight : 0.0;
   return SBAG_OK;
 }
 
@@ -345,12 +397,12 @@ sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t
 
 /* ---- prediction ---- */
 
-static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *step, float *logits,
+static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *step, float *outputs,
                            sbag_status_t *status) {
-  const dlrm_pass_t pass = {.rows = batch->samples,
-                            .first_sample = batch->first_sample,
-                            .between = between,
-                            .between_user = m->comm};
+  network_pass_t pass = {.rows = batch->samples,
+                         .first_sample = batch->first_sample,
+                         .between = between,
+                         .between_user = m->comm};
   model_input_t *input = &m->inputs[MODEL_STEPS_MAX];
   if (m->slots[0].computed)
     return status_set(status, SBAG_ERR_STATE,
@@ -360,19 +412,21 @@ static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *
   SBAG_TRY(make_room(m, batch, 0, status));
   SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features,
                                          SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, step, status));
+  pass.values = dense_values(m, input);
   m->dense->ops->input_ready(m->dense);
-  dlrm_bottom_forward(m->dlrm, &pass, dense_values(m, input));
-  SBAG_TRY(sbag_step_forward_end(*step, m->dlrm->pooled, status));
-  const float *made = dlrm_top_forward(m->dlrm, &pass);
-  const copy_part_t part = {logits, made, batch->samples * (int64_t)sizeof *logits};
+  m->network->ops->begin(m->network, &pass);
+  SBAG_TRY(sbag_step_forward_end(*step, m->network->pooled, status));
+  const float *made = m->network->ops->forward(m->network, &pass);
+  int64_t width = m->network->output_count * (int64_t)sizeof *outputs;
+  const copy_part_t part = {outputs, made, batch->samples * width};
   m->dense->kernel->ops->copy(m->dense->kernel, NULL, &part, 1);
   return wait_for_device(m, status);
 }
 
-sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *logits, sbag_status_t *status) {
+sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *outputs, sbag_status_t *status) {
   sbag_step_h step = NULL;
   const char *phase = comm_trace_phase(&model->comm->trace, "step");
-  sbag_code_t code = predict(model, batch, &step, logits, status);
+  sbag_code_t code = predict(model, batch, &step, outputs, status);
   sbag_step_release(&step);
   comm_trace_phase(&model->comm->trace, phase);
   return code;

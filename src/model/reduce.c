@@ -97,16 +97,17 @@ sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-sbag_code_t reduce_loss(reduce_t *reduce, double loss, sbag_status_t *status) {
+sbag_code_t reduce_loss(reduce_t *reduce, double loss, double weight, sbag_status_t *status) {
   reduce->in_flight = 1;
   reduce->loss[0] = loss;
   reduce->loss[1] = (double)reduce->mine.samples;
-  return reduce->comm->ops->allreduce_begin(reduce->comm, reduce->loss, 2, COMM_F64, COMM_SUM,
+  reduce->loss[2] = weight;
+  return reduce->comm->ops->allreduce_begin(reduce->comm, reduce->loss, 3, COMM_F64, COMM_SUM,
                                             &reduce->request, status);
 }
 
 /* Counts are exact in a double below 2^53. */
-static sbag_code_t end_buckets(reduce_t *r, double *loss, sbag_status_t *status) {
+static sbag_code_t end_buckets(reduce_t *r, double *loss, double *weight, sbag_status_t *status) {
   SBAG_TRY(comm_wait(r->comm, &r->request, "model: loss", status));
   for (int64_t i = 0; i < r->begun; i++)
     SBAG_TRY(comm_wait(r->comm, &r->requests[i], "model: dense gradients", status));
@@ -115,6 +116,7 @@ static sbag_code_t end_buckets(reduce_t *r, double *loss, sbag_status_t *status)
                       "model: the ranks' batches have %.0f samples together, but global_samples is %lld",
                       r->loss[1], (long long)r->mine.global_samples);
   *loss = r->loss[0];
+  *weight = r->loss[2];
   return SBAG_OK;
 }
 
@@ -173,7 +175,7 @@ static sbag_code_t room_for_mine(reduce_t *r, int64_t slices, sbag_status_t *sta
   void *sent = r->sent, *loss = r->slice_loss;
   r->slice_room = 0;
   sbag_code_t code = renew(r->mem, room, r->count, sizeof(float), &sent, status);
-  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof(double), &loss, status);
+  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof r->all_loss[0], &loss, status);
   r->sent = sent;
   r->slice_loss = loss;
   if (code == SBAG_OK) r->slice_room = room;
@@ -187,7 +189,7 @@ static sbag_code_t room_for_all(reduce_t *r, int64_t slices, sbag_status_t *stat
   r->all_room = 0;
   int64_t share = share_count(r, comm_rank(r->comm));
   sbag_code_t code = renew(r->mem, room, share, sizeof(float), &received, status);
-  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof(double), &loss, status);
+  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof r->all_loss[0], &loss, status);
   r->received = received;
   r->all_loss = loss;
   if (code == SBAG_OK) r->all_room = room;
@@ -207,9 +209,10 @@ sbag_code_t reduce_begin(reduce_t *reduce, const reduce_deal_t *mine, sbag_statu
   return comm_agree(reduce->comm, code, status);
 }
 
-void reduce_slice(reduce_t *reduce, int64_t slice, double loss) {
+void reduce_slice(reduce_t *reduce, int64_t slice, double loss, double weight) {
   int64_t slices = slices_of(reduce->mine.samples);
-  reduce->slice_loss[slice] = loss;
+  reduce->slice_loss[slice][0] = loss;
+  reduce->slice_loss[slice][1] = weight;
   for (int p = 0; p < comm_size(reduce->comm); p++) {
     int64_t first = share_first(reduce, p), count = share_count(reduce, p);
     memcpy(reduce->sent + slices * first + slice * count, reduce->grad + first,
@@ -253,31 +256,34 @@ static void sum_share(reduce_t *r) {
   }
 }
 
-static double sum_loss(const reduce_t *r) {
-  double sum = 0.0;
+static void sum_loss(const reduce_t *r, double *loss, double *weight) {
+  *loss = *weight = 0.0;
   for (int i = 0; i < comm_size(r->comm); i++) {
     int64_t first = slices_before(r, r->order[i]);
-    for (int64_t s = 0; s < slices_of(r->deals[r->order[i]].samples); s++) sum += r->all_loss[first + s];
+    for (int64_t s = 0; s < slices_of(r->deals[r->order[i]].samples); s++) {
+      *loss += r->all_loss[first + s][0];
+      *weight += r->all_loss[first + s][1];
+    }
   }
-  return sum;
 }
 
-static sbag_code_t end_slices(reduce_t *r, double *loss, sbag_status_t *status) {
+static sbag_code_t end_slices(reduce_t *r, double *loss, double *weight, sbag_status_t *status) {
   SBAG_TRY(comm_wait(r->comm, &r->request, "model: dense gradients of slices", status));
   sum_share(r);
   for (int p = 0; p < comm_size(r->comm); p++) r->counts[p] = share_count(r, p) * (int64_t)sizeof(float);
   SBAG_TRY(comm_allgatherv(r->comm, r->share, r->counts, r->grad, "model: dense gradients", status));
   for (int p = 0; p < comm_size(r->comm); p++)
-    r->counts[p] = slices_of(r->deals[p].samples) * (int64_t)sizeof(double);
+    r->counts[p] = slices_of(r->deals[p].samples) * (int64_t)sizeof r->all_loss[0];
   SBAG_TRY(comm_allgatherv(r->comm, r->slice_loss, r->counts, r->all_loss, "model: loss", status));
-  *loss = sum_loss(r);
+  sum_loss(r, loss, weight);
   return SBAG_OK;
 }
 
 /* ---- both ---- */
 
-sbag_code_t reduce_end(reduce_t *reduce, double *loss, sbag_status_t *status) {
-  SBAG_TRY(reduce->by_slices ? end_slices(reduce, loss, status) : end_buckets(reduce, loss, status));
+sbag_code_t reduce_end(reduce_t *reduce, double *loss, double *weight, sbag_status_t *status) {
+  SBAG_TRY(reduce->by_slices ? end_slices(reduce, loss, weight, status)
+                             : end_buckets(reduce, loss, weight, status));
   reduce->in_flight = 0;
   return SBAG_OK;
 }

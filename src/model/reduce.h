@@ -25,7 +25,7 @@ typedef struct reduce {
   mem_t *mem;
   int64_t count;           /* values of the gradient block */
   float *grad;             /* [count]: this rank's, then the global batch's; device memory */
-  double loss[2];          /* sum over samples, and their number */
+  double loss[3];          /* sum over samples, their number and their weight */
   comm_request_t *request; /* of the loss, or of the slices' gradients */
 
   int64_t bucket_count; /* values of a bucket */
@@ -40,8 +40,8 @@ typedef struct reduce {
   comm_part_t *parts;         /* [2 * ranks] */
   float *sent, *received;     /* gradients of slices: this rank's, by receiving rank; and this rank's share */
   float *share;               /* its sum */
-  double *slice_loss, *all_loss;
-  int64_t slice_room, all_room; /* slices that the buffers hold */
+  double (*slice_loss)[2], (*all_loss)[2]; /* loss and weight */
+  int64_t slice_room, all_room;            /* slices that the buffers hold */
 
   int in_flight; /* reductions have begun and not all have ended */
   int stranded;  /* the comm broke while it held our buffers: it may still write there */
@@ -59,16 +59,16 @@ sbag_code_t reduce_begin(reduce_t *reduce, const reduce_deal_t *mine, sbag_statu
 
 /* Buckets: gradients [0, end) are final. Begins what has become whole; the last call is with end = count. */
 sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status);
-/* Buckets: this rank's sum of losses. */
-sbag_code_t reduce_loss(reduce_t *reduce, double loss, sbag_status_t *status);
+/* Buckets: this rank's sum of losses, and of its samples' weights. */
+sbag_code_t reduce_loss(reduce_t *reduce, double loss, double weight, sbag_status_t *status);
 
-/* Slices: takes the gradient block and the loss of this rank's slice (from 0). */
-void reduce_slice(reduce_t *reduce, int64_t slice, double loss);
+/* Slices: takes the gradient block, the loss and the weight of this rank's slice (from 0). */
+void reduce_slice(reduce_t *reduce, int64_t slice, double loss, double weight);
 /* Slices: after the last one, begins the exchange. */
 sbag_code_t reduce_slices_done(reduce_t *reduce, sbag_status_t *status);
 
-/* Waits: grad is the global batch's, *loss the sum of its samples' losses. */
-sbag_code_t reduce_end(reduce_t *reduce, double *loss, sbag_status_t *status);
+/* Waits: grad is the global batch's, *loss the sum of its samples' losses, *weight of their weights. */
+sbag_code_t reduce_end(reduce_t *reduce, double *loss, double *weight, sbag_status_t *status);
 
 /* After an error: ends the requests that are still in flight. */
 void reduce_abandon(reduce_t *reduce);

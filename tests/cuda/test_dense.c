@@ -210,8 +210,8 @@ START_TEST(test_loss) {
   const int64_t count = counts[_i];
   twin_t logits = twin(count), labels = twin(count), grad = twin(count);
   double want = NAN, got = NAN;
-  rig.cpu->ops->loss(rig.cpu, count, logits.host, labels.host, 0.5, grad.host, &want);
-  rig.gpu->ops->loss(rig.gpu, count, logits.device, labels.device, 0.5, grad.device, &got);
+  rig.cpu->ops->loss(rig.cpu, count, logits.host, labels.host, NULL, 0.5, grad.host, &want);
+  rig.gpu->ops->loss(rig.gpu, count, logits.device, labels.device, NULL, 0.5, grad.device, &got);
   cuda_case_sync(&rig.c);
   ck_assert_double_eq_tol(got, want, 1e-12 * (double)(count + 1));
   check(&grad, 0.0, "gradient");
@@ -225,7 +225,7 @@ START_TEST(test_loss_not_finite) {
   const copy_part_t part = {logits.device + 17, &bad[_i], sizeof bad[_i]};
   double got = 0.0;
   rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
-  rig.gpu->ops->loss(rig.gpu, 40, logits.device, labels.device, 1.0, grad.device, &got);
+  rig.gpu->ops->loss(rig.gpu, 40, logits.device, labels.device, NULL, 1.0, grad.device, &got);
   cuda_case_sync(&rig.c);
   ck_assert(!isfinite(got));
   drop(&logits), drop(&labels), drop(&grad);

@@ -3,7 +3,7 @@
 #include "dense/cpu.h"
 #include "dense/lanes.h"
 #include "dense/loss.h"
-#include "model/dlrm.h"
+#include "model/ctr.h"
 #include "oracle/draw.h"
 #include "oracle/oracle.h"
 
@@ -362,7 +362,7 @@ END_TEST
 
 static double loss_of(int64_t samples, const float *logits, const float *labels, double scale, float *grad) {
   double sum = NAN;
-  cpu_loss(NULL, samples, logits, labels, scale, grad, &sum);
+  cpu_loss(NULL, samples, logits, labels, NULL, scale, grad, &sum);
   return sum;
 }
 
@@ -478,18 +478,19 @@ END_TEST
 
 enum { FEATURES_MAX = 5, CASES = 6, BATCH = 5 };
 
-typedef struct network {
+typedef struct net {
   rig_t rig;
   model_config_t config;
-  dlrm_features_t features;
+  network_features_t features;
   int64_t dim[FEATURES_MAX], column[FEATURES_MAX];
   const char *name[FEATURES_MAX];
-  dlrm_t *dlrm;
-} network_t;
+  network_t *network;
+  ctr_t *ctr; /* the same */
+} net_t;
 
 static const char *const feature_names[FEATURES_MAX] = {"user", "movie", "age", "genres", "history"};
 
-static void network_shape(network_t *n, int number) {
+static void net_shape(net_t *n, int number) {
   static const int64_t dims[CASES][FEATURES_MAX] = {{4, 4, 4},    {4, 4, 4}, {3, 4, 6, 4, 2},
                                                     {2, 2, 5, 4}, {4},       {9, 9}};
   static const int counts[CASES] = {3, 3, 5, 4, 1, 2};
@@ -504,7 +505,7 @@ static void network_shape(network_t *n, int number) {
                                .dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_SGD),
                                .feature_count = counts[number]};
   n->features =
-      (dlrm_features_t){.count = counts[number], .name = n->name, .dim = n->dim, .column = n->column};
+      (network_features_t){.count = counts[number], .name = n->name, .dim = n->dim, .column = n->column};
   for (int f = 0; f < counts[number]; f++) {
     n->name[f] = feature_names[f];
     n->dim[f] = dims[number][f];
@@ -513,34 +514,35 @@ static void network_shape(network_t *n, int number) {
   }
 }
 
-static network_t *network_open(int number, int reproducible) {
-  network_t *n = calloc(1, sizeof *n);
+static net_t *net_open(int number, int reproducible) {
+  net_t *n = calloc(1, sizeof *n);
   ck_assert_ptr_nonnull(n);
   n->rig = rig_open(reproducible);
-  network_shape(n, number);
+  net_shape(n, number);
   sbag_status_t status;
-  ck_assert_int_eq(dlrm_create(n->rig.dense, &n->config, &n->features, &n->dlrm, &status), SBAG_OK);
+  ck_assert_int_eq(network_create(n->rig.dense, &n->config, &n->features, &n->network, &status), SBAG_OK);
+  n->ctr = (ctr_t *)n->network;
   return n;
 }
 
-static void network_close(network_t *n) {
-  dlrm_destroy(&n->dlrm);
-  ck_assert_ptr_null(n->dlrm);
+static void net_close(net_t *n) {
+  network_destroy(&n->network);
+  ck_assert_ptr_null(n->network);
   rig_close(&n->rig);
   free(n);
 }
 
 /* The parameter called `name` as an offset into the block. */
-static int64_t parameter(const network_t *n, const char *name) {
-  const params_t *p = &n->dlrm->params;
+static int64_t parameter(const net_t *n, const char *name) {
+  const params_t *p = &n->network->params;
   for (int i = 0; i < p->array_count; i++)
     if (strcmp(p->arrays[i].name, name) == 0) return p->arrays[i].data - p->weight;
   ck_abort_msg("no array is called %s", name);
   return 0;
 }
 
-static int64_t oracle_linear(const network_t *n, const double *w, const char *layer, const double *x,
-                             int64_t in, int64_t out, int bias, int relu, double *y) {
+static int64_t oracle_linear(const net_t *n, const double *w, const char *layer, const double *x, int64_t in,
+                             int64_t out, int bias, int relu, double *y) {
   char name[64];
   snprintf(name, sizeof name, "%s/weight", layer);
   const double *weight = w + parameter(n, name), *b = NULL;
@@ -556,7 +558,7 @@ static int64_t oracle_linear(const network_t *n, const double *w, const char *la
 
 enum { WIDTH_MAX = 64 };
 
-static void oracle_mlp(const network_t *n, const double *w, const char *mlp, double *x, int64_t in,
+static void oracle_mlp(const net_t *n, const double *w, const char *mlp, double *x, int64_t in,
                        const int64_t *hidden, int count, int64_t out, int last_relu) {
   double y[WIDTH_MAX];
   for (int i = 0; i <= count; i++) {
@@ -568,7 +570,7 @@ static void oracle_mlp(const network_t *n, const double *w, const char *mlp, dou
 }
 
 /* The logit of one sample. w: the parameters in the block's order. */
-static double oracle_logit(const network_t *n, const double *w, const float *dense, const double *pooled) {
+static double oracle_logit(const net_t *n, const double *w, const float *dense, const double *pooled) {
   const model_config_t *c = &n->config;
   int64_t dim = c->interaction_dim;
   double v[FEATURES_MAX + 1][WIDTH_MAX], top[WIDTH_MAX];
@@ -598,7 +600,7 @@ static double oracle_logit(const network_t *n, const double *w, const float *den
   return top[0];
 }
 
-static double oracle_loss(const network_t *n, const double *w, const float *dense, const double *pooled,
+static double oracle_loss(const net_t *n, const double *w, const float *dense, const double *pooled,
                           const float *labels) {
   double sum = 0.0;
   for (int64_t i = 0; i < BATCH; i++) {
@@ -612,7 +614,7 @@ typedef struct batch {
   float dense[BATCH * 3], labels[BATCH], pooled[BATCH * WIDTH_MAX];
 } batch_t;
 
-static batch_t batch_draw(const network_t *n, uint64_t number) {
+static batch_t batch_draw(const net_t *n, uint64_t number) {
   batch_t b;
   draw_t draw = draw_start(8, number);
   for (int i = 0; i < BATCH * 3; i++) b.dense[i] = (float)(2.0 * draw_unit(&draw) - 1.0);
@@ -622,18 +624,38 @@ static batch_t batch_draw(const network_t *n, uint64_t number) {
   return b;
 }
 
-static const dlrm_pass_t plain_pass = {.rows = BATCH, .step = 1, .training = 1};
+static const network_pass_t plain_pass = {.rows = BATCH, .step = 1, .training = 1};
 
-static double forward(network_t *n, const batch_t *b) {
-  ck_assert_int_eq(dlrm_reserve(n->dlrm, BATCH, 1, NULL), SBAG_OK);
-  memcpy(n->dlrm->pooled, b->pooled, (size_t)(BATCH * n->features.pooled_dim) * sizeof(float));
-  dlrm_bottom_forward(n->dlrm, &plain_pass, b->dense);
-  const float *logits = dlrm_top_forward(n->dlrm, &plain_pass);
-  return loss_of(BATCH, logits, b->labels, 1.0 / BATCH, n->dlrm->flow[0]) / BATCH;
+static double loss_and_forward(net_t *n, const batch_t *b, const float *weights) {
+  network_pass_t pass = plain_pass;
+  const network_targets_t targets = {
+      .rows = BATCH, .labels = b->labels, .weights = weights, .grad_scale = 1.0 / BATCH};
+  double sum = NAN;
+  pass.values = b->dense;
+  ck_assert_int_eq(n->network->ops->reserve(n->network, BATCH, 1, NULL), SBAG_OK);
+  memcpy(n->network->pooled, b->pooled, (size_t)(BATCH * n->features.pooled_dim) * sizeof(float));
+  n->network->ops->begin(n->network, &pass);
+  n->network->ops->forward(n->network, &pass);
+  n->network->ops->loss(n->network, &pass, &targets, &sum);
+  return sum / BATCH;
+}
+
+static double forward(net_t *n, const batch_t *b) {
+  return loss_and_forward(n, b, NULL);
+}
+
+static void backward(net_t *n, const batch_t *b, int64_t first, int64_t rows, network_ready_fn *ready,
+                     void *user) {
+  network_pass_t pass = plain_pass;
+  const network_backward_t part = {
+      .pass = &pass, .first_row = first, .rows = rows, .ready = ready, .user = user};
+  pass.values = b->dense;
+  ck_assert_int_eq(n->network->ops->backward_pooled(n->network, &part, NULL), SBAG_OK);
+  ck_assert_int_eq(n->network->ops->backward_rest(n->network, &part, NULL), SBAG_OK);
 }
 
 /* One value's central difference. */
-static double slope(const network_t *n, double *w, const batch_t *b, double *pooled, double *value) {
+static double slope(const net_t *n, double *w, const batch_t *b, double *pooled, double *value) {
   double middle = *value, h = 1e-6;
   *value = middle + h;
   double up = oracle_loss(n, w, b->dense, pooled, b->labels);
@@ -644,48 +666,49 @@ static double slope(const network_t *n, double *w, const batch_t *b, double *poo
 }
 
 START_TEST(test_gradients) {
-  network_t *n = network_open(_i / 2, _i % 2);
+  net_t *n = net_open(_i / 2, _i % 2);
   batch_t b = batch_draw(n, (uint64_t)_i / 2);
-  const params_t *p = &n->dlrm->params;
+  const params_t *p = &n->network->params;
   double w[400], pooled[BATCH * WIDTH_MAX];
   ck_assert_int_le(p->count, 400);
   for (int64_t i = 0; i < p->count; i++) w[i] = p->weight[i];
   for (int64_t i = 0; i < BATCH * n->features.pooled_dim; i++) pooled[i] = b.pooled[i];
   ck_assert_double_eq_tol(forward(n, &b), oracle_loss(n, w, b.dense, pooled, b.labels), 1e-6);
-  ck_assert_int_eq(dlrm_backward(n->dlrm, &plain_pass, 0, BATCH, b.dense, NULL, NULL, NULL), SBAG_OK);
+  backward(n, &b, 0, BATCH, NULL, NULL);
   double largest = 0.0;
   for (int64_t i = 0; i < p->count; i++) {
     ck_assert_double_eq_tol(p->grad[i], slope(n, w, &b, pooled, &w[i]), 1e-6);
     largest = fmax(largest, fabs(p->grad[i]));
   }
   for (int64_t i = 0; i < BATCH * n->features.pooled_dim; i++)
-    ck_assert_double_eq_tol(n->dlrm->pooled_grad[i], slope(n, w, &b, pooled, &pooled[i]), 1e-6);
+    ck_assert_double_eq_tol(n->network->pooled_grad[i], slope(n, w, &b, pooled, &pooled[i]), 1e-6);
   ck_assert_double_gt(largest, 1e-2);
-  network_close(n);
+  net_close(n);
 }
 END_TEST
 
 /* Slices of the batch: parameters' gradients add up, pooled gradients are the same bits. */
 START_TEST(test_slices) {
-  network_t *n = network_open(_i, 1);
+  net_t *n = net_open(_i, 1);
   batch_t b = batch_draw(n, 50);
   float sum[400] = {0}, logits_grad[BATCH], whole[BATCH * WIDTH_MAX], whole_params[400];
   size_t pooled_bytes = (size_t)(BATCH * n->features.pooled_dim) * sizeof(float);
   forward(n, &b);
-  memcpy(logits_grad, n->dlrm->flow[0], sizeof logits_grad);
-  ck_assert_int_eq(dlrm_backward(n->dlrm, &plain_pass, 0, BATCH, b.dense, NULL, NULL, NULL), SBAG_OK);
-  memcpy(whole, n->dlrm->pooled_grad, pooled_bytes);
-  memcpy(whole_params, n->dlrm->params.grad, (size_t)n->dlrm->params.count * sizeof(float));
-  memset(n->dlrm->pooled_grad, 0, pooled_bytes);
+  memcpy(logits_grad, n->ctr->logit_grad, sizeof logits_grad);
+  backward(n, &b, 0, BATCH, NULL, NULL);
+  memcpy(whole, n->network->pooled_grad, pooled_bytes);
+  memcpy(whole_params, n->network->params.grad, (size_t)n->network->params.count * sizeof(float));
+  memset(n->network->pooled_grad, 0, pooled_bytes);
   for (int64_t first = 0; first < BATCH; first += 2) {
     int64_t rows = first + 2 <= BATCH ? 2 : BATCH - first;
-    memcpy(n->dlrm->flow[0], logits_grad + first, (size_t)rows * sizeof(float));
-    ck_assert_int_eq(dlrm_backward(n->dlrm, &plain_pass, first, rows, b.dense, NULL, NULL, NULL), SBAG_OK);
-    for (int64_t i = 0; i < n->dlrm->params.count; i++) sum[i] += n->dlrm->params.grad[i];
+    memcpy(n->ctr->logit_grad, logits_grad + first, (size_t)rows * sizeof(float));
+    backward(n, &b, first, rows, NULL, NULL);
+    for (int64_t i = 0; i < n->network->params.count; i++) sum[i] += n->network->params.grad[i];
   }
-  ck_assert_mem_eq(whole, n->dlrm->pooled_grad, pooled_bytes);
-  for (int64_t i = 0; i < n->dlrm->params.count; i++) ck_assert_double_eq_tol(sum[i], whole_params[i], 1e-6);
-  network_close(n);
+  ck_assert_mem_eq(whole, n->network->pooled_grad, pooled_bytes);
+  for (int64_t i = 0; i < n->network->params.count; i++)
+    ck_assert_double_eq_tol(sum[i], whole_params[i], 1e-6);
+  net_close(n);
 }
 END_TEST
 
@@ -709,44 +732,43 @@ static sbag_code_t watch_ready(void *user, int64_t end, sbag_status_t *status) {
 
 /* A gradient that was said to be ready is not touched any more: a bucket may be under way with it. */
 START_TEST(test_ready) {
-  network_t *n = network_open(_i, 0);
+  net_t *n = net_open(_i, 0);
   batch_t b = batch_draw(n, 60);
-  watch_t watch = {.params = &n->dlrm->params};
+  watch_t watch = {.params = &n->network->params};
   forward(n, &b);
-  ck_assert_int_eq(dlrm_backward(n->dlrm, &plain_pass, 0, BATCH, b.dense, watch_ready, &watch, NULL),
-                   SBAG_OK);
-  ck_assert_int_eq(watch.calls, n->dlrm->params.layer_count);
-  ck_assert_int_eq(watch.end, n->dlrm->params.count);
-  ck_assert_mem_eq(watch.seen, n->dlrm->params.grad, (size_t)watch.end * sizeof(float));
-  network_close(n);
+  backward(n, &b, 0, BATCH, watch_ready, &watch);
+  ck_assert_int_eq(watch.calls, n->network->params.layer_count);
+  ck_assert_int_eq(watch.end, n->network->params.count);
+  ck_assert_mem_eq(watch.seen, n->network->params.grad, (size_t)watch.end * sizeof(float));
+  net_close(n);
 }
 END_TEST
 
 START_TEST(test_reserve) {
-  network_t *n = network_open(2, 0);
+  net_t *n = net_open(2, 0);
   batch_t b = batch_draw(n, 70);
   double loss = forward(n, &b);
   int64_t before = mem_stats(n->rig.mem).alloc_count;
   ck_assert(forward(n, &b) == loss);
-  ck_assert_int_eq(dlrm_reserve(n->dlrm, 1, 1, NULL), SBAG_OK);
+  ck_assert_int_eq(n->network->ops->reserve(n->network, 1, 1, NULL), SBAG_OK);
   ck_assert_int_eq(mem_stats(n->rig.mem).alloc_count, before);
   sbag_status_t status;
   mem_fail_at(n->rig.mem, 2); /* the backward buffers */
-  ck_assert_int_eq(dlrm_reserve(n->dlrm, 100, 1, &status), SBAG_ERR_MEMORY);
+  ck_assert_int_eq(n->network->ops->reserve(n->network, 100, 1, &status), SBAG_ERR_MEMORY);
   ck_assert_ptr_nonnull(strstr(status.message, "model: buffers of the batch"));
   ck_assert(forward(n, &b) == loss);
-  network_close(n);
+  net_close(n);
 }
 END_TEST
 
 START_TEST(test_create_out_of_memory) {
-  network_t n = {.rig = rig_open(0)};
-  network_shape(&n, 2);
+  net_t n = {.rig = rig_open(0)};
+  net_shape(&n, 2);
   n.config.dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAM);
   int64_t failures = 0, live = mem_stats(n.rig.mem).live_bytes;
   for (sbag_code_t code = SBAG_ERR_MEMORY; code != SBAG_OK; failures++) {
     mem_fail_at(n.rig.mem, failures + 1);
-    code = dlrm_create(n.rig.dense, &n.config, &n.features, &n.dlrm, NULL);
+    code = network_create(n.rig.dense, &n.config, &n.features, &n.network, NULL);
     if (code != SBAG_OK) {
       ck_assert_int_eq(code, SBAG_ERR_MEMORY);
       ck_assert_int_eq(mem_stats(n.rig.mem).live_bytes, live);
@@ -754,7 +776,7 @@ START_TEST(test_create_out_of_memory) {
   }
   mem_fail_at(n.rig.mem, 0);
   ck_assert_int_gt(failures, 8);
-  dlrm_destroy(&n.dlrm);
+  network_destroy(&n.network);
   rig_close(&n.rig);
 }
 END_TEST
@@ -762,11 +784,11 @@ END_TEST
 /* ---- parameters ---- */
 
 START_TEST(test_names) {
-  network_t n = {.rig = rig_open(0)};
-  network_shape(&n, 2);
+  net_t n = {.rig = rig_open(0)};
+  net_shape(&n, 2);
   n.config.dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_ADAGRAD);
   n.config.dense_optimizer.initial_accumulator_value = 0.25;
-  ck_assert_int_eq(dlrm_create(n.rig.dense, &n.config, &n.features, &n.dlrm, NULL), SBAG_OK);
+  ck_assert_int_eq(network_create(n.rig.dense, &n.config, &n.features, &n.network, NULL), SBAG_OK);
   static const char *const names[] = {"bottom/0/weight",
                                       "bottom/0/bias",
                                       "bottom/1/weight",
@@ -783,7 +805,7 @@ START_TEST(test_names) {
                                       "top/2/weight",
                                       "top/2/bias",
                                       "state/bottom/0/weight/sum"};
-  const params_t *p = &n.dlrm->params;
+  const params_t *p = &n.network->params;
   int64_t values = 0;
   ck_assert_int_eq(p->array_count, 30);
   for (int i = 0; i < 16; i++) ck_assert_str_eq(p->arrays[i].name, names[i]);
@@ -795,17 +817,18 @@ START_TEST(test_names) {
   ck_assert_int_eq(p->arrays[9].shape[1], 4 + 15); /* the dense vector and the pairs of six */
   ck_assert_int_eq(p->arrays[1].rank, 1);
   ck_assert(p->arrays[29].data[0] == 0.25f);
-  dlrm_destroy(&n.dlrm);
+  network_destroy(&n.network);
   rig_close(&n.rig);
 }
 END_TEST
 
 START_TEST(test_long_feature_name) {
-  network_t n = {.rig = rig_open(0)};
+  net_t n = {.rig = rig_open(0)};
   sbag_status_t status;
-  network_shape(&n, 2);
+  net_shape(&n, 2);
   n.name[4] = "a_feature_whose_name_is_longer_than_any_sensible_column_would_ever_be_called";
-  ck_assert_int_eq(dlrm_create(n.rig.dense, &n.config, &n.features, &n.dlrm, &status), SBAG_ERR_ARGUMENT);
+  ck_assert_int_eq(network_create(n.rig.dense, &n.config, &n.features, &n.network, &status),
+                   SBAG_ERR_ARGUMENT);
   ck_assert_ptr_nonnull(strstr(status.message, "shorter than"));
   rig_close(&n.rig);
 }
