@@ -147,7 +147,7 @@ static int run(const options_t *options) {
 
 const command_t command_train = {.name = "train",
                                  .arguments = "CONFIG",
-                                 .summary = "train a DLRM as a YAML config describes it",
+                                 .summary = "train a model as a YAML config describes it",
                                  .argument_count = 1,
                                  .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT |
                                             OPTION_PROGRESS | OPTION_RESUME | OPTION_HELP_CONFIG,

@@ -168,20 +168,40 @@ static const char *table_of(const settings_t *s, const char *feature) {
   return given != NULL && given->table[0] != '\0' ? given->table : feature;
 }
 
+/* The model's features: the reader's, then their first-order weights. */
+static int feature_count(const builder_t *b) {
+  return b->out->names != NULL ? 2 * b->out->read_count : b->out->read_count;
+}
+
+int assembly_read_feature(const assembly_t *assembly, int feature) {
+  return feature < assembly->read_count ? feature : feature - assembly->read_count;
+}
+
+static const char *feature_name(const builder_t *b, int i) {
+  int read = b->out->read_count;
+  return i < read ? reader_feature(b->reader, i)->name : b->out->names[i - read].text;
+}
+
+static int is_first_order(const builder_t *b, const char *table) {
+  for (int i = 0; b->out->names != NULL && i < b->out->read_count; i++)
+    if (strcmp(b->out->names[i].text, table) == 0) return 1;
+  return 0;
+}
+
 /* Every feature that the config names must exist. */
 static sbag_code_t check_features(const builder_t *b) {
   const char *names[64];
   char all[300] = "";
-  int count = reader_feature_count(b->reader);
+  int count = feature_count(b);
   for (int i = 0; i < count && i < 64; i++) {
-    names[i] = reader_feature(b->reader, i)->name;
+    names[i] = feature_name(b, i);
     size_t used = strlen(all);
     snprintf(all + used, sizeof all - used, "%s%s", used > 0 ? ", " : "", names[i]);
   }
   const settings_feature_t *given = b->settings->features.items;
   for (int i = 0; i < b->settings->features.count; i++) {
     int found = 0;
-    for (int j = 0; j < count; j++) found |= strcmp(reader_feature(b->reader, j)->name, given[i].name) == 0;
+    for (int j = 0; j < count; j++) found |= strcmp(feature_name(b, j), given[i].name) == 0;
     if (found) continue;
     const char *nearest = config_nearest(given[i].name, names, count < 64 ? count : 64);
     if (nearest != NULL)
@@ -196,9 +216,9 @@ static sbag_code_t check_features(const builder_t *b) {
 /* Rows that the features of a table need; 0 where no feature looks it up. */
 static int64_t rows_needed(const builder_t *b, const char *table) {
   int64_t rows = 0;
-  for (int i = 0; i < reader_feature_count(b->reader); i++) {
-    const reader_feature_t *f = reader_feature(b->reader, i);
-    if (strcmp(table_of(b->settings, f->name), table) == 0 && f->rows > rows) rows = f->rows;
+  for (int i = 0; i < feature_count(b); i++) {
+    const reader_feature_t *f = reader_feature(b->reader, assembly_read_feature(b->out, i));
+    if (strcmp(table_of(b->settings, feature_name(b, i)), table) == 0 && f->rows > rows) rows = f->rows;
   }
   return rows;
 }
@@ -208,6 +228,20 @@ static void take_ranks(builder_t *b, const settings_table_t *given, sbag_table_o
   table->ranks = b->out->ranks + b->rank_used;
   table->rank_count = given->ranks.count;
   for (int i = 0; i < given->ranks.count; i++) b->out->ranks[b->rank_used++] = (int)given->ranks.values[i];
+}
+
+/* A first-order weight is one number; its tables may have an optimizer of their own. */
+static sbag_code_t take_dim(const builder_t *b, const settings_table_t *given, sbag_table_options_t *t) {
+  const settings_model_t *model = &b->settings->model;
+  if (!is_first_order(b, t->name)) return SBAG_OK;
+  int listed = given != &b->settings->table;
+  if (listed && given->dim != 1 && config_node_get(given->node, "dim") != NULL)
+    return config_refuse(given->node, b->status, "table '%s' is of first-order weights; its dim must be 1",
+                         t->name);
+  t->embedding_dim = 1;
+  if (!listed && model->first_order_optimizer.node != NULL)
+    t->optimizer = settings_optimizer_options(&model->first_order_optimizer);
+  return SBAG_OK;
 }
 
 /* Appends a table; `given` holds its keys (the defaults where the config does not list it). */
@@ -237,7 +271,7 @@ static sbag_code_t add_table(builder_t *b, const char *name, const settings_tabl
   t->storage = (sbag_storage_t)given->dtype;
   t->rounding = (sbag_rounding_t)given->rounding;
   take_ranks(b, given, t);
-  return SBAG_OK;
+  return take_dim(b, given, t);
 }
 
 static int table_index(const builder_t *b, const char *name) {
@@ -250,19 +284,20 @@ static int table_index(const builder_t *b, const char *name) {
 static sbag_code_t add_tables(builder_t *b) {
   const settings_table_t *tables = b->settings->tables.items;
   for (int i = 0; i < b->settings->tables.count; i++) SBAG_TRY(add_table(b, tables[i].name, &tables[i]));
-  for (int i = 0; i < reader_feature_count(b->reader); i++) {
-    const char *name = table_of(b->settings, reader_feature(b->reader, i)->name);
+  for (int i = 0; i < feature_count(b); i++) {
+    const char *name = table_of(b->settings, feature_name(b, i));
     if (table_index(b, name) < 0) SBAG_TRY(add_table(b, name, &b->settings->table));
   }
   return SBAG_OK;
 }
 
 static void add_features(builder_t *b) {
-  for (int i = 0; i < reader_feature_count(b->reader); i++) {
-    const char *name = reader_feature(b->reader, i)->name;
+  for (int i = 0; i < feature_count(b); i++) {
+    const char *name = feature_name(b, i);
     const settings_feature_t *given = find_feature(b->settings, name);
     sbag_feature_options_t *f = &b->out->features[i];
     *f = sbag_feature_options_default(name, table_index(b, table_of(b->settings, name)));
+    if (given == NULL) given = find_feature(b->settings, feature_name(b, assembly_read_feature(b->out, i)));
     if (given == NULL) continue;
     f->mode = (sbag_mode_t)given->mode;
     f->has_padding_idx = given->padding_idx != SETTINGS_NO_PADDING;
@@ -303,6 +338,14 @@ static sbag_code_t fill_model(builder_t *b) {
                         .interaction_dim =
                             given->interaction_dim > 0 ? given->interaction_dim : b->settings->table.dim,
                         .dense_optimizer = settings_optimizer_options(&given->optimizer),
+                        .kind = (model_kind_t)given->kind,
+                        .interaction = (model_interaction_t)given->interaction,
+                        .cross_count = (int)given->cross_layers,
+                        .cross_rank = given->cross_rank,
+                        .cross_parallel = given->cross_structure,
+                        .first_order = b->out->names != NULL ? b->out->read_count : 0,
+                        .class_count = b->settings->train.class_weights.count,
+                        .class_weights = b->settings->train.class_weights.values,
                         .clip_norm = given->clip_norm,
                         .clip_value = given->clip_value,
                         .dropout = given->dropout,
@@ -313,7 +356,7 @@ static sbag_code_t fill_model(builder_t *b) {
   m->tables = b->out->tables;
   m->table_count = b->table_count;
   m->features = b->out->features;
-  m->feature_count = reader_feature_count(b->reader);
+  m->feature_count = feature_count(b);
   return SBAG_OK;
 }
 
@@ -324,9 +367,23 @@ static int rank_list_length(const settings_t *s, int tables) {
   return length;
 }
 
+static sbag_code_t name_first_orders(builder_t *b) {
+  void *block = NULL;
+  b->out->read_count = reader_feature_count(b->reader);
+  if (!b->settings->model.first_order) return SBAG_OK;
+  SBAG_TRY(mem_calloc(b->out->mem, mem_array_bytes(b->out->read_count, sizeof *b->out->names),
+                      "names of first-order weights", &block, b->status));
+  b->out->names = block;
+  for (int i = 0; i < b->out->read_count; i++)
+    snprintf(b->out->names[i].text, sizeof b->out->names[i].text, "%s.first_order",
+             reader_feature(b->reader, i)->name);
+  return SBAG_OK;
+}
+
 static sbag_code_t allocate(builder_t *b) {
   mem_t *mem = b->out->mem;
-  int features = reader_feature_count(b->reader);
+  SBAG_TRY(name_first_orders(b));
+  int features = feature_count(b);
   int tables = features + b->settings->tables.count;
   int ranks = rank_list_length(b->settings, tables);
   void *block = NULL;
@@ -364,5 +421,6 @@ void assembly_clear(assembly_t *assembly) {
   mem_free(assembly->mem, assembly->tables);
   mem_free(assembly->mem, assembly->features);
   mem_free(assembly->mem, assembly->ranks);
+  mem_free(assembly->mem, assembly->names);
   memset(assembly, 0, sizeof *assembly);
 }

@@ -20,12 +20,19 @@ sbag_code_t assembly_source(const settings_t *settings, int64_t global_batch, in
                             mem_t *mem, assembly_source_t *source, sbag_status_t *status);
 void assembly_source_clear(assembly_source_t *source);
 
-/* The model's config with the arrays it points to. */
+typedef struct assembly_name {
+  char text[80]; /* of the feature and its table: FEATURE.first_order */
+} assembly_name_t;
+
+/* The model's config with the arrays it points to. The model's features are the reader's and, with
+ * first-order weights, the same again. */
 typedef struct assembly {
   model_config_t model;
   sbag_table_options_t *tables;
   sbag_feature_options_t *features;
-  int *ranks; /* the tables' rank lists, one behind the other */
+  int *ranks;             /* the tables' rank lists, one behind the other */
+  int read_count;         /* the reader's features: the model's first ones */
+  assembly_name_t *names; /* [read_count], of first-order weights, the features behind them; or NULL */
   mem_t *mem;
 } assembly_t;
 
@@ -33,5 +40,8 @@ typedef struct assembly {
 sbag_code_t assembly_create(const settings_t *settings, const reader_t *reader, mem_t *mem,
                             assembly_t *assembly, sbag_status_t *status);
 void assembly_clear(assembly_t *assembly);
+
+/* Which of the reader's features a feature of the model has its bags from. */
+int assembly_read_feature(const assembly_t *assembly, int feature);
 
 #endif

@@ -105,10 +105,11 @@ static int64_t merge_keys(hot_key_t *keys, int64_t count) {
 /* Every stride-th lookup of the batch, of which each stands for `stride`. */
 static int64_t take_sample(imbalance_t *i, const reader_batch_t *batch) {
   const model_config_t *config = &i->session->assembly.model;
+  int features = i->session->assembly.read_count;
   int64_t total = 0, next = 0, before = 0, count = 0;
-  for (int f = 0; f < config->feature_count; f++) total += batch->features[f].nnz;
+  for (int f = 0; f < features; f++) total += batch->features[f].nnz;
   int64_t stride = (total + SAMPLE_MAX - 1) / SAMPLE_MAX;
-  for (int f = 0; f < config->feature_count; f++) {
+  for (int f = 0; f < features; f++) {
     const reader_bags_t *bags = &batch->features[f];
     for (; next < before + bags->nnz; next += stride)
       i->sample[count++] = (hot_key_t){

@@ -97,7 +97,7 @@ sbag_code_t session_fail(session_t *session, sbag_status_t *status) {
 
 model_batch_t session_batch(const session_t *session, const reader_batch_t *batch, sbag_bags_t *bags) {
   for (int i = 0; i < session->assembly.model.feature_count; i++) {
-    const reader_bags_t *from = &batch->features[i];
+    const reader_bags_t *from = &batch->features[assembly_read_feature(&session->assembly, i)];
     bags[i] = sbag_bags_1d(from->indices, from->nnz, from->offsets, batch->samples + 1);
     bags[i].include_last_offset = 1;
   }

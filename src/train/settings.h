@@ -127,7 +127,12 @@ typedef struct settings_data {
 
 typedef struct settings_model {
   const config_node_t *node;
-  int64_t interaction_dim; /* 0: the tables' default dim */
+  int kind, interaction;            /* model_kind_t, model_interaction_t */
+  int64_t cross_layers, cross_rank; /* rank 0: full */
+  int cross_structure;              /* 1: parallel */
+  int first_order;
+  settings_optimizer_t first_order_optimizer; /* node NULL: the tables' */
+  int64_t interaction_dim;                    /* 0: the tables' default dim */
   config_ints_t bottom, top;
   double dropout, clip_norm, clip_value;
   int64_t bucket_bytes;
@@ -150,8 +155,17 @@ typedef struct settings_schedule {
 typedef struct settings_train {
   const config_node_t *node;
   int64_t epochs, max_steps, global_batch, eval_batch, eval_every, log_every, patience;
+  const char *patience_metric;
+  config_reals_t class_weights; /* empty: none */
   int reproducible, pipeline;
 } settings_train_t;
+
+/* More data to evaluate on, of the kind of `data`. */
+typedef struct settings_eval {
+  const config_node_t *node;
+  const char *name;
+  config_texts_t path;
+} settings_eval_t;
 
 typedef struct settings_run {
   const config_node_t *node;
@@ -189,6 +203,7 @@ typedef struct settings {
   settings_wire_t wire;
   settings_schedule_t schedule;
   settings_train_t train;
+  config_sections_t eval; /* settings_eval_t */
   settings_bench_t bench;
   config_tree_t *tree; /* owns every text and list above */
 } settings_t;

@@ -1,6 +1,7 @@
 /* The tables of all keys: name, type, default, range and help of each, and where it is kept. */
 #include "train/settings_keys.h"
 
+#include "model/model.h"
 #include "train/settings.h"
 
 #include <math.h>
@@ -280,9 +281,30 @@ static const config_section_t data_section = SECTION(settings_data_t, data_keys)
 
 /* ---- model, exchange, schedule, loop ---- */
 
+static const config_word_t model_kinds[] = {{"ctr", MODEL_CTR}, {NULL, 0}};
+static const config_word_t interactions[] = {
+    {"dot", MODEL_DOT}, {"cross", MODEL_CROSS}, {"fm", MODEL_FM}, {"concat", MODEL_CONCAT}, {NULL, 0}};
+static const config_word_t structures[] = {{"stacked", 0}, {"parallel", 1}, {NULL, 0}};
+static const config_word_t word_full[] = {{"full", 0}, {NULL, 0}};
+
 static const config_key_t model_keys[] = {
+    KEY_CHOICE(settings_model_t, "kind", kind, "ctr", model_kinds,
+               "ctr: whether a sample's label is 1 (DLRM, DCN-v2, DeepFM, Wide & Deep, by the keys below)"),
+    KEY_CHOICE(settings_model_t, "interaction", interaction, "dot", interactions,
+               "of the features' vectors; dot: products of pairs (DLRM), cross: cross layers (DCN-v2), fm: a "
+               "factorisation machine beside the top MLP (DeepFM), concat: none"),
+    KEY_INT(settings_model_t, cross_layers, "3", 1, 64, NULL, "cross: layers"),
+    KEY_INT(settings_model_t, cross_rank, "full", 1, 1e6, word_full, "cross: rank of their matrices"),
+    KEY_CHOICE(settings_model_t, "cross_structure", cross_structure, "stacked", structures,
+               "cross: the top MLP stands behind the cross layers, or beside them"),
+    KEY_BOOL(
+        settings_model_t, first_order, "false",
+        "also a weight for each row and dense value, added to the logit; rows' weights are a table of dim "
+        "1 a feature, named FEATURE.first_order"),
+    KEY_SECTION(settings_model_t, first_order_optimizer, &optimizer_section,
+                "of the tables FEATURE.first_order that are not in `tables`; without it table.optimizer"),
     KEY_INT(settings_model_t, interaction_dim, "auto", 1, 65536, word_auto,
-            "of the vectors in the dot interaction; auto: table.dim"),
+            "of the vectors in the interaction; auto: table.dim"),
     KEY_INTS(settings_model_t, bottom, "[64]", 1, 1e6, "hidden layers of the bottom MLP (dense values)"),
     KEY_INTS(settings_model_t, top, "[64, 32]", 1, 1e6, "hidden layers of the top MLP"),
     KEY_REAL(settings_model_t, dropout, "0", 0, 0.99, NULL, "on the top MLP's hidden layers, in training"),
@@ -337,12 +359,21 @@ static const config_key_t train_keys[] = {
             "steps between evaluations on valid; there is one at the end in any case"),
     KEY_INT(settings_train_t, log_every, "100", 1, BIG, NULL, "steps between lines of progress"),
     KEY_INT(settings_train_t, patience, "off", 1, 1e9, word_never,
-            "stop after so many evaluations without a better valid AUC"),
+            "stop after so many evaluations on valid without a better patience_metric"),
+    KEY_TEXT(settings_train_t, patience_metric, "auc",
+             "a metric by the name that it is printed with; auc and accuracy shall rise, others fall"),
+    KEY_REALS(settings_train_t, class_weights, "[]", 0, 1e30,
+              "samples of label 0, 1, ... weigh so much in the loss; empty: 1 each"),
     KEY_BOOL(settings_train_t, reproducible, "false", "the same bits for any number of ranks, but slower"),
     KEY_BOOL(settings_train_t, pipeline, "true",
              "send the next batch's ids while this one is computed; the results are the same to the bit"),
     KEYS_END};
 static const config_section_t train_section = SECTION(settings_train_t, train_keys);
+
+static const config_key_t eval_keys[] = {
+    KEY_TEXT(settings_eval_t, name, NULL, "what its metrics are printed with"),
+    KEY_TEXTS(settings_eval_t, path, NULL, "the file or files, in place of those of `data`"), KEYS_END};
+static const config_section_t eval_section = SECTION(settings_eval_t, eval_keys);
 
 static const config_key_t run_keys[] = {
     KEY_TEXT(settings_run_t, dir, "", "of metrics.jsonl and checkpoints; empty: runs/<name>"),
@@ -371,7 +402,7 @@ static const config_key_t settings_keys[] = {
     KEY_SECTION(settings_t, run, &run_section, "what the run leaves behind"),
     KEY_SECTION(settings_t, checkpoint, &checkpoint_section, "what train --resume continues from"),
     KEY_SECTION(settings_t, data, &data_section, "the samples"),
-    KEY_SECTION(settings_t, model, &model_section, "the DLRM's dense part"),
+    KEY_SECTION(settings_t, model, &model_section, "its dense part"),
     KEY_SECTION(settings_t, table, &table_default_section, "defaults of every table"),
     KEY_SECTIONS(settings_t, tables, &table_section, AT(settings_t, table) + 1,
                  "tables that differ from the defaults: name, rows, and any key of `table`. Every feature "
@@ -387,6 +418,10 @@ static const config_key_t settings_keys[] = {
     KEY_SECTION(settings_t, wire, &wire_section, "how it travels between ranks"),
     KEY_SECTION(settings_t, schedule, &schedule_section, "of the learning rates"),
     KEY_SECTION(settings_t, train, &train_section, "the loop"),
+    KEY_SECTIONS(
+        settings_t, eval, &eval_section, 0,
+        "more sets to evaluate on, beside valid and test: whole files of data.kind delimited, criteo "
+        "or binary"),
     KEY_SECTION(settings_t, bench, &bench_section, "what `shardbag bench step` takes"),
     KEYS_END};
 const config_section_t settings_section = SECTION(settings_t, settings_keys);

@@ -26,7 +26,8 @@ static int world(int (*ask)(MPI_Comm, int *)) {
 
 typedef struct data {
   int64_t samples, first, global;
-  float labels[SAMPLES_MAX], dense[SAMPLES_MAX * DENSE];
+  int weighted; /* batches have weights */
+  float labels[SAMPLES_MAX], weights[SAMPLES_MAX], dense[SAMPLES_MAX * DENSE];
   int64_t indices[FEATURES][SAMPLES_MAX * BAG_MAX], offsets[FEATURES][SAMPLES_MAX];
   sbag_bags_t bags[FEATURES];
 } data_t;
@@ -55,12 +56,13 @@ static double sample_features(data_t *d, draw_t *draw, int64_t at, int64_t *used
 static void data_fill(data_t *d, uint64_t number, int64_t first, int64_t samples, int64_t global) {
   int64_t used[FEATURES] = {0};
   ck_assert_int_le(samples, SAMPLES_MAX);
-  *d = (data_t){.samples = samples, .first = first, .global = global};
+  *d = (data_t){.samples = samples, .first = first, .global = global, .weighted = d->weighted};
   for (int64_t i = 0; i < samples; i++) {
     draw_t draw = draw_start(number + 1, (uint64_t)(first + i));
     double score = sample_features(d, &draw, i, used);
     for (int k = 0; k < DENSE; k++) d->dense[i * DENSE + k] = (float)(2.0 * draw_unit(&draw) - 1.0);
     d->labels[i] = score + d->dense[i * DENSE] > 0.0;
+    d->weights[i] = (float)draw_below(&draw, 5) * 0.75f;
   }
   for (int f = 0; f < FEATURES; f++)
     d->bags[f] = sbag_bags_1d(d->indices[f], used[f], d->offsets[f], samples);
@@ -71,6 +73,7 @@ static model_batch_t data_batch(const data_t *d) {
                          .first_sample = d->first,
                          .global_samples = d->global,
                          .labels = d->labels,
+                         .weights = d->weighted ? d->weights : NULL,
                          .dense = d->dense,
                          .features = d->bags};
 }
@@ -97,7 +100,7 @@ static void data_share(data_t *d, uint64_t number, deal_t deal, int64_t unit, in
 
 typedef struct setup {
   model_config_t config;
-  sbag_table_options_t tables[TABLES];
+  sbag_table_options_t tables[TABLES + 1]; /* the last one is of first-order weights */
   sbag_feature_options_t features[FEATURES];
 } setup_t;
 
@@ -228,6 +231,142 @@ START_TEST(test_same_as_one_rank) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   check_same_as_alone(&setup, (deal_t)_i, 5, 61);
+}
+END_TEST
+
+static void setup_interaction(setup_t *s, int number) {
+  static const model_interaction_t kinds[] = {MODEL_CROSS, MODEL_CROSS, MODEL_FM, MODEL_CONCAT, MODEL_DOT};
+  s->config.interaction = kinds[number];
+  s->config.cross_count = 2;
+  s->config.cross_rank = number == 1 ? 5 : 0;
+  s->config.cross_parallel = number == 1;
+  if (number < 2) return;
+  s->tables[TABLES] = s->tables[0];
+  s->tables[TABLES].name = "history.first_order";
+  s->tables[TABLES].embedding_dim = 1;
+  s->features[FEATURES - 1].table = TABLES;
+  s->config.table_count = TABLES + 1;
+  s->config.first_order = 1;
+}
+
+/* The other networks: cross layers, a factorisation machine, vectors side by side, first-order weights. */
+START_TEST(test_interactions) {
+  float a[50], b[50];
+  int64_t rows[50];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup_interaction(&setup, _i);
+  check_same_as_alone(&setup, DEAL_UNEVEN, 5, 61);
+  run_t *run = run_open(&setup, 0);
+  for (int64_t i = 0; i < 50; i++) rows[i] = i;
+  int last = setup.config.table_count - 1;
+  int64_t count = last == TABLES ? 50 : 0;
+  RUN_OK(sbag_collection_read_rows(model_collection(run->model), last, rows, count, a, at));
+  data_share(&run->data, 1, DEAL_EVEN, 1, 100);
+  run_step(run, 1);
+  RUN_OK(sbag_collection_read_rows(model_collection(run->model), last, rows, count, b, at));
+  if (count > 0) ck_assert_mem_ne(a, b, sizeof a);
+  run_close(run);
+}
+END_TEST
+
+START_TEST(test_interactions_reproducible) {
+  static float a[VALUES_MAX], b[VALUES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_ADAGRAD, 0.05);
+  setup_interaction(&setup, _i);
+  setup.config.reproducible = 1;
+  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  ranks->data.weighted = one->data.weighted = 1;
+  for (int step = 1; step <= 5; step++) {
+    both_step(ranks, one, step, (deal_t)(step % DEAL_BACKWARDS), MODEL_SLICE, 300 + step);
+    ck_assert_msg(ranks->loss == one->loss, "step %d: loss %.17g on the ranks, %.17g alone", step,
+                  ranks->loss, one->loss);
+  }
+  int64_t count = run_values(ranks, a);
+  ck_assert_int_eq(run_values(one, b), count);
+  ck_assert_mem_eq(a, b, (size_t)count * sizeof *a);
+  run_close(ranks);
+  run_close(one);
+}
+END_TEST
+
+/* ---- weights ---- */
+
+START_TEST(test_weights_on_ranks) {
+  static const double of_class[2] = {0.5, 3.0};
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  if (_i > 0) setup.config.class_count = 2;
+  setup.config.class_weights = of_class;
+  if (_i == 2) setup.config.clip_norm = 0.05;
+  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  ranks->data.weighted = one->data.weighted = 1;
+  for (int step = 1; step <= 4; step++) {
+    both_step(ranks, one, step, (deal_t)(step % DEAL_BACKWARDS), 1, 60 - step);
+    ck_assert_double_eq_tol(ranks->loss, one->loss, 1e-5 * one->loss);
+  }
+  check_near(ranks, one, 1e-5);
+  run_close(ranks);
+  run_close(one);
+}
+END_TEST
+
+/* A weight of 2 is the sample twice, one of 0 is the sample left out: by steps of two models. */
+START_TEST(test_weights_are_repetitions) {
+  static const double of_class[2] = {2.0, 2.0}; /* to all alike they do nothing */
+  enum { N = 60 };
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.3);
+  if (_i == 1) setup.config.clip_norm = 0.05;
+  setup.config.class_count = 2;
+  setup.config.class_weights = of_class;
+  run_t *heavy = run_open(&setup, 1), *twice = run_open(&setup, 1);
+  data_fill(&heavy->data, 3, 0, N, N);
+  data_fill(&twice->data, 3, 0, N, N);
+  int64_t used[FEATURES] = {0}, samples = 0;
+  data_t *t = &twice->data;
+  for (int i = 0; i < N; i++) { /* sample i weighs i % 3 */
+    heavy->data.weights[i] = (float)(i % 3);
+    for (int copy = 0; copy < i % 3; copy++, samples++) {
+      t->labels[samples] = heavy->data.labels[i];
+      memcpy(t->dense + samples * DENSE, heavy->data.dense + i * DENSE, DENSE * sizeof(float));
+      for (int f = 0; f < FEATURES; f++) {
+        const data_t *h = &heavy->data;
+        int64_t end = i + 1 < N ? h->offsets[f][i + 1] : h->bags[f].index_count;
+        t->offsets[f][samples] = used[f];
+        for (int64_t k = h->offsets[f][i]; k < end; k++) t->indices[f][used[f]++] = h->indices[f][k];
+      }
+    }
+  }
+  t->samples = t->global = samples;
+  for (int f = 0; f < FEATURES; f++)
+    t->bags[f] = sbag_bags_1d(t->indices[f], used[f], t->offsets[f], samples);
+  heavy->data.weighted = 1;
+  run_step(heavy, 1);
+  run_step(twice, 1);
+  ck_assert_double_eq_tol(heavy->loss, twice->loss, 1e-6);
+  check_near(heavy, twice, 1e-5);
+  run_close(heavy);
+  run_close(twice);
+}
+END_TEST
+
+/* Nothing weighs anything: no loss, no gradient, no step. */
+START_TEST(test_no_weight) {
+  static float before[VALUES_MAX], after[VALUES_MAX];
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  run_t *run = run_open(&setup, 0);
+  int64_t count = run_values(run, before);
+  data_share(&run->data, 9, DEAL_EVEN, 1, 100);
+  memset(run->data.weights, 0, sizeof run->data.weights);
+  run->data.weighted = 1;
+  run_step(run, 1);
+  ck_assert(run->loss == 0.0);
+  run_values(run, after);
+  for (int64_t i = 0; i < count; i++) ck_assert(before[i] == after[i]);
+  run_close(run);
 }
 END_TEST
 
@@ -871,6 +1010,11 @@ Suite *model_suite(void) {
   Suite *suite = suite_create("model");
   TCase *tc = case_of(suite, "as one rank");
   tcase_add_loop_test(tc, test_same_as_one_rank, 0, DEAL_COUNT);
+  tcase_add_loop_test(tc, test_interactions, 0, 5 * ON_CPU);
+  tcase_add_loop_test(tc, test_interactions_reproducible, 0, 5 * ON_CPU);
+  tcase_add_loop_test(tc, test_weights_on_ranks, 0, 3);
+  tcase_add_loop_test(tc, test_weights_are_repetitions, 0, 2);
+  tcase_add_test(tc, test_no_weight);
   tcase_add_loop_test(tc, test_losses_of_a_run, 0, 2);
   tcase_add_test(tc, test_without_dense_values);
   tcase_add_loop_test(tc, test_small_buckets, 0, 2);

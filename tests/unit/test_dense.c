@@ -474,9 +474,9 @@ START_TEST(test_optimizer_check) {
 }
 END_TEST
 
-/* ---- a whole DLRM ---- */
+/* ---- whole networks ---- */
 
-enum { FEATURES_MAX = 5, CASES = 6, BATCH = 5 };
+enum { FEATURES_MAX = 5, CASES = 13, BATCH = 5, PARAMETERS_MAX = 900 };
 
 typedef struct net {
   rig_t rig;
@@ -491,24 +491,45 @@ typedef struct net {
 static const char *const feature_names[FEATURES_MAX] = {"user", "movie", "age", "genres", "history"};
 
 static void net_shape(net_t *n, int number) {
-  static const int64_t dims[CASES][FEATURES_MAX] = {{4, 4, 4},    {4, 4, 4}, {3, 4, 6, 4, 2},
-                                                    {2, 2, 5, 4}, {4},       {9, 9}};
-  static const int counts[CASES] = {3, 3, 5, 4, 1, 2};
-  static const int dense[CASES] = {3, 0, 2, 0, 0, 1};
+  /* Six of DLRM; cross layers, stacked and parallel, of full and of low rank; a factorisation machine,
+   * vectors side by side and the dot interaction, each with first-order weights: the last features. */
+  static const struct {
+    int64_t dims[FEATURES_MAX], dim;
+    int features, dense, bottom, top;
+    model_interaction_t interaction;
+    int cross, rank, parallel, first_order;
+  } cases[CASES] = {{{4, 4, 4}, 4, 3, 3, 0, 2, MODEL_DOT, 0, 0, 0, 0},
+                    {{4, 4, 4}, 4, 3, 0, 1, 2, MODEL_DOT, 0, 0, 0, 0},
+                    {{3, 4, 6, 4, 2}, 4, 5, 2, 2, 2, MODEL_DOT, 0, 0, 0, 0},
+                    {{2, 2, 5, 4}, 4, 4, 0, 1, 2, MODEL_DOT, 0, 0, 0, 0},
+                    {{4}, 4, 1, 0, 0, 0, MODEL_DOT, 0, 0, 0, 0},
+                    {{9, 9}, 9, 2, 1, 1, 2, MODEL_DOT, 0, 0, 0, 0},
+                    {{3, 3, 3}, 3, 3, 3, 1, 2, MODEL_CROSS, 2, 0, 0, 0},
+                    {{3, 2, 3}, 3, 3, 0, 1, 1, MODEL_CROSS, 3, 2, 0, 0},
+                    {{4, 2}, 4, 2, 0, 1, 2, MODEL_CROSS, 2, 0, 1, 0},
+                    {{3, 3, 1}, 3, 3, 2, 0, 0, MODEL_CROSS, 2, 3, 1, 1},
+                    {{4, 3, 1, 1}, 4, 4, 2, 1, 2, MODEL_FM, 0, 0, 0, 2},
+                    {{4, 4, 1}, 4, 3, 0, 0, 1, MODEL_CONCAT, 0, 0, 0, 1},
+                    {{4, 4, 1, 1}, 4, 4, 3, 0, 1, MODEL_DOT, 0, 0, 0, 2}};
   n->config = (model_config_t){.seed = 7 + (uint64_t)number,
-                               .dense_count = dense[number],
-                               .interaction_dim = number == 5 ? 9 : 4,
-                               .bottom_count = number == 2 ? 2 : number % 2,
+                               .interaction = cases[number].interaction,
+                               .cross_count = cases[number].cross,
+                               .cross_rank = cases[number].rank,
+                               .cross_parallel = cases[number].parallel,
+                               .first_order = cases[number].first_order,
+                               .dense_count = cases[number].dense,
+                               .interaction_dim = cases[number].dim,
+                               .bottom_count = cases[number].bottom,
                                .bottom = {5, 6},
-                               .top_count = number == 4 ? 0 : 2,
+                               .top_count = cases[number].top,
                                .top = {6, 3},
                                .dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_SGD),
-                               .feature_count = counts[number]};
-  n->features =
-      (network_features_t){.count = counts[number], .name = n->name, .dim = n->dim, .column = n->column};
-  for (int f = 0; f < counts[number]; f++) {
+                               .feature_count = cases[number].features};
+  n->features = (network_features_t){
+      .count = cases[number].features, .name = n->name, .dim = n->dim, .column = n->column};
+  for (int f = 0; f < cases[number].features; f++) {
     n->name[f] = feature_names[f];
-    n->dim[f] = dims[number][f];
+    n->dim[f] = cases[number].dims[f];
     n->column[f] = n->features.pooled_dim;
     n->features.pooled_dim += n->dim[f];
   }
@@ -569,18 +590,18 @@ static void oracle_mlp(const net_t *n, const double *w, const char *mlp, double 
   }
 }
 
-/* The logit of one sample. w: the parameters in the block's order. */
-static double oracle_logit(const net_t *n, const double *w, const float *dense, const double *pooled) {
+/* The vectors of a sample; returns how many. */
+static int oracle_vectors(const net_t *n, const double *w, const float *dense, const double *pooled,
+                          double v[FEATURES_MAX + 1][WIDTH_MAX]) {
   const model_config_t *c = &n->config;
   int64_t dim = c->interaction_dim;
-  double v[FEATURES_MAX + 1][WIDTH_MAX], top[WIDTH_MAX];
   int vectors = 0;
   if (c->dense_count > 0) {
     for (int k = 0; k < c->dense_count; k++) v[0][k] = dense[k];
     oracle_mlp(n, w, "bottom", v[0], c->dense_count, c->bottom, c->bottom_count, dim, 1);
     vectors = 1;
   }
-  for (int f = 0; f < c->feature_count; f++, vectors++) {
+  for (int f = 0; f < c->feature_count - c->first_order; f++, vectors++) {
     char name[32];
     snprintf(name, sizeof name, "project/%s", n->name[f]);
     if (n->dim[f] == dim)
@@ -588,16 +609,66 @@ static double oracle_logit(const net_t *n, const double *w, const float *dense, 
     else
       oracle_linear(n, w, name, pooled + n->column[f], n->dim[f], dim, 0, 0, v[vectors]);
   }
-  int64_t width = 0;
-  for (int i = 0; i < (c->dense_count > 0 ? 1 : vectors); i++)
-    for (int64_t k = 0; k < dim; k++) top[width++] = v[i][k];
+  return vectors;
+}
+
+/* Vectors side by side, and the products of all pairs; the latter's sum too. */
+static int64_t oracle_mix(const model_config_t *c, double v[FEATURES_MAX + 1][WIDTH_MAX], int vectors,
+                          double *out, double *products) {
+  int64_t width = 0, dim = c->interaction_dim;
+  int all = c->dense_count == 0 || c->interaction != MODEL_DOT;
+  for (int i = 0; i < (all ? vectors : 1); i++)
+    for (int64_t k = 0; k < dim; k++) out[width++] = v[i][k];
+  *products = 0.0;
   for (int i = 1; i < vectors; i++)
-    for (int j = 0; j < i; j++, width++) {
-      top[width] = 0.0;
-      for (int64_t k = 0; k < dim; k++) top[width] += v[i][k] * v[j][k];
+    for (int j = 0; j < i; j++) {
+      double product = 0.0;
+      for (int64_t k = 0; k < dim; k++) product += v[i][k] * v[j][k];
+      *products += product;
+      if (c->interaction == MODEL_DOT) out[width++] = product;
     }
+  return width;
+}
+
+/* x becomes x_L. */
+static void oracle_cross(const net_t *n, const double *w, double *x, int64_t width) {
+  double x0[WIDTH_MAX], z[WIDTH_MAX], low[WIDTH_MAX];
+  memcpy(x0, x, (size_t)width * sizeof *x);
+  for (int l = 0; l < n->config.cross_count; l++) {
+    char name[32];
+    int64_t rank = n->config.cross_rank;
+    if (rank > 0) {
+      snprintf(name, sizeof name, "cross/%d/down", l);
+      oracle_linear(n, w, name, x, width, rank, 0, 0, low);
+    }
+    snprintf(name, sizeof name, rank > 0 ? "cross/%d/up" : "cross/%d", l);
+    oracle_linear(n, w, name, rank > 0 ? low : x, rank > 0 ? rank : width, width, 1, 0, z);
+    for (int64_t k = 0; k < width; k++) x[k] += x0[k] * z[k];
+  }
+}
+
+/* The logit of one sample. w: the parameters in the block's order. */
+static double oracle_logit(const net_t *n, const double *w, const float *dense, const double *pooled) {
+  const model_config_t *c = &n->config;
+  double v[FEATURES_MAX + 1][WIDTH_MAX], top[WIDTH_MAX], crossed[WIDTH_MAX], products, logit = 0.0, part;
+  int vectors = oracle_vectors(n, w, dense, pooled, v);
+  int64_t width = oracle_mix(c, v, vectors, top, &products);
+  if (c->interaction == MODEL_CROSS) {
+    memcpy(crossed, top, sizeof top);
+    oracle_cross(n, w, crossed, width);
+    if (!c->cross_parallel) memcpy(top, crossed, sizeof top);
+    if (c->cross_parallel) oracle_linear(n, w, "cross/out", crossed, width, 1, 0, 0, &logit);
+  }
+  if (c->interaction == MODEL_FM) logit += products;
+  for (int f = c->feature_count - c->first_order; f < c->feature_count; f++) logit += pooled[n->column[f]];
+  if (c->first_order > 0 && c->dense_count > 0) {
+    double values[3];
+    for (int k = 0; k < c->dense_count; k++) values[k] = dense[k];
+    oracle_linear(n, w, "first_order", values, c->dense_count, 1, 0, 0, &part);
+    logit += part;
+  }
   oracle_mlp(n, w, "top", top, width, c->top, c->top_count, 1, 0);
-  return top[0];
+  return logit + top[0];
 }
 
 static double oracle_loss(const net_t *n, const double *w, const float *dense, const double *pooled,
@@ -669,8 +740,8 @@ START_TEST(test_gradients) {
   net_t *n = net_open(_i / 2, _i % 2);
   batch_t b = batch_draw(n, (uint64_t)_i / 2);
   const params_t *p = &n->network->params;
-  double w[400], pooled[BATCH * WIDTH_MAX];
-  ck_assert_int_le(p->count, 400);
+  double w[PARAMETERS_MAX], pooled[BATCH * WIDTH_MAX];
+  ck_assert_int_le(p->count, PARAMETERS_MAX);
   for (int64_t i = 0; i < p->count; i++) w[i] = p->weight[i];
   for (int64_t i = 0; i < BATCH * n->features.pooled_dim; i++) pooled[i] = b.pooled[i];
   ck_assert_double_eq_tol(forward(n, &b), oracle_loss(n, w, b.dense, pooled, b.labels), 1e-6);
@@ -687,11 +758,35 @@ START_TEST(test_gradients) {
 }
 END_TEST
 
+/* Weights multiply losses and gradients; a sample of weight 2 counts as two. */
+START_TEST(test_weights) {
+  net_t *n = net_open(0, 0);
+  batch_t b = batch_draw(n, 9);
+  const float weights[BATCH] = {0.0f, 2.0f, 1.0f, 0.5f, 3.0f};
+  double sum = 0.0, pooled_sum = 0.0;
+  float alone[PARAMETERS_MAX] = {0};
+  int64_t count = n->network->params.count;
+  for (int i = 0; i < BATCH; i++) {
+    float one[BATCH] = {0};
+    one[i] = 1.0f;
+    sum += weights[i] * loss_and_forward(n, &b, one);
+    backward(n, &b, 0, BATCH, NULL, NULL);
+    for (int64_t k = 0; k < count; k++) alone[k] += weights[i] * n->network->params.grad[k];
+  }
+  ck_assert_double_eq_tol(loss_and_forward(n, &b, weights), sum, 1e-6);
+  backward(n, &b, 0, BATCH, NULL, NULL);
+  for (int64_t k = 0; k < count; k++) ck_assert_double_eq_tol(n->network->params.grad[k], alone[k], 1e-6);
+  for (int64_t k = 0; k < n->features.pooled_dim; k++) pooled_sum += fabs(n->network->pooled_grad[k]);
+  ck_assert(pooled_sum == 0.0); /* the first sample weighs nothing */
+  net_close(n);
+}
+END_TEST
+
 /* Slices of the batch: parameters' gradients add up, pooled gradients are the same bits. */
 START_TEST(test_slices) {
   net_t *n = net_open(_i, 1);
   batch_t b = batch_draw(n, 50);
-  float sum[400] = {0}, logits_grad[BATCH], whole[BATCH * WIDTH_MAX], whole_params[400];
+  float sum[PARAMETERS_MAX] = {0}, logits_grad[BATCH], whole[BATCH * WIDTH_MAX], whole_params[PARAMETERS_MAX];
   size_t pooled_bytes = (size_t)(BATCH * n->features.pooled_dim) * sizeof(float);
   forward(n, &b);
   memcpy(logits_grad, n->ctr->logit_grad, sizeof logits_grad);
@@ -715,7 +810,7 @@ END_TEST
 typedef struct watch {
   const params_t *params;
   int64_t end;
-  float seen[400];
+  float seen[PARAMETERS_MAX];
   int calls;
 } watch_t;
 
@@ -890,8 +985,9 @@ Suite *dense_suite(void) {
   tc = case_of(suite, "optimizers");
   tcase_add_loop_test(tc, test_optimizers, 0, OPTIMIZER_CASES);
   tcase_add_test(tc, test_optimizer_check);
-  tc = case_of(suite, "dlrm");
+  tc = case_of(suite, "network");
   tcase_add_loop_test(tc, test_gradients, 0, 2 * CASES);
+  tcase_add_test(tc, test_weights);
   tcase_add_loop_test(tc, test_slices, 0, CASES);
   tcase_add_loop_test(tc, test_ready, 0, CASES);
   tcase_add_test(tc, test_reserve);
