@@ -14,8 +14,8 @@ case "${1-}" in
 *) fail "usage: check.sh [--full]" ;;
 esac
 
-passed=0 failed=0 failures=()
 logs=$root/build/check
+results=$logs/results # a line a step: how many passed, how many failed, its name and log
 
 # Open MPI leaves files behind when its job is killed: in folders of ours, they end with us.
 scratch=$(mktemp -d)
@@ -28,7 +28,7 @@ export TMPDIR=$scratch OMPI_MCA_btl_vader_backing_directory=$shared_memory
 # step NAME LIMIT_S COMMAND...: runs it with a deadline. It counts by the last `N passed, N failed` that it prints,
 # and as one without such a line; an exit code that does not fit the line is one more failure.
 step() {
-  local name=$1 limit_s=$2 start=$SECONDS code line good=0 bad=0 log
+  local name=$1 limit_s=$2 start=$SECONDS code line said good=0 bad=0 log
   shift 2
   log=$logs/$(tr -c 'a-z0-9\n' '-' <<<"${name,,}").log
   timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null
@@ -42,18 +42,18 @@ step() {
   else
     bad=1
   fi
-  passed=$((passed + good)) failed=$((failed + bad))
-  if [ "$bad" = 0 ] && [ $code = 0 ]; then
-    printf 'ok    %-62s %4d s  %6d passed\n' "$name" $((SECONDS - start)) "$good"
-    grep -aE '^skipped' "$log" | sort -u | sed 's/^/      /'
-    return 0
+  echo "$good $bad $name: $log" >>"$results"
+  if [ "$bad" = 0 ]; then
+    said=$(printf 'ok    %-62s %4d s  %6d passed\n' "$name" $((SECONDS - start)) "$good"
+      grep -aE '^skipped' "$log" | sort -u | sed 's/^/      /')
+  else
+    line="exit $code"
+    if [ $code = 124 ] || [ $code = 137 ]; then line="over $limit_s s"; fi
+    said=$(printf 'FAIL  %-62s %4d s  %6d passed, %d failed, %s\n' "$name" $((SECONDS - start)) "$good" "$bad" "$line"
+      tail -n 30 "$log" | sed 's/^/      | /')
   fi
-  printf 'FAIL  %-62s %4d s  %6d passed, %d failed' "$name" $((SECONDS - start)) "$good" "$bad"
-  [ $code = 124 ] || [ $code = 137 ] && printf ' (over %d s)' "$limit_s"
-  printf ', exit %d\n' $code
-  tail -n 30 "$log" | sed 's/^/      | /'
-  failures+=("$name: $log")
-  return 1
+  printf '%s\n' "$said" # at once: two steps run at a time
+  [ "$bad" = 0 ]
 }
 
 # ranks_step NAME LIMIT_S N PROGRAM ARGUMENT...: the same on N ranks. Under AddressSanitizer the suppressions match only
@@ -100,7 +100,6 @@ suites() {
 }
 
 check_release() {
-  build_step release build || return
   suites build "1 2 3 4 8"
   golden_steps build "1 2 3 4 8" block "cyclic --chunk 64" "scramble --chunk 1024" "cyclic --exchange pools" \
     "scramble --exchange rows --chunk 1024" "block --exchange dense" "cyclic --exchange dense --chunk 1024" \
@@ -233,14 +232,22 @@ check_full() {
 cd "$root" || exit 1
 install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev libomp-14-dev python3 python3-numpy python3-h5py iproute2 valgrind gnuplot-nox
 mkdir -p "$logs"
-check_release
-check_clang
-check_asan
-check_cuda
-check_scripts
-[ $full = 0 ] || check_full
+rm -f "$results"
+# What is built otherwise, and tests in one process, leave cores idle at times: two lanes share them.
+if build_step release build; then
+  {
+    check_clang
+    check_asan
+    check_cuda
+  } &
+  check_release
+  check_scripts
+  wait
+  [ $full = 0 ] || check_full
+fi
 
-for failure in "${failures[@]}"; do echo "failed: $failure"; done
+read -r passed failed <<<"$(awk '{ good += $1; bad += $2 } END { print good + 0, bad + 0 }' "$results")"
+awk '$2 > 0 { $1 = $2 = ""; print "failed:" substr($0, 2) }' "$results"
 echo "total: $SECONDS s"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

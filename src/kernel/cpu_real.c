@@ -98,11 +98,12 @@ static void cpu_norm_squared(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
     exact_sum_clear(&part);
     BY_DTYPE(norm_squared, element(rows, dtype, first * dim), n, dim, &part, &bad);
     exact_sum_carry(&part);
-#pragma omp critical(shardbag_norm_squared)
-    {
-      for (int d = 0; d < EXACT_SUM_DIGITS; d++) sum->digit[d] += part.digit[d];
-      *non_finite += bad;
+    for (int d = 0; d < EXACT_SUM_DIGITS; d++) {
+#pragma omp atomic
+      sum->digit[d] += part.digit[d];
     }
+#pragma omp atomic
+    *non_finite += bad;
   }
   exact_sum_carry(sum);
 }
