@@ -17,6 +17,13 @@ static sbag_code_t evaluate(session_t *session, int64_t step, journal_t *journal
     sbag_code_t code = journal_eval(journal, evaluate_space((reader_split_t)split), step, &result, status);
     if (code != SBAG_OK) return session_fail(session, status);
   }
+  const settings_eval_t *sets = session->settings->eval.items;
+  for (int i = 0; i < session->settings->eval.count; i++) {
+    metrics_result_t result;
+    SBAG_TRY(evaluate_set(session, &sets[i], &result, status));
+    sbag_code_t code = journal_eval(journal, sets[i].name, step, &result, status);
+    if (code != SBAG_OK) return session_fail(session, status);
+  }
   return SBAG_OK;
 }
 
@@ -70,7 +77,7 @@ static int run(const options_t *options) {
 const command_t command_eval = {
     .name = "eval",
     .arguments = "CHECKPOINT CONFIG",
-    .summary = "evaluate a checkpoint on the config's valid and test data",
+    .summary = "evaluate a checkpoint on the config's valid and test data, and its further sets",
     .argument_count = 2,
     .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT,
     .details = "Prints what the training run printed at its end, on any number of ranks: lines as 'test auc\n"

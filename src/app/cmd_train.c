@@ -7,6 +7,7 @@
 #include "train/resume.h"
 #include "train/train.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -54,14 +55,14 @@ static sbag_code_t open_files(training_t *t, sbag_status_t *status) {
 static sbag_code_t name_run(training_t *t, sbag_status_t *status) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  t->progress = (progress_t){.run = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000};
+  t->progress = (progress_t){.run = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, .best = NAN};
   comm_t *comm = context_comm(t->job->context);
   return comm_broadcast(comm, &t->progress.run, (int64_t)sizeof t->progress.run, 0, "run's name", status);
 }
 
 /* The run in whose folder we are, as its lock file names it. */
 static sbag_code_t recall_run(training_t *t, sbag_status_t *status) {
-  t->progress = (progress_t){.run = t->run.run};
+  t->progress = (progress_t){.run = t->run.run, .best = NAN};
   comm_t *comm = context_comm(t->job->context);
   return comm_broadcast(comm, &t->progress.run, (int64_t)sizeof t->progress.run, 0, "run's name", status);
 }

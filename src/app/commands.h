@@ -4,6 +4,7 @@
 
 #include "app/options.h"
 
-extern const command_t command_train, command_eval, command_plan, command_ckpt, command_data, command_bench;
+extern const command_t command_train, command_eval, command_predict, command_plan, command_ckpt, command_data,
+    command_bench;
 
 #endif

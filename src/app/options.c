@@ -34,6 +34,9 @@ static const option_entry_t entries[] = {
     {OPTION_COVER, "cover", NULL, "also find the exact minimum of vectors (slow)"},
     {OPTION_TABLE, "table", "NAME", "a table, or an array by its whole name, instead of all"},
     {OPTION_ROWS, "rows", "A:B", "its rows from A up to and without B"},
+    {OPTION_INPUT, "input", "FILE", "the rows to predict"},
+    {OPTION_NO_LABEL, "no-label", NULL, "the input has no column of labels"},
+    {OPTION_FORMAT, "format", "KIND", "tsv or json (tsv)"},
     {OPTION_OUTPUT, "output", "FILE", "the file to write"},
     {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
@@ -142,6 +145,17 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     break;
   case OPTION_RESUME:
     options->resume = 1;
+    break;
+  case OPTION_INPUT:
+    options->input = value;
+    break;
+  case OPTION_NO_LABEL:
+    options->no_label = 1;
+    break;
+  case OPTION_FORMAT:
+    options->format = strcmp(value, "json") == 0 ? PREDICT_JSON : PREDICT_TSV;
+    if (options->format == PREDICT_TSV && strcmp(value, "tsv") != 0)
+      return refuse(command, status, "--format is tsv or json, not", value);
     break;
   case OPTION_COUNT_ONLY:
     options->count_only = 1;

@@ -4,6 +4,7 @@
 #define APP_OPTIONS_H
 
 #include "train/journal.h"
+#include "train/predict.h"
 #include <shardbag/status.h>
 
 enum { OPTIONS_SETS_MAX = 256, OPTIONS_ARGUMENTS_MAX = 2 };
@@ -23,7 +24,10 @@ typedef enum option_bit {
   OPTION_COVER = 1024,
   OPTION_OUTPUT = 2048,
   OPTION_SPLIT = 4096,
-  OPTION_DEVICE = 8192
+  OPTION_DEVICE = 8192,
+  OPTION_INPUT = 16384,
+  OPTION_NO_LABEL = 32768,
+  OPTION_FORMAT = 65536
 } option_bit_t;
 
 typedef struct options {
@@ -36,10 +40,12 @@ typedef struct options {
   journal_progress_t progress;
   int64_t ranks;      /* 0 = those launched */
   const char *table;  /* ckpt: NULL = all */
-  const char *output; /* data: NULL = not given */
-  int splits;         /* data: bit s stands for reader_split_t s; 0 = all */
-  int64_t rows[2];    /* ckpt: first and end; {-1, -1} = all */
-  int help, help_config, resume, count_only, cover;
+  const char *output; /* data, predict: NULL = not given */
+  const char *input;  /* predict: NULL = not given */
+  predict_format_t format;
+  int splits;      /* data, predict: bit s stands for reader_split_t s; 0 = all */
+  int64_t rows[2]; /* ckpt: first and end; {-1, -1} = all */
+  int help, help_config, resume, count_only, cover, no_label;
 } options_t;
 
 typedef struct command {

@@ -23,6 +23,7 @@ static void binary_close(source_t *source) {
   mem_free(source->mem, b->features);
   mem_free(source->mem, b->labels);
   mem_free(source->mem, b->dense);
+  mem_free(source->mem, b->weights);
   mem_free(source->mem, b->rows);
   checkpoint_close(&b->file);
   comm_destroy(&b->comm);
@@ -86,6 +87,10 @@ static sbag_code_t next_window(source_t *source, sbag_status_t *status) {
   reader_binary_plain_name("labels", b->split, name);
   SBAG_TRY(read_rows(source, name, b->first, b->count, sizeof *b->labels, (void **)&b->labels,
                      &b->label_capacity, status));
+  reader_binary_plain_name("weights", b->split, name);
+  if (source->weighted)
+    SBAG_TRY(read_rows(source, name, b->first, b->count, sizeof *b->weights, (void **)&b->weights,
+                       &b->weight_capacity, status));
   reader_binary_plain_name("dense", b->split, name);
   if (source->dense_count > 0)
     SBAG_TRY(read_rows(source, name, b->first, b->count, (size_t)source->dense_count * sizeof *b->dense,
@@ -232,6 +237,7 @@ static sbag_code_t fill_part(const source_t *source, int64_t begin, int64_t coun
     int64_t row = row_at(source, begin + i);
     b->rows[i] = row;
     labels[i] = b->labels[row];
+    if (source->weighted) reader_slot_weight(slot)[i] = b->weights[row];
     if (dense > 0) memcpy(values + (size_t)i * dense, b->dense + (size_t)row * dense, dense * sizeof *values);
   }
   for (int f = 0; f < source->feature_count; f++) SBAG_TRY(gather(source, f, count, slot, status));

@@ -89,6 +89,8 @@ static sbag_code_t describe(source_t *source, sbag_status_t *status) {
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(features, sizeof *b->features), "binary samples: features",
                       (void **)&b->features, status));
   for (int64_t i = 0; i < checkpoint_count(b->file); i++)
+    source->weighted |= strcmp(checkpoint_name(b->file, i), "weights/train") == 0;
+  for (int64_t i = 0; i < checkpoint_count(b->file); i++)
     if (feature_name(checkpoint_name(b->file, i), name)) {
       if (found == features)
         return reader_binary_damaged(source, "it has more features than it says", status);
@@ -134,6 +136,8 @@ static sbag_code_t measure(source_t *source, sbag_status_t *status) {
     SBAG_TRY(checkpoint_array_info(b->file, name, &labels, status));
     source->samples[s] = labels.shape[0];
     const int64_t shape[2] = {labels.shape[0], source->dense_count};
+    reader_binary_plain_name("weights", (reader_split_t)s, name);
+    if (source->weighted) SBAG_TRY(checkpoint_expect(b->file, name, CHECKPOINT_F32, 1, shape, status));
     reader_binary_plain_name("dense", (reader_split_t)s, name);
     if (source->dense_count > 0) SBAG_TRY(checkpoint_expect(b->file, name, CHECKPOINT_F32, 2, shape, status));
     for (int f = 0; f < source->feature_count; f++)

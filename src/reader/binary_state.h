@@ -26,8 +26,8 @@ typedef struct binary {
   /* The window: positions [first, first + count) of the epoch; size: of all windows but the last. */
   int64_t first, count, size;
   uint64_t key;
-  float *labels, *dense;
-  int64_t label_capacity, dense_capacity;
+  float *labels, *dense, *weights; /* weights: where there are any */
+  int64_t label_capacity, dense_capacity, weight_capacity;
   int64_t *rows; /* of a batch: their places in the window */
   int64_t row_capacity;
 } binary_t;

@@ -31,8 +31,8 @@ typedef struct convert {
   reader_t *reader;
   const convert_options_t *options;
   mem_t *mem;
-  spool_t labels, dense;
-  piece_t label_pieces[READER_SPLITS], dense_pieces[READER_SPLITS];
+  spool_t labels, dense, weights; /* dense, weights: where the samples have them */
+  piece_t label_pieces[READER_SPLITS], dense_pieces[READER_SPLITS], weight_pieces[READER_SPLITS];
   column_t *columns; /* [feature_count] */
   int feature_count, dense_count;
   int64_t samples[READER_SPLITS];
@@ -46,6 +46,7 @@ static sbag_code_t open_spools(convert_t *c, sbag_status_t *status) {
   const char *beside = c->options->output;
   SBAG_TRY(reader_spool_open(beside, &c->labels, status));
   if (c->dense_count > 0) SBAG_TRY(reader_spool_open(beside, &c->dense, status));
+  if (reader_weighted(c->reader)) SBAG_TRY(reader_spool_open(beside, &c->weights, status));
   for (int f = 0; f < c->feature_count; f++) {
     SBAG_TRY(reader_spool_open(beside, &c->columns[f].values, status));
     if (reader_feature(c->reader, f)->multi_hot)
@@ -89,6 +90,7 @@ static sbag_code_t append_batch(convert_t *c, reader_split_t split, const reader
   SBAG_TRY(reader_spool_append(&c->labels, batch->labels, bytes, status));
   if (c->dense_count > 0)
     SBAG_TRY(reader_spool_append(&c->dense, batch->dense, bytes * c->dense_count, status));
+  if (batch->weights != NULL) SBAG_TRY(reader_spool_append(&c->weights, batch->weights, bytes, status));
   for (int f = 0; f < c->feature_count; f++) {
     const reader_bags_t *bags = &batch->features[f];
     SBAG_TRY(append_offsets(c, f, split, batch->samples, bags, status));
@@ -102,6 +104,7 @@ static sbag_code_t append_batch(convert_t *c, reader_split_t split, const reader
 static sbag_code_t begin_split(convert_t *c, reader_split_t split, sbag_status_t *status) {
   static const int64_t zero = 0;
   c->label_pieces[split] = (piece_t){&c->labels, c->labels.bytes, (int64_t)sizeof(float)};
+  c->weight_pieces[split] = (piece_t){&c->weights, c->weights.bytes, (int64_t)sizeof(float)};
   c->dense_pieces[split] = (piece_t){&c->dense, c->dense.bytes, c->dense_count * (int64_t)sizeof(float)};
   for (int f = 0; f < c->feature_count; f++) {
     column_t *column = &c->columns[f];
@@ -214,6 +217,11 @@ static sbag_code_t declare_all(convert_t *c, checkpoint_writer_t *writer, sbag_s
     const int64_t shape[2] = {c->samples[s], c->dense_count};
     reader_binary_plain_name("labels", (reader_split_t)s, name);
     SBAG_TRY(declare(writer, name, CHECKPOINT_F32, 1, shape, &c->label_pieces[s], "labels", "1", status));
+    if (reader_weighted(c->reader)) {
+      reader_binary_plain_name("weights", (reader_split_t)s, name);
+      SBAG_TRY(declare(writer, name, CHECKPOINT_F32, 1, shape, &c->weight_pieces[s], "weights of the samples",
+                       "1", status));
+    }
     if (c->dense_count == 0) continue;
     reader_binary_plain_name("dense", (reader_split_t)s, name);
     SBAG_TRY(declare(writer, name, CHECKPOINT_F32, 2, shape, &c->dense_pieces[s],
@@ -245,6 +253,7 @@ static sbag_code_t begin(convert_t *c, sbag_status_t *status) {
 static void end(convert_t *c) {
   reader_spool_close(&c->labels);
   reader_spool_close(&c->dense);
+  reader_spool_close(&c->weights);
   for (int f = 0; c->columns != NULL && f < c->feature_count; f++) {
     reader_spool_close(&c->columns[f].values);
     reader_spool_close(&c->columns[f].offsets);
@@ -269,6 +278,7 @@ sbag_code_t reader_convert(reader_t *reader, comm_t *comm, const convert_options
                  .mem = mem,
                  .labels.file = -1,
                  .dense.file = -1,
+                 .weights.file = -1,
                  .feature_count = reader_feature_count(reader),
                  .dense_count = reader_dense_count(reader)};
   if (comm_size(comm) != 1)

@@ -42,7 +42,7 @@ static sbag_code_t check_column(const reader_delimited_config_t *config, const r
 
 static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_status_t *status) {
   double sum = 0.0;
-  int labels = 0;
+  int labels = 0, weights = 0;
   if (config->delimiter == '\0' || config->delimiter == '\n' || config->delimiter == '\r')
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: the delimiter cannot be NUL or a line end",
                       config->paths[0]);
@@ -64,12 +64,16 @@ static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_st
   for (int i = 0; i < config->column_count; i++) {
     SBAG_TRY(check_column(config, &config->columns[i], status));
     labels += config->columns[i].kind == COLUMN_LABEL;
+    weights += config->columns[i].kind == COLUMN_WEIGHT;
     for (int j = 0; j < i; j++)
       if (strcmp(config->columns[i].name, config->columns[j].name) == 0)
         return status_set(status, SBAG_ERR_ARGUMENT, "%s: two columns are named '%s'", config->paths[0],
                           config->columns[i].name);
   }
-  if (labels != 1)
+  if (weights > 1)
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: %d weight columns; at most one would be right",
+                      config->paths[0], weights);
+  if (labels != 1 && !config->unlabelled)
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: %d label columns; exactly one would be right",
                       config->paths[0], labels);
   return SBAG_OK;
@@ -102,6 +106,9 @@ static sbag_code_t make_columns(source_t *source, sbag_status_t *status) {
   for (int i = 0; i < d->column_count; i++) {
     delimited_column_t *column = &d->columns[i];
     *column = (delimited_column_t){.c = config->columns[i], .dense = -1, .feature = -1, .deviation = 1.0};
+    int told = column->c.kind == COLUMN_LABEL || column->c.kind == COLUMN_WEIGHT;
+    if (told && config->unlabelled) column->c.kind = COLUMN_SKIP;
+    source->weighted |= column->c.kind == COLUMN_WEIGHT;
     if (column->c.kind == COLUMN_DENSE) column->dense = source->dense_count++;
     if (is_bag(&column->c)) column->feature = features++;
     if (column->c.kind != COLUMN_SKIP && column->c.index >= d->field_count)

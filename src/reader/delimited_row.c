@@ -75,6 +75,17 @@ static sbag_code_t label_of(const source_t *source, const reader_column_t *c, fi
   return SBAG_OK;
 }
 
+static sbag_code_t weight_of(const source_t *source, const reader_column_t *c, files_place_t place,
+                             float *weight, sbag_status_t *status) {
+  text_t field = ((const delimited_t *)source->state)->fields[c->index];
+  double value;
+  if (!reader_text_number(field, &value) || !(value >= 0.0) || value > VALUE_MAX)
+    return bad_field(source, c, place, status, "the sample's weight is", field,
+                     "a number from 0 to 3e38 would be right");
+  *weight = (float)value;
+  return SBAG_OK;
+}
+
 sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_column_t *column,
                                        files_place_t place, double *value, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
@@ -167,6 +178,8 @@ sbag_code_t reader_delimited_row_check(const source_t *source, text_t row, files
     double value;
     if (column->c.kind == COLUMN_LABEL)
       SBAG_TRY(label_of(source, &column->c, place, &label, status));
+    else if (column->c.kind == COLUMN_WEIGHT)
+      SBAG_TRY(weight_of(source, &column->c, place, &label, status));
     else if (column->c.kind == COLUMN_DENSE)
       SBAG_TRY(reader_delimited_row_dense(source, column, place, &value, status));
     else if (column->feature >= 0 && (column->c.mapping == MAPPING_IDENTITY || column->c.hexadecimal))
@@ -179,10 +192,13 @@ sbag_code_t reader_delimited_row_parse(const source_t *source, text_t row, files
                                        sbag_status_t *status) {
   const delimited_t *d = source->state;
   SBAG_TRY(split_row(source, row, place, status));
+  *reader_slot_label(slot) = 0.0f; /* where none is read */
   for (int i = 0; i < d->column_count; i++) {
     const delimited_column_t *column = &d->columns[i];
     if (column->c.kind == COLUMN_LABEL) {
       SBAG_TRY(label_of(source, &column->c, place, reader_slot_label(slot), status));
+    } else if (column->c.kind == COLUMN_WEIGHT) {
+      SBAG_TRY(weight_of(source, &column->c, place, reader_slot_weight(slot), status));
     } else if (column->c.kind == COLUMN_DENSE) {
       double value;
       SBAG_TRY(reader_delimited_row_dense(source, column, place, &value, status));

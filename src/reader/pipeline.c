@@ -50,7 +50,8 @@ static sbag_code_t make_slots(pipeline_t *p, sbag_status_t *status) {
                       (void **)&p->slots, status));
   for (int i = 0; i < count; i++) {
     p->slot_count = i + 1;
-    SBAG_TRY(reader_slot_init(&p->slots[i], source->dense_count, source->feature_count, source->mem, status));
+    SBAG_TRY(reader_slot_init(&p->slots[i], source->dense_count, source->feature_count, source->weighted,
+                              source->mem, status));
   }
   return SBAG_OK;
 }

@@ -207,6 +207,10 @@ int reader_dense_count(const reader_t *reader) {
   return reader->source.dense_count;
 }
 
+int reader_weighted(const reader_t *reader) {
+  return reader->source.weighted;
+}
+
 int reader_feature_count(const reader_t *reader) {
   return reader->source.feature_count;
 }

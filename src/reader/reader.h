@@ -29,7 +29,8 @@ typedef enum reader_column_kind {
   COLUMN_DENSE,
   COLUMN_ONE_HOT,
   COLUMN_MULTI_HOT,
-  COLUMN_SKIP
+  COLUMN_SKIP,
+  COLUMN_WEIGHT /* of the sample, 0 or more; at most one column */
 } reader_column_kind_t;
 typedef enum reader_transform {
   TRANSFORM_NONE,
@@ -68,7 +69,8 @@ typedef struct reader_delimited_config {
   int column_count;
   double split[READER_SPLITS]; /* fractions; sum 1 */
   int split_by_order; /* 1: first rows train, last rows test; 0: by a hash of the row's number in all files */
-  int skip_bad_rows;  /* 0: a bad row is an error; 1: it is left out and counted */
+  int unlabelled; /* 1: labels and weights are not read, all are 0 and 1; there need not be columns of them */
+  int skip_bad_rows;      /* 0: a bad row is an error; 1: it is left out and counted */
   int64_t shuffle_window; /* rows permuted together; 0 = file order */
 } reader_delimited_config_t;
 
@@ -137,6 +139,7 @@ typedef struct reader_batch {
   int64_t first_sample;          /* where the share begins in the global batch */
   int64_t global_samples;        /* of the whole global batch: global_batch, or less in an epoch's last */
   const float *labels;           /* [samples] */
+  const float *weights;          /* [samples]; NULL: 1 each */
   const float *dense;            /* [samples][dense_count] */
   const reader_bags_t *features; /* [feature_count] */
 } reader_batch_t;
@@ -158,6 +161,8 @@ sbag_code_t reader_open(const reader_config_t *config, const reader_blob_t *blob
 void reader_close(reader_t **reader);
 
 int reader_dense_count(const reader_t *reader);
+/* Whether batches have weights. */
+int reader_weighted(const reader_t *reader);
 int reader_feature_count(const reader_t *reader);
 const reader_feature_t *reader_feature(const reader_t *reader, int feature);
 /* Samples of a split, over all ranks. */

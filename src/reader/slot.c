@@ -4,9 +4,10 @@
 
 #include <string.h>
 
-sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *mem,
+sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, int weighted, mem_t *mem,
                              sbag_status_t *status) {
-  *slot = (slot_t){.mem = mem, .dense_count = dense_count, .feature_count = feature_count};
+  *slot =
+      (slot_t){.mem = mem, .dense_count = dense_count, .feature_count = feature_count, .weighted = weighted};
   SBAG_TRY(mem_calloc(mem, mem_array_bytes(feature_count, sizeof *slot->bags), "reader: batch",
                       (void **)&slot->bags, status));
   return mem_calloc(mem, mem_array_bytes(feature_count, sizeof *slot->views), "reader: batch",
@@ -22,6 +23,7 @@ void reader_slot_free(slot_t *slot) {
   mem_free(slot->mem, slot->views);
   mem_free(slot->mem, slot->labels);
   mem_free(slot->mem, slot->dense);
+  mem_free(slot->mem, slot->weights);
   *slot = (slot_t){0};
 }
 
@@ -33,6 +35,9 @@ sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *ba
   SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples, sizeof(float)), "reader: labels of a batch",
                        (void **)&slot->labels, status));
   SBAG_TRY(mem_realloc(mem, dense_bytes, "reader: dense values of a batch", (void **)&slot->dense, status));
+  if (slot->weighted)
+    SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples, sizeof(float)), "reader: weights of a batch",
+                         (void **)&slot->weights, status));
   for (int f = 0; f < slot->feature_count; f++) {
     slot_bag_t *bag = &slot->bags[f];
     SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples + 1, sizeof *bag->offsets),
@@ -58,6 +63,10 @@ void reader_slot_begin(slot_t *slot) {
 
 float *reader_slot_label(slot_t *slot) {
   return slot->labels + slot->samples;
+}
+
+float *reader_slot_weight(slot_t *slot) {
+  return slot->weights + slot->samples;
 }
 
 float *reader_slot_dense(slot_t *slot) {
@@ -93,6 +102,7 @@ void reader_slot_finish(slot_t *slot) {
   }
   slot->batch.samples = slot->samples;
   slot->batch.labels = slot->labels;
+  slot->batch.weights = slot->weights;
   slot->batch.dense = slot->dense;
   slot->batch.features = slot->views;
 }

@@ -15,13 +15,14 @@ typedef struct slot {
   int dense_count, feature_count;
   int64_t capacity; /* samples */
   int64_t samples;  /* complete so far */
-  float *labels, *dense;
+  int weighted;
+  float *labels, *dense, *weights; /* weights: NULL unless weighted */
   slot_bag_t *bags;
   reader_bags_t *views;
   reader_batch_t batch;
 } slot_t;
 
-sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, mem_t *mem,
+sbag_code_t reader_slot_init(slot_t *slot, int dense_count, int feature_count, int weighted, mem_t *mem,
                              sbag_status_t *status);
 void reader_slot_free(slot_t *slot);
 
@@ -30,8 +31,9 @@ sbag_code_t reader_slot_reserve(slot_t *slot, int64_t samples, const int64_t *ba
                                 sbag_status_t *status);
 /* Empties the slot. */
 void reader_slot_begin(slot_t *slot);
-/* Where the label and the dense values of the current sample go. */
+/* Where the label, the weight (of a weighted slot) and the dense values of the current sample go. */
 float *reader_slot_label(slot_t *slot);
+float *reader_slot_weight(slot_t *slot);
 float *reader_slot_dense(slot_t *slot);
 /* Room for `count` more indices of a feature; the caller writes them at *room and then adds to nnz what it
  * has used. */

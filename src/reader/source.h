@@ -29,6 +29,7 @@ struct source {
   const blobs_t *given; /* NULL: fit */
   /* Set by open: */
   int dense_count, feature_count;
+  int weighted; /* samples have weights */
   reader_feature_t *features;
   int64_t *bag_room; /* [feature_count] indices a bag is given room for at first; 0 is allowed */
   int64_t samples[READER_SPLITS];

@@ -134,8 +134,44 @@ sbag_code_t assembly_source(const settings_t *settings, int64_t global_batch, in
                                      .rank = rank,
                                      .rank_count = rank_count};
   sbag_code_t code = fill_source(data, source, status);
+  if (code == SBAG_OK && data->files.count > 0)
+    code = assembly_source_files(source, &data->files, data->unlabelled, status);
   if (code != SBAG_OK) assembly_source_clear(source);
   return code;
+}
+
+/* The label's column is not there: those behind it move forward. */
+static void drop_label(assembly_source_t *source) {
+  reader_delimited_config_t *d = &source->config.source.delimited;
+  int place = INT32_MAX;
+  for (int i = 0; i < d->column_count; i++)
+    if (source->columns[i].kind == COLUMN_LABEL) place = source->columns[i].index;
+  for (int i = 0; i < d->column_count; i++)
+    if (source->columns[i].index > place) source->columns[i].index--;
+  if (d->field_count > 0) d->field_count--;
+}
+
+sbag_code_t assembly_source_files(assembly_source_t *source, const config_texts_t *paths, int unlabelled,
+                                  sbag_status_t *status) {
+  reader_config_t *config = &source->config;
+  reader_delimited_config_t *d = &config->source.delimited;
+  config->shuffle = 0;
+  if (config->kind == READER_BINARY && paths->count == 1 && !unlabelled) {
+    config->source.binary.path = paths->values[0];
+    return SBAG_OK;
+  }
+  if (config->kind != READER_DELIMITED)
+    return status_set(status, SBAG_ERR_ARGUMENT, "%s: other files than the config's must be of data.kind %s",
+                      paths->values[0], unlabelled ? "delimited or criteo" : "delimited, criteo or binary");
+  d->paths = paths->values;
+  d->path_count = paths->count;
+  d->split_by_order = 1;
+  d->skip_bad_rows = d->skip_bad_rows && !unlabelled; /* a prediction has a line for every row */
+  d->split[READER_TRAIN] = d->split[READER_VALID] = 0;
+  d->split[READER_TEST] = 1;
+  d->unlabelled = unlabelled > 0;
+  if (unlabelled == 2) drop_label(source);
+  return SBAG_OK;
 }
 
 void assembly_source_clear(assembly_source_t *source) {

@@ -18,6 +18,9 @@ typedef struct assembly_source {
 /* global_batch: training's or the evaluation's. Not collective. */
 sbag_code_t assembly_source(const settings_t *settings, int64_t global_batch, int rank, int rank_count,
                             mem_t *mem, assembly_source_t *source, sbag_status_t *status);
+/* As session_open_files says: other files in place of the config's. */
+sbag_code_t assembly_source_files(assembly_source_t *source, const config_texts_t *paths, int unlabelled,
+                                  sbag_status_t *status);
 void assembly_source_clear(assembly_source_t *source);
 
 typedef struct assembly_name {

@@ -9,6 +9,7 @@ const char *evaluate_space(reader_split_t split) {
 /* The buffers of one pass. */
 typedef struct pass {
   session_t *session;
+  reader_t *reader;
   metrics_t *metrics;
   sbag_bags_t *bags;
   float *logits;
@@ -44,26 +45,41 @@ static sbag_code_t fit_logits(pass_t *pass, int64_t samples, sbag_status_t *stat
 static sbag_code_t pass_run(pass_t *pass, reader_split_t split, metrics_result_t *result,
                             sbag_status_t *status) {
   session_t *s = pass->session;
-  if (reader_start(s->evaluation, split, 0, 0, status) != SBAG_OK) return session_fail(s, status);
+  if (reader_start(pass->reader, split, 0, 0, status) != SBAG_OK) return session_fail(s, status);
   for (;;) {
     const reader_batch_t *batch = NULL;
-    if (reader_next(s->evaluation, &batch, status) != SBAG_OK) return session_fail(s, status);
+    if (reader_next(pass->reader, &batch, status) != SBAG_OK) return session_fail(s, status);
     if (batch == NULL) break;
     if (fit_logits(pass, batch->samples, status) != SBAG_OK) return session_fail(s, status);
     model_batch_t input = session_batch(s, batch, pass->bags);
     SBAG_TRY(model_predict(s->model, &input, pass->logits, status));
     /* A refused pair is remembered and comes out of metrics_compute on all ranks. */
-    metrics_add(pass->metrics, batch->labels, pass->logits, batch->samples, NULL);
+    metrics_add_weighted(pass->metrics, batch->labels, pass->logits, batch->weights, batch->samples, NULL);
   }
   return metrics_compute(pass->metrics, result, status);
 }
 
-sbag_code_t evaluate_split(session_t *session, reader_split_t split, metrics_result_t *result,
-                           sbag_status_t *status) {
-  pass_t pass = {.session = session};
+static sbag_code_t evaluate(session_t *session, reader_t *reader, reader_split_t split, const char *space,
+                            metrics_result_t *result, sbag_status_t *status) {
+  pass_t pass = {.session = session, .reader = reader};
   sbag_code_t code = comm_agree(session->comm, pass_prepare(&pass, status), status);
   if (code == SBAG_OK) code = pass_run(&pass, split, result, status);
   pass_clear(&pass);
-  if (code != SBAG_OK) status_prefix(status, "evaluation on %s", evaluate_space(split));
+  if (code != SBAG_OK) status_prefix(status, "evaluation on %s", space);
+  return code;
+}
+
+sbag_code_t evaluate_split(session_t *session, reader_split_t split, metrics_result_t *result,
+                           sbag_status_t *status) {
+  return evaluate(session, session->evaluation, split, evaluate_space(split), result, status);
+}
+
+sbag_code_t evaluate_set(session_t *session, const settings_eval_t *set, metrics_result_t *result,
+                         sbag_status_t *status) {
+  reader_t *reader = NULL;
+  sbag_code_t code = session_open_files(session, &set->path, 0, &reader, status);
+  code = comm_agree(session->comm, code, status);
+  if (code == SBAG_OK) code = evaluate(session, reader, READER_TEST, set->name, result, status);
+  reader_close(&reader);
   return code;
 }

@@ -9,6 +9,10 @@
 sbag_code_t evaluate_split(session_t *session, reader_split_t split, metrics_result_t *result,
                            sbag_status_t *status);
 
+/* The same of one of the config's further sets (`eval`). */
+sbag_code_t evaluate_set(session_t *session, const settings_eval_t *set, metrics_result_t *result,
+                         sbag_status_t *status);
+
 /* "train", "valid" or "test". */
 const char *evaluate_space(reader_split_t split);
 

@@ -12,7 +12,8 @@
 
 typedef struct metrics metrics_t;
 
-/* A value that is not defined (no positives, say) is NaN. */
+/* A value that is not defined (no positives, say) is NaN. All but the two counts are weighted where samples
+ * have weights. */
 typedef struct metrics_result {
   int64_t samples, positives;
   double auc;                /* Mann-Whitney, ties count half; NaN without positives or without negatives */
@@ -22,6 +23,15 @@ typedef struct metrics_result {
   double accuracy;           /* share of samples with (logit >= 0) == label */
 } metrics_result_t;
 
+/* A metric by name. */
+typedef struct metrics_value {
+  const char *name;
+  double value;
+  int rises; /* 1: more is better */
+} metrics_value_t;
+enum { METRICS_VALUES = 5 };
+void metrics_values(const metrics_result_t *result, metrics_value_t values[METRICS_VALUES]);
+
 /* Not collective. comm and mem must outlive it. */
 sbag_code_t metrics_create(comm_t *comm, mem_t *mem, metrics_t **metrics, sbag_status_t *status);
 /* NULL is allowed; nulls *metrics. */
@@ -29,11 +39,15 @@ void metrics_destroy(metrics_t **metrics);
 /* Forgets all pairs (keeps the memory) and a remembered error. Not collective. */
 void metrics_reset(metrics_t *metrics);
 
-/* Adds this rank's pairs: labels [n] of 0 or 1, logits [n] (before the sigmoid). Any other label and a NaN
- * logit are refused; the error is also remembered, so that a rank may go on to metrics_compute, which then
- * returns it on all ranks. Not collective. */
-sbag_code_t metrics_add(metrics_t *metrics, const float *labels, const float *logits, int64_t n,
-                        sbag_status_t *status);
+/* Adds this rank's pairs: labels [n] of 0 or 1, logits [n] (before the sigmoid), weights [n], 0 or more, or
+ * NULL: 1 each. Any other label, a NaN logit and any other weight are refused; the error is also remembered,
+ * so that a rank may go on to metrics_compute, which then returns it on all ranks. Not collective. */
+sbag_code_t metrics_add_weighted(metrics_t *metrics, const float *labels, const float *logits,
+                                 const float *weights, int64_t n, sbag_status_t *status);
+static inline sbag_code_t metrics_add(metrics_t *metrics, const float *labels, const float *logits, int64_t n,
+                                      sbag_status_t *status) {
+  return metrics_add_weighted(metrics, labels, logits, NULL, n, status);
+}
 
 /* Collective. Pairs stay: more may be added. Memory: the pairs (8 bytes each), once more while they are
  * sorted; then 24 bytes for each distinct logit of this rank's pairs, and of its equal share of all ranks'.

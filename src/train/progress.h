@@ -12,7 +12,7 @@ typedef struct progress {
   int64_t epoch, epoch_step; /* the next batch: epochs, and batches of that epoch, that are done */
   int64_t evaluated_step;    /* of the last evaluation on the way; 0 before the first */
   metrics_result_t valid;    /* its numbers */
-  double best_auc;           /* of the evaluations on the way */
+  double best;               /* of the evaluations on the way, by train.patience_metric; NaN: none yet */
   int64_t stale_evaluations; /* since the best */
   double loss_sum;           /* of the steps since the last line of metrics */
   int64_t loss_count;

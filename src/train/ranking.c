@@ -5,6 +5,7 @@
  * entries go to their rank, and each counts within its key range. No rank holds more than its share. */
 #include "train/ranking.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct entry {
@@ -21,10 +22,38 @@ uint32_t ranking_key(float value) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/* Three passes of 11 bits over the 33 bits of a pair; the result lies in `scratch`. */
+uint64_t ranking_pair(float value, int label, float weight) {
+  float positive_zero = weight + 0.0f;
+  uint32_t bits;
+  memcpy(&bits, &positive_zero, sizeof bits);
+  return (uint64_t)ranking_key(value) << 32 | (uint64_t)(label != 0) << 31 | bits;
+}
+
+/* The order of weights is that of their bits. */
+static float weight_of(uint64_t bits) {
+  uint32_t low = (uint32_t)bits & 0x7fffffffu;
+  float weight;
+  memcpy(&weight, &low, sizeof weight);
+  return weight;
+}
+
+/* What a weight of 1 counts as: 1 where all are 1, else the largest of all ranks counts as 2^31. */
+static sbag_code_t find_unit(const ranking_t *m, double *unit, sbag_status_t *status) {
+  int64_t most[2] = {m->weighted, 0};
+  for (int64_t i = 0; i < m->count; i++) {
+    int64_t bits = (int64_t)(m->pairs[i] & 0x7fffffffu);
+    if (bits > most[1]) most[1] = bits;
+  }
+  SBAG_TRY(comm_allreduce(m->comm, most, 2, COMM_I64, COMM_MAX, "metrics: largest weight", status));
+  double largest = (double)weight_of((uint64_t)most[1]);
+  *unit = !most[0] ? 1.0 : largest > 0.0 ? 2147483648.0 / largest : 0.0;
+  return SBAG_OK;
+}
+
+/* Three passes of 11 bits over the upper 33 bits of a pair; the result lies in `scratch`. */
 static void radix_sort(uint64_t *pairs, uint64_t *scratch, int64_t n) {
   uint64_t *from = pairs, *to = scratch;
-  for (int shift = 0; shift < 33; shift += 11) {
+  for (int shift = 31; shift < 64; shift += 11) {
     int64_t first[2049] = {0};
     for (int64_t i = 0; i < n; i++) first[(from[i] >> shift & 2047) + 1]++;
     for (int b = 0; b < 2048; b++) first[b + 1] += first[b];
@@ -35,8 +64,10 @@ static void radix_sort(uint64_t *pairs, uint64_t *scratch, int64_t n) {
   }
 }
 
-/* This rank's distinct keys in ascending order, with how many positives and negatives have each. */
-static sbag_code_t merge_equal(ranking_t *m, entry_t **entries, int64_t *count, sbag_status_t *status) {
+/* This rank's distinct keys in ascending order, with how many positives and negatives have each, or their
+ * weight. */
+static sbag_code_t merge_equal(ranking_t *m, double unit, entry_t **entries, int64_t *count,
+                               sbag_status_t *status) {
   void *block = NULL;
   SBAG_TRY(
       mem_alloc(m->mem, mem_array_bytes(m->capacity, sizeof *m->pairs), "metrics: sort", &block, status));
@@ -44,15 +75,15 @@ static sbag_code_t merge_equal(ranking_t *m, entry_t **entries, int64_t *count, 
   mem_free(m->mem, m->pairs);
   m->pairs = block;
   int64_t distinct = 0;
-  for (int64_t i = 0; i < m->count; i++) distinct += i == 0 || m->pairs[i] >> 1 != m->pairs[i - 1] >> 1;
+  for (int64_t i = 0; i < m->count; i++) distinct += i == 0 || m->pairs[i] >> 32 != m->pairs[i - 1] >> 32;
   SBAG_TRY(mem_alloc(m->mem, mem_array_bytes(distinct, sizeof **entries), "metrics: keys", &block, status));
   entry_t *made = block;
   int64_t last = -1;
   for (int64_t i = 0; i < m->count; i++) {
-    int64_t key = (int64_t)(m->pairs[i] >> 1), positive = (int64_t)(m->pairs[i] & 1);
+    int64_t key = (int64_t)(m->pairs[i] >> 32), positive = (int64_t)(m->pairs[i] >> 31 & 1);
+    int64_t weight = llround(unit * (double)weight_of(m->pairs[i]));
     if (last < 0 || made[last].key != key) made[++last] = (entry_t){.key = key};
-    made[last].positives += positive;
-    made[last].negatives += 1 - positive;
+    *(positive ? &made[last].positives : &made[last].negatives) += weight;
   }
   *entries = made;
   *count = distinct;
@@ -241,14 +272,31 @@ static sbag_code_t count_dealt(const ranking_t *m, entry_t *entries, int64_t cou
   return sum_pairs(m, d, twice, status);
 }
 
-sbag_code_t ranking_count(ranking_t *ranking, ranking_wide_t *twice, sbag_status_t *status) {
+/* Over all ranks. */
+static sbag_code_t sum_labels(const ranking_t *m, const entry_t *entries, int64_t count,
+                              ranking_counts_t *counts, sbag_status_t *status) {
+  int64_t sums[2] = {0};
+  for (int64_t i = 0; i < count; i++) {
+    sums[0] += entries[i].positives;
+    sums[1] += entries[i].negatives;
+  }
+  SBAG_TRY(comm_allreduce(m->comm, sums, 2, COMM_I64, COMM_SUM, "metrics: labels", status));
+  counts->positives = sums[0];
+  counts->negatives = sums[1];
+  return SBAG_OK;
+}
+
+sbag_code_t ranking_count(ranking_t *ranking, ranking_counts_t *counts, sbag_status_t *status) {
   entry_t *entries = NULL;
   int64_t count = 0;
+  double unit = 1.0;
   dealer_t dealer = {0};
-  sbag_code_t code = merge_equal(ranking, &entries, &count, status);
+  SBAG_TRY(find_unit(ranking, &unit, status));
+  sbag_code_t code = merge_equal(ranking, unit, &entries, &count, status);
   if (code == SBAG_OK) code = dealer_alloc(ranking->mem, comm_size(ranking->comm), &dealer, status);
   code = comm_agree(ranking->comm, code, status);
-  if (code == SBAG_OK) code = count_dealt(ranking, entries, count, &dealer, twice, status);
+  if (code == SBAG_OK) code = sum_labels(ranking, entries, count, counts, status);
+  if (code == SBAG_OK) code = count_dealt(ranking, entries, count, &dealer, &counts->twice, status);
   dealer_free(ranking->mem, &dealer);
   mem_free(ranking->mem, entries);
   return code;

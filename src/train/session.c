@@ -32,12 +32,13 @@ static sbag_code_t open_reader(session_t *session, int64_t global_batch, const r
 
 /* The readers' blobs are one array each behind an accessor; reader_open wants them side by side. */
 static sbag_code_t copy_blobs(session_t *session, reader_blob_t **blobs, sbag_status_t *status) {
-  int count = reader_blob_count(session->training);
+  const reader_t *from = session_reader(session);
+  int count = reader_blob_count(from);
   void *block = NULL;
   SBAG_TRY(
       mem_alloc(session->mem, mem_array_bytes(count, sizeof(reader_blob_t)), "reader blobs", &block, status));
   *blobs = block;
-  for (int i = 0; i < count; i++) (*blobs)[i] = *reader_blob(session->training, i);
+  for (int i = 0; i < count; i++) (*blobs)[i] = *reader_blob(from, i);
   return SBAG_OK;
 }
 
@@ -52,6 +53,24 @@ static sbag_code_t open_readers(session_t *session, const reader_blob_t *blobs, 
   sbag_code_t code = open_reader(session, train->eval_batch, fitted, reader_blob_count(session->training),
                                  &session->evaluation, status);
   mem_free(session->mem, fitted);
+  return code;
+}
+
+sbag_code_t session_open_files(session_t *session, const config_texts_t *paths, int unlabelled,
+                               reader_t **reader, sbag_status_t *status) {
+  assembly_source_t source;
+  reader_blob_t *blobs = NULL;
+  comm_t *comm = session->comm;
+  mem_t *mem = session->mem;
+  SBAG_TRY(assembly_source(session->settings, session->settings->train.eval_batch, comm_rank(comm),
+                           comm_size(comm), mem, &source, status));
+  sbag_code_t code = assembly_source_files(&source, paths, unlabelled, status);
+  if (code == SBAG_OK) code = copy_blobs(session, &blobs, status);
+  if (code == SBAG_OK)
+    code =
+        reader_open(&source.config, blobs, reader_blob_count(session_reader(session)), mem, reader, status);
+  mem_free(mem, blobs);
+  assembly_source_clear(&source);
   return code;
 }
 
@@ -105,6 +124,7 @@ model_batch_t session_batch(const session_t *session, const reader_batch_t *batc
                          .first_sample = batch->first_sample,
                          .global_samples = batch->global_samples,
                          .labels = batch->labels,
+                         .weights = batch->weights,
                          .dense = batch->dense,
                          .features = bags};
 }

@@ -35,6 +35,11 @@ sbag_code_t session_open(const settings_t *settings, sbag_context_h context, con
 sbag_code_t session_open_reader(const settings_t *settings, int64_t global_batch, comm_t *comm,
                                 const reader_blob_t *blobs, int blob_count, mem_t *mem, reader_t **reader,
                                 sbag_status_t *status);
+/* Not collective: this rank's reader of other files of the config's kind of data, all of whose rows are test
+ * samples (of binary samples: their own test samples), by the vocabularies of the session. unlabelled: 1:
+ * labels and weights are not read; 2: and there is no column of labels. */
+sbag_code_t session_open_files(session_t *session, const config_texts_t *paths, int unlabelled,
+                               reader_t **reader, sbag_status_t *status);
 /* Not collective. */
 void session_close(session_t *session);
 

@@ -41,10 +41,11 @@ static sbag_code_t check_criteo(const settings_criteo_t *c, sbag_status_t *statu
 }
 
 static sbag_code_t check_delimited(const settings_delimited_t *d, sbag_status_t *status) {
-  int labels = 0;
+  int labels = 0, weights = 0;
   const settings_column_t *columns = d->columns.items;
   for (int i = 0; i < d->columns.count; i++) {
     labels += columns[i].kind == COLUMN_LABEL;
+    weights += columns[i].kind == COLUMN_WEIGHT;
     int tokens = columns[i].kind == COLUMN_ONE_HOT || columns[i].kind == COLUMN_MULTI_HOT;
     if (tokens && columns[i].mapping != MAPPING_VOCABULARY && columns[i].rows == 0)
       return config_refuse(columns[i].node, status, "mapping %s needs 'rows', the table's number of rows",
@@ -56,6 +57,8 @@ static sbag_code_t check_delimited(const settings_delimited_t *d, sbag_status_t 
   }
   if (labels != 1)
     return config_refuse(d->node, status, "%d columns are of kind label; exactly one must be", labels);
+  if (weights > 1)
+    return config_refuse(d->node, status, "%d columns are of kind weight; at most one may be", weights);
   return check_split(d->node, &d->split, status);
 }
 
@@ -108,6 +111,28 @@ static sbag_code_t check_names(const config_sections_t *list, size_t bytes, size
   return SBAG_OK;
 }
 
+static sbag_code_t check_eval(const settings_t *s, sbag_status_t *status) {
+  const settings_eval_t *sets = s->eval.items;
+  int kind = s->data.kind,
+      fits = kind == SETTINGS_DELIMITED || kind == SETTINGS_CRITEO || kind == SETTINGS_BINARY;
+  for (int i = 0; i < s->eval.count; i++) {
+    const char *name = sets[i].name;
+    if (!fits)
+      return config_refuse(sets[i].node, status,
+                           "more sets to evaluate on need data.kind delimited, criteo or binary");
+    if (kind == SETTINGS_BINARY && sets[i].path.count > 1)
+      return config_refuse(sets[i].node, status, "has %d paths; data.kind binary reads one file",
+                           sets[i].path.count);
+    if (name[0] == '\0' || strpbrk(name, " \t\n") != NULL || strcmp(name, "train") == 0 ||
+        strcmp(name, "valid") == 0 || strcmp(name, "test") == 0)
+      return config_refuse(
+          sets[i].node, status,
+          "the name '%s' cannot be used; a word other than train, valid and test would be right", name);
+  }
+  return check_names(&s->eval, sizeof(settings_eval_t), offsetof(settings_eval_t, name),
+                     offsetof(settings_eval_t, node), status);
+}
+
 static sbag_code_t check_settings(const settings_t *s, sbag_status_t *status) {
   if (s->data.node == NULL)
     return config_refuse(s->node, status, "the required section 'data' is missing: where samples come from");
@@ -115,6 +140,7 @@ static sbag_code_t check_settings(const settings_t *s, sbag_status_t *status) {
   if (s->table.node != NULL) SBAG_TRY(check_table(&s->table, status));
   const settings_table_t *tables = s->tables.items;
   for (int i = 0; i < s->tables.count; i++) SBAG_TRY(check_table(&tables[i], status));
+  SBAG_TRY(check_eval(s, status));
   SBAG_TRY(check_names(&s->tables, sizeof(settings_table_t), offsetof(settings_table_t, name),
                        offsetof(settings_table_t, node), status));
   return check_names(&s->features, sizeof(settings_feature_t), offsetof(settings_feature_t, name),

@@ -123,6 +123,9 @@ typedef struct settings_data {
   settings_criteo_t criteo;
   settings_binary_t binary;
   settings_synthetic_t synthetic;
+  /* Not of the config: other files in its place, and whether they have labels (session_open_files). */
+  config_texts_t files;
+  int unlabelled;
 } settings_data_t;
 
 typedef struct settings_model {

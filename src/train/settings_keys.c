@@ -170,9 +170,13 @@ static const config_section_t feature_section = SECTION(settings_feature_t, feat
 static const config_word_t data_kinds[] = {
     {"movielens", SETTINGS_MOVIELENS}, {"delimited", SETTINGS_DELIMITED}, {"criteo", SETTINGS_CRITEO},
     {"binary", SETTINGS_BINARY},       {"synthetic", SETTINGS_SYNTHETIC}, {NULL, 0}};
-static const config_word_t column_kinds[] = {{"label", COLUMN_LABEL},     {"dense", COLUMN_DENSE},
-                                             {"one_hot", COLUMN_ONE_HOT}, {"multi_hot", COLUMN_MULTI_HOT},
-                                             {"skip", COLUMN_SKIP},       {NULL, 0}};
+static const config_word_t column_kinds[] = {{"label", COLUMN_LABEL},
+                                             {"dense", COLUMN_DENSE},
+                                             {"one_hot", COLUMN_ONE_HOT},
+                                             {"multi_hot", COLUMN_MULTI_HOT},
+                                             {"skip", COLUMN_SKIP},
+                                             {"weight", COLUMN_WEIGHT},
+                                             {NULL, 0}};
 static const config_word_t transforms[] = {{"none", TRANSFORM_NONE},
                                            {"log1p", TRANSFORM_LOG1P},
                                            {"zscore", TRANSFORM_ZSCORE},
@@ -198,7 +202,8 @@ static const config_section_t movielens_section = SECTION(settings_movielens_t, 
 static const config_key_t column_keys[] = {
     KEY_TEXT(settings_column_t, name, NULL, "the column's, and its feature's, name"),
     KEY_INT(settings_column_t, index, "auto", 0, 1e6, word_place, "0-based; auto: its place in this list"),
-    KEY_CHOICE(settings_column_t, "kind", kind, NULL, column_kinds, "what the column is"),
+    KEY_CHOICE(settings_column_t, "kind", kind, NULL, column_kinds,
+               "what the column is; weight: of the sample, in loss and metrics"),
     KEY_CHOICE(settings_column_t, "transform", transform, "none", transforms, "dense: of the value"),
     KEY_REAL(settings_column_t, missing, "0", -1e30, 1e30, NULL, "dense: an empty field's value"),
     KEY_CHOICE(settings_column_t, "mapping", mapping, "vocabulary", mappings,

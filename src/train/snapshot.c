@@ -150,7 +150,7 @@ static sbag_code_t add_progress(snapshot_group_t *file, const progress_t *progre
     memcpy(&value, (const char *)progress + snapshot_numbers[i].offset, sizeof value);
     SBAG_TRY(snapshot_group_int(file, snapshot_numbers[i].key, snapshot_numbers[i].unit, value, status));
   }
-  SBAG_TRY(snapshot_group_real(file, "best_auc", "1", progress->best_auc, status));
+  SBAG_TRY(snapshot_group_real(file, "best_auc", "1 (of train.patience_metric)", progress->best, status));
   return snapshot_group_real(file, "loss_sum", "nats (over loss_count steps)", progress->loss_sum, status);
 }
 

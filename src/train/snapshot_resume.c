@@ -27,7 +27,7 @@ static sbag_code_t read_progress(const snapshot_t *snapshot, progress_t *progres
     memcpy((char *)progress + snapshot_numbers[i].offset, &value, sizeof value);
   }
   read_metrics(snapshot, &progress->valid);
-  SBAG_TRY(checkpoint_read_real(snapshot->file, "", "best_auc", &progress->best_auc, status));
+  SBAG_TRY(checkpoint_read_real(snapshot->file, "", "best_auc", &progress->best, status));
   return checkpoint_read_real(snapshot->file, "", "loss_sum", &progress->loss_sum, status);
 }
 

@@ -9,7 +9,9 @@
 #include "train/walk.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -32,6 +34,8 @@ typedef struct loop {
   double saved_s;     /* rank 0's clock when the last checkpoint was complete */
   int64_t saved_step; /* the newest checkpoint's; -1: none */
   const char *reason; /* why the loop ended; NULL while it runs */
+  char stale[96];     /* the reason of one that is out of patience */
+  int patience_value; /* of metrics_values */
 } loop_t;
 
 static int64_t count_steps(const session_t *session) {
@@ -134,9 +138,63 @@ static sbag_code_t evaluate(loop_t *loop, reader_split_t split, metrics_result_t
                status);
 }
 
+/* Those of `eval`. */
+static sbag_code_t evaluate_sets(loop_t *loop, sbag_status_t *status) {
+  const settings_t *settings = loop->session->settings;
+  const settings_eval_t *sets = settings->eval.items;
+  for (int i = 0; i < settings->eval.count; i++) {
+    metrics_result_t result;
+    SBAG_TRY(evaluate_set(loop->session, &sets[i], &result, status));
+    SBAG_TRY(local(loop, journal_eval(loop->journal, sets[i].name, loop->progress->step, &result, status),
+                   status));
+  }
+  return SBAG_OK;
+}
+
 static int out_of_patience(const loop_t *loop) {
   int64_t patience = loop->settings->patience;
   return patience > 0 && loop->progress->stale_evaluations >= patience;
+}
+
+/* Whether this is the best evaluation so far. */
+static int is_best(const loop_t *loop, const metrics_result_t *result) {
+  double best = loop->progress->best;
+  metrics_value_t values[METRICS_VALUES];
+  metrics_values(result, values);
+  const metrics_value_t *watched = &values[loop->patience_value];
+  if (isnan(best) || isnan(watched->value)) return !isnan(watched->value);
+  return watched->rises ? watched->value > best : watched->value < best;
+}
+
+static void note_best(loop_t *loop, const metrics_result_t *result) {
+  progress_t *p = loop->progress;
+  metrics_value_t values[METRICS_VALUES];
+  p->stale_evaluations++;
+  if (!is_best(loop, result)) return;
+  metrics_values(result, values);
+  p->best = values[loop->patience_value].value;
+  p->stale_evaluations = 0;
+}
+
+static sbag_code_t find_patience_metric(loop_t *loop, sbag_status_t *status) {
+  metrics_value_t values[METRICS_VALUES];
+  const metrics_result_t none = {.auc = 0};
+  const char *names[METRICS_VALUES], *wanted = loop->settings->patience_metric;
+  metrics_values(&none, values);
+  for (int i = 0; i < METRICS_VALUES; i++) {
+    names[i] = values[i].name;
+    if (strcmp(values[i].name, wanted) != 0) continue;
+    loop->patience_value = i;
+    snprintf(loop->stale, sizeof loop->stale, "valid %s grows no %s", wanted,
+             values[i].rises ? "more" : "less");
+    return SBAG_OK;
+  }
+  const char *nearest = config_nearest(wanted, names, METRICS_VALUES);
+  return status_set(status, SBAG_ERR_ARGUMENT,
+                    "train.patience_metric: there is no metric '%s'; auc, logloss, normalized_entropy, "
+                    "calibration and accuracy are there%s%s%s",
+                    wanted, nearest != NULL ? ": did you mean '" : "", nearest != NULL ? nearest : "",
+                    nearest != NULL ? "'?" : "");
 }
 
 /* The evaluation within the run; it may end it. The result is the same on all ranks, so is the decision. */
@@ -145,12 +203,12 @@ static sbag_code_t evaluate_on_the_way(loop_t *loop, sbag_status_t *status) {
   metrics_result_t result = {.auc = 0};
   journal_pause(loop->journal);
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));
+  SBAG_TRY(evaluate_sets(loop, status));
   journal_resume(loop->journal);
   p->evaluated_step = p->step;
   p->valid = result;
-  p->stale_evaluations = result.auc > p->best_auc ? 0 : p->stale_evaluations + 1;
-  if (result.auc > p->best_auc) p->best_auc = result.auc;
-  if (out_of_patience(loop)) loop->reason = "valid auc grows no more";
+  note_best(loop, &result);
+  if (out_of_patience(loop)) loop->reason = loop->stale;
   return SBAG_OK;
 }
 
@@ -214,7 +272,7 @@ static sbag_code_t run_loop(loop_t *loop, sbag_status_t *status) {
                                s->training, loop->settings->log_every, loop->progress, status),
                  status));
   loop->saved_s = now_s();
-  if (out_of_patience(loop)) loop->reason = "valid auc grows no more";
+  if (out_of_patience(loop)) loop->reason = loop->stale;
   SBAG_TRY(look_around(loop, status));
   while (loop->reason == NULL) SBAG_TRY(run_epoch(loop, status));
   /* Saved first: an evaluation that fails then costs nothing but its numbers. */
@@ -224,7 +282,8 @@ static sbag_code_t run_loop(loop_t *loop, sbag_status_t *status) {
   if (loop->wishes[WISH_STOP]) return SBAG_OK;
   metrics_result_t result;
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));
-  return evaluate(loop, READER_TEST, &result, status);
+  SBAG_TRY(evaluate(loop, READER_TEST, &result, status));
+  return evaluate_sets(loop, status);
 }
 
 static sbag_code_t prepare(loop_t *loop, sbag_status_t *status) {
@@ -232,6 +291,7 @@ static sbag_code_t prepare(loop_t *loop, sbag_status_t *status) {
   if (loop->total_steps == 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "the training split has no samples; check data and split");
   void *block = NULL;
+  SBAG_TRY(find_patience_metric(loop, status));
   SBAG_TRY(walk_open(s, &loop->walk, status));
   SBAG_TRY(imbalance_create(s, &loop->imbalance, status));
   SBAG_TRY(mem_calloc(s->mem, WISHES * sizeof *loop->wishes, "training: wishes", &block, status));

@@ -78,31 +78,40 @@ static int owner(deal_t deal, uint64_t key, int i) {
   }
 }
 
+static int weighted; /* of the test that runs */
+
+static sbag_code_t add(metrics_t *metrics, const float *labels, const float *logits, const float *weights,
+                       int64_t n) {
+  return metrics_add_weighted(metrics, labels, logits, weighted ? weights : NULL, n, &status);
+}
+
 /* All samples for which mine(i) holds, in batches of different sizes. */
 static metrics_result_t compute(comm_t *over, shape_t shape, int deal) {
   uint64_t key = random_key(11, "metrics"), label_key = random_key(12, "labels"), to = random_key(13, "deal");
   metrics_t *metrics = NULL;
   metrics_result_t result;
   ck_assert_int_eq(metrics_create(over, mem, &metrics, &status), SBAG_OK);
-  float labels[64], logits[64];
+  float labels[64], logits[64], weights[64];
   int64_t n = 0;
   for (int i = 0; i < N; i++) {
     if (deal < DEALS && owner((deal_t)deal, to, i) != comm_rank(comm)) continue;
     logits[n] = draw(shape, key, i);
     labels[n] = random_below(label_key, (uint64_t)i, 100) < (logits[n] > 0 ? 40 : 20) ? 1.0f : 0.0f;
+    weights[n] = (float)random_below(label_key, (uint64_t)(N + i), 7) * 0.3f;
     n++;
     if (n == 1 + i % 64 || n == 64) {
-      ck_assert_int_eq(metrics_add(metrics, labels, logits, n, &status), SBAG_OK);
+      ck_assert_int_eq(add(metrics, labels, logits, weights, n), SBAG_OK);
       n = 0;
     }
   }
-  ck_assert_int_eq(metrics_add(metrics, labels, logits, n, &status), SBAG_OK);
+  ck_assert_int_eq(add(metrics, labels, logits, weights, n), SBAG_OK);
   ck_assert_msg(metrics_compute(metrics, &result, &status) == SBAG_OK, "%s", status.message);
   metrics_destroy(&metrics);
   return result;
 }
 
 START_TEST(test_same_bits_as_one_rank) {
+  weighted = _i;
   for (int shape = 0; shape < SHAPES; shape++) {
     metrics_result_t expected = compute(self, (shape_t)shape, DEALS);
     ck_assert_int_eq(expected.samples, N);
@@ -175,7 +184,7 @@ Suite *metrics_suite(void) {
   Suite *suite = suite_create("metrics");
   TCase *tcase = tcase_create("metrics");
   tcase_add_checked_fixture(tcase, setup, teardown);
-  tcase_add_test(tcase, test_same_bits_as_one_rank);
+  tcase_add_loop_test(tcase, test_same_bits_as_one_rank, 0, 2);
   tcase_add_test(tcase, test_fewer_samples_than_ranks);
   tcase_add_test(tcase, test_error_of_one_rank);
   tcase_add_test(tcase, test_memory_is_a_share);

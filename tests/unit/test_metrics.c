@@ -54,6 +54,66 @@ static double auc_by_pairs(const float *labels, const float *logits, int n) {
   return (double)twice / (double)(2 * pairs);
 }
 
+/* Weighted metrics against plain sums over all pairs; and a weight of 2 is the sample twice. */
+START_TEST(test_weighted) {
+  enum { M = 200 };
+  float labels[M], logits[M], weights[M];
+  for (int c = 0; c < 20; c++) {
+    uint64_t key = random_key((uint64_t)c, "weighted");
+    double above = 0, positive = 0, all = 0, loss = 0, right = 0, predicted = 0;
+    for (int i = 0; i < M; i++) {
+      labels[i] = (float)random_below(key, (uint64_t)i, 2);
+      logits[i] = (float)random_below(key, 1000 + (uint64_t)i, 30) * 0.25f - 3.0f;
+      weights[i] = c == 0 ? 0.3f : (float)random_below(key, 2000 + (uint64_t)i, 1000) * 0.001f;
+      double p = 1.0 / (1.0 + exp(-(double)logits[i])), w = weights[i];
+      all += w;
+      positive += w * labels[i];
+      loss -= w * log(labels[i] > 0 ? p : 1.0 - p);
+      right += w * ((p >= 0.5) == (labels[i] > 0));
+      predicted += w * p;
+    }
+    for (int i = 0; i < M; i++)
+      for (int j = 0; j < M; j++)
+        if (labels[i] > labels[j])
+          above += (double)weights[i] * weights[j] *
+                   (logits[i] > logits[j]    ? 1.0
+                    : logits[i] == logits[j] ? 0.5
+                                             : 0.0);
+    metrics_result_t r;
+    metrics_reset(metrics);
+    ck_assert_int_eq(metrics_add_weighted(metrics, labels, logits, weights, M, &status), SBAG_OK);
+    ck_assert_int_eq(metrics_compute(metrics, &r, &status), SBAG_OK);
+    ck_assert_double_eq_tol(r.auc, above / (positive * (all - positive)), 1e-8);
+    ck_assert_double_eq_tol(r.logloss, loss / all, 1e-10);
+    ck_assert_double_eq_tol(r.accuracy, right / all, 1e-12);
+    ck_assert_double_eq_tol(r.calibration, predicted / positive, 1e-10);
+    double base = positive / all;
+    ck_assert_double_eq_tol(r.normalized_entropy,
+                            loss / all / -(base * log(base) + (1 - base) * log(1 - base)), 1e-10);
+    ck_assert_int_eq(r.samples, M);
+    if (c == 0) ck_assert_double_eq_tol(r.auc, compute(labels, logits, M).auc, 1e-14);
+  }
+}
+END_TEST
+
+START_TEST(test_weights_refused) {
+  const float labels[2] = {0, 1}, logits[2] = {1, 2};
+  const float bad[] = {-1.0f, NAN, INFINITY};
+  metrics_result_t r;
+  for (int i = 0; i < 3; i++) {
+    const float weights[2] = {1, bad[i]};
+    metrics_reset(metrics);
+    ck_assert_int_eq(metrics_add_weighted(metrics, labels, logits, weights, 2, &status), SBAG_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(status.message, "weight"));
+  }
+  const float none[2] = {0, 0};
+  metrics_reset(metrics);
+  ck_assert_int_eq(metrics_add_weighted(metrics, labels, logits, none, 2, &status), SBAG_OK);
+  ck_assert_int_eq(metrics_compute(metrics, &r, &status), SBAG_OK);
+  ck_assert(isnan(r.auc) && isnan(r.logloss) && isnan(r.accuracy));
+}
+END_TEST
+
 START_TEST(test_auc_by_pairs) {
   static const int distinct[] = {1, 2, 3, 10, 1000, 1 << 30};
   for (int c = 0; c < 60; c++) {
@@ -246,6 +306,8 @@ Suite *metrics_suite(void) {
   tcase_add_checked_fixture(tcase, setup, teardown);
   tcase_set_timeout(tcase, 60);
   tcase_add_test(tcase, test_auc_by_pairs);
+  tcase_add_test(tcase, test_weighted);
+  tcase_add_test(tcase, test_weights_refused);
   tcase_add_test(tcase, test_auc_known);
   tcase_add_test(tcase, test_undefined_is_nan);
   tcase_add_test(tcase, test_losses);

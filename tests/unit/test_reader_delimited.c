@@ -254,6 +254,35 @@ START_TEST(test_bad_rows_are_named) {
 }
 END_TEST
 
+/* A column of weights: told to batches, refused where it is none, and not read where labels are not. */
+START_TEST(test_weights) {
+  static const struct {
+    const char *row, *words;
+  } bad[] = {{"1,2,-1,u,t,p\n", "bad:2: column 2 ('id'): the sample's weight is '-1'; a number from 0"},
+             {"1,2,,u,t,p\n", "bad:2: column 2 ('id'): the sample's weight is ''"},
+             {"1,2,inf,u,t,p\n", "bad:2: column 2 ('id'): the sample's weight is 'inf'"},
+             {"1,2,4e38,u,t,p\n", "bad:2: column 2 ('id'): the sample's weight is '4e38'"},
+             {"1,2\n", "bad:2: column 2 ('id'): missing"}};
+  reader_column_t own[16];
+  for (int i = 0; i < 5; i++) {
+    char text[200];
+    snprintf(text, sizeof text, "1,2,0.25,u,t,p\n%s", bad[i].row);
+    reader_config_t config = config_for(write_bytes("bad", text, strlen(text)));
+    memcpy(own, config.source.delimited.columns, (size_t)config.source.delimited.column_count * sizeof *own);
+    config.source.delimited.columns = own;
+    for (int c = 0; c < config.source.delimited.column_count; c++)
+      if (own[c].index == 2) own[c].kind = COLUMN_WEIGHT;
+    check_refused(&config, NULL, 0, bad[i].words);
+    config.source.delimited.unlabelled = 1;
+    if (i == 4) continue; /* columns behind it are missing all the same */
+    reader_t *reader = NULL;
+    ck_assert_msg(reader_open(&config, NULL, 0, mem, &reader, &status) == SBAG_OK, "%s", status.message);
+    ck_assert_int_eq(reader_weighted(reader), 0);
+    reader_close(&reader);
+  }
+}
+END_TEST
+
 /* With skip_bad_rows the file reads as if the bad rows were not there: same split sizes, same order. */
 START_TEST(test_bad_rows_are_left_out) {
   char *good = make_text(200, "\n"), *mixed = malloc(60000);
@@ -540,6 +569,7 @@ Suite *reader_delimited_suite(void) {
   tcase_add_test(tests, test_windows);
   tcase_add_test(tests, test_gzip_and_line_ends);
   tcase_add_test(tests, test_bad_rows_are_named);
+  tcase_add_test(tests, test_weights);
   tcase_add_test(tests, test_bad_rows_are_left_out);
   tcase_add_test(tests, test_broken_files);
   tcase_add_test(tests, test_file_changes_later);
