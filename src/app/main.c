@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const command_t *const commands[] = {&command_train, &command_eval, &command_predict, &command_plan,
-                                            &command_ckpt,  &command_data, &command_bench};
+                                            &command_ckpt,  &command_data, &command_bench,   &command_report};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {

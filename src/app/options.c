@@ -37,7 +37,7 @@ static const option_entry_t entries[] = {
     {OPTION_INPUT, "input", "FILE", "the rows to predict"},
     {OPTION_NO_LABEL, "no-label", NULL, "the input has no column of labels"},
     {OPTION_FORMAT, "format", "KIND", "tsv or json (tsv)"},
-    {OPTION_OUTPUT, "output", "FILE", "the file to write"},
+    {OPTION_OUTPUT, "output", "FILE", "the file (report: folder) to write"},
     {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
 
@@ -212,10 +212,11 @@ static sbag_code_t refuse_option(const command_t *command, int found, const char
 static sbag_code_t take_arguments(const command_t *command, int count, char **words, options_t *options,
                                   sbag_status_t *status) {
   if (options->help || options->help_config) return SBAG_OK;
-  if (count > command->argument_count)
-    return refuse(command, status, "unexpected argument", words[command->argument_count]);
-  if (count < command->argument_count)
+  int any = command->argument_count < 0, most = any ? OPTIONS_ARGUMENTS_MAX : command->argument_count;
+  if (count > most) return refuse(command, status, "unexpected argument", words[most]);
+  if (count < (any ? 1 : command->argument_count))
     return refuse(command, status, "arguments are missing, needed:", command->arguments);
+  options->argument_count = count;
   for (int i = 0; i < count; i++) options->arguments[i] = words[i];
   return SBAG_OK;
 }

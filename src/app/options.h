@@ -7,7 +7,7 @@
 #include "train/predict.h"
 #include <shardbag/status.h>
 
-enum { OPTIONS_SETS_MAX = 256, OPTIONS_ARGUMENTS_MAX = 2 };
+enum { OPTIONS_SETS_MAX = 256, OPTIONS_ARGUMENTS_MAX = 32 };
 
 /* Which options a command takes, besides --help. */
 typedef enum option_bit {
@@ -33,6 +33,7 @@ typedef enum option_bit {
 typedef struct options {
   const struct command *command; /* that takes them */
   const char *arguments[OPTIONS_ARGUMENTS_MAX];
+  int argument_count;
   const char *sets[OPTIONS_SETS_MAX];
   int set_count;
   const char *json; /* NULL: none */
@@ -50,11 +51,11 @@ typedef struct options {
 
 typedef struct command {
   const char *name, *arguments, *summary; /* arguments: "CHECKPOINT CONFIG" */
-  int argument_count;
-  int options;                          /* option_bit_t */
-  const char *details;                  /* the end of --help */
-  int (*run)(const options_t *options); /* the exit code */
-  const struct command *const *parts;   /* in place of run: its own commands, NULL behind the last */
+  int argument_count;                     /* -1: one or more */
+  int options;                            /* option_bit_t */
+  const char *details;                    /* the end of --help */
+  int (*run)(const options_t *options);   /* the exit code */
+  const struct command *const *parts;     /* in place of run: its own commands, NULL behind the last */
 } command_t;
 
 /* argv[0] is the command's name. An error is one line without a line end. */

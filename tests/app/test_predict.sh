@@ -52,6 +52,7 @@ check "rows are counted from 0" [ "$(cut -f1 "$work/p1" | sed -n '1p;600p' | tr 
 check "the same on 1 and 2 ranks" cmp "$work/p1" "$work/p2"
 check "the same on 1 and 4 ranks" cmp "$work/p1" "$work/p4"
 check "nothing unfinished is left" [ ! -e "$work/p1.tmp" ]
+# shellcheck disable=SC2016  # awk's own
 check "probabilities" awk -F '\t' '$2 <= 0 || $2 >= 1 { exit 1 } { if ($2 > max) max = $2; if (!min || $2 < min) min = $2 }
   END { exit max - min < 0.05 }' "$work/p1"
 
