@@ -316,7 +316,7 @@ static sbag_code_t read_value(config_tree_t *tree, const config_key_t *key, cons
 static sbag_code_t read_initial(config_tree_t *tree, const config_key_t *key, void *out,
                                 sbag_status_t *status) {
   config_node_t node = {.origin = "default", .path = key->name, .text = key->initial};
-  node.quoted = key->type == CONFIG_TEXT || key->type == CONFIG_CHAR;
+  node.quoted = key->type == CONFIG_TEXT || key->type == CONFIG_TEXTS || key->type == CONFIG_CHAR;
   if (key->initial[0] != '[') return read_value(tree, key, &node, out, status);
   config_node_t elements[8], *items[8];
   char text[64];

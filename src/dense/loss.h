@@ -24,6 +24,14 @@ HOST_DEVICE static inline double loss_log_one_plus(double y) {
   return 2.0 * z * sum;
 }
 
+/* log(x) for x >= 1, finite. */
+HOST_DEVICE static inline double loss_log(double x) {
+  int power = 0;
+  if (!(x < INFINITY)) return x;
+  double part = frexp(x, &power); /* [0.5, 1) */
+  return (power - 1) * 6.93147180559945309417e-01 + loss_log_one_plus(2.0 * part - 1.0);
+}
+
 /* log(1 + e^x) - x y; *p = 1 / (1 + e^-x). */
 HOST_DEVICE static inline double loss_bce(double x, double y, double *p) {
   double e = loss_exp_negative(-fabs(x));

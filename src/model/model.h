@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "dense/match.h"
 #include <shardbag/collection.h>
 #include <stdint.h>
 
@@ -19,9 +20,20 @@ enum { MODEL_LAYERS_MAX = 16 };
 
 /* A network each, see network.c. */
 typedef enum model_kind {
-  MODEL_CTR, /* whether somebody clicks: DLRM, DCN-v2, DeepFM, Wide & Deep (ctr.h) */
+  MODEL_CTR,      /* whether somebody clicks: DLRM, DCN-v2, DeepFM, Wide & Deep (ctr.h) */
+  MODEL_CLASSIFY, /* one of several classes: text (classify.h) */
+  MODEL_MATCH,    /* which item goes with a query: ranking, CBOW (match.h) */
   MODEL_KINDS
 } model_kind_t;
+
+/* MODEL_MATCH: what a feature is. */
+typedef enum model_role {
+  MODEL_INPUT,
+  MODEL_QUERY,
+  MODEL_POSITIVE,
+  MODEL_NEGATIVE,
+  MODEL_ROLES
+} model_role_t;
 
 /* MODEL_CTR: what becomes of the features' vectors. */
 typedef enum model_interaction {
@@ -52,8 +64,12 @@ typedef struct model_config {
   double clip_value;   /* dense gradients clamped; tables have their own; 0 = off */
   double dropout; /* on the top MLP's hidden layers, training only; keyed by (seed, step, sample): independent
                      of ranks */
-  int64_t bucket_bytes;        /* of one dense all-reduce; 0 = 1 MiB */
-  int class_count;             /* of class_weights; 0: none, else as many as the network has classes */
+  int64_t bucket_bytes;      /* of one dense all-reduce; 0 = 1 MiB */
+  int class_count;           /* of class_weights; 0: none, else as many as the network has classes */
+  int64_t classes;           /* MODEL_CLASSIFY: labels are 0 to classes - 1 */
+  const model_role_t *roles; /* MODEL_MATCH: [feature_count] */
+  match_loss_t match_loss;   /* this, temperature (above 0) and l2: see dense/match.h */
+  double temperature, l2;
   const double *class_weights; /* [class_count]: each sample's weight is multiplied by its label's */
   int reproducible; /* dense math in slices of MODEL_SLICE samples of the global batch, combined in a fixed
                        order; on device cpu alone */
@@ -111,7 +127,8 @@ sbag_code_t model_train_compute(model_t *model, sbag_status_t *status);
 sbag_code_t model_train_finish(model_t *model, double lr_factor, double *loss, sbag_status_t *status);
 void model_train_cancel(model_t *model);
 
-/* Outputs a sample: 1, the logit, of MODEL_CTR. Not collective. */
+/* Outputs a sample: 1, the logit, of MODEL_CTR; of MODEL_CLASSIFY the classes' logits; of MODEL_MATCH the
+ * query, then the scores of the items. Not collective. */
 int model_output_count(const model_t *model);
 /* outputs: [samples][model_output_count]. Tables are not written. Between compute and finish it is refused.
  */

@@ -1,11 +1,14 @@
 /* Which networks there are, and what they share. */
 #include "model/network.h"
 
+#include "model/classify.h"
 #include "model/ctr.h"
+#include "model/match.h"
 
 sbag_code_t network_create(dense_t *dense, const model_config_t *config, const network_features_t *features,
                            network_t **network, sbag_status_t *status) {
-  static network_create_fn *const kinds[MODEL_KINDS] = {[MODEL_CTR] = ctr_create};
+  static network_create_fn *const kinds[MODEL_KINDS] = {
+      [MODEL_CTR] = ctr_create, [MODEL_CLASSIFY] = classify_create, [MODEL_MATCH] = match_create};
   if ((int)config->kind < 0 || config->kind >= MODEL_KINDS)
     return status_set(status, SBAG_ERR_ARGUMENT, "model: there is no kind %d", (int)config->kind);
   return kinds[config->kind](dense, config, features, network, status);

@@ -28,6 +28,12 @@ static sbag_code_t check_column(const reader_delimited_config_t *config, const r
   if (c->rows < least || c->rows > (int64_t)1 << 48)
     return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': %lld rows; it must be %lld to 2^48", name,
                       (long long)c->rows, (long long)least);
+  if (c->ngrams < 0 || c->ngrams > DELIMITED_NGRAMS_MAX)
+    return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': ngrams %d; it must be 0 to %d", name,
+                      c->ngrams, (int)DELIMITED_NGRAMS_MAX);
+  if ((c->ngrams > 1 || c->lowercase) && (c->kind != COLUMN_MULTI_HOT || c->mapping != MAPPING_HASH))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "column '%s': ngrams and lowercase are of multi-hot columns that are hashed", name);
   if (c->min_count < 0 || c->max_length < 0)
     return status_set(status, SBAG_ERR_ARGUMENT, "column '%s': min_count and max_length cannot be negative",
                       name);
@@ -38,6 +44,10 @@ static sbag_code_t check_column(const reader_delimited_config_t *config, const r
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "column '%s': its separator must be a character other than the delimiter", name);
   return SBAG_OK;
+}
+
+static int by_files(const reader_delimited_config_t *config) {
+  return config->split_paths[READER_TRAIN] > 0;
 }
 
 static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_status_t *status) {
@@ -54,6 +64,12 @@ static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_st
   if (config->field_count < 0 || config->field_count > 65536)
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: rows of %d fields; it must be 0 to 65536",
                       config->paths[0], config->field_count);
+  int64_t split_paths = 0;
+  for (int s = 0; s < READER_SPLITS; s++) split_paths += config->split_paths[s];
+  if (split_paths != 0 && (split_paths != config->path_count || !by_files(config)))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "%s: %lld files are of a split, of %d; all must be, and one of train", config->paths[0],
+                      (long long)split_paths, config->path_count);
   for (int s = 0; s < READER_SPLITS; s++) {
     if (!(config->split[s] >= 0.0)) sum = NAN;
     sum += config->split[s];
@@ -63,7 +79,7 @@ static sbag_code_t check_config(const reader_delimited_config_t *config, sbag_st
                       config->paths[0], config->split[0], config->split[1], config->split[2]);
   for (int i = 0; i < config->column_count; i++) {
     SBAG_TRY(check_column(config, &config->columns[i], status));
-    labels += config->columns[i].kind == COLUMN_LABEL;
+    labels += config->columns[i].kind == COLUMN_LABEL || config->columns[i].kind == COLUMN_CLASS;
     weights += config->columns[i].kind == COLUMN_WEIGHT;
     for (int j = 0; j < i; j++)
       if (strcmp(config->columns[i].name, config->columns[j].name) == 0)
@@ -94,6 +110,11 @@ static int has_zscore(const reader_column_t *c) {
 
 static int has_vocabulary(const reader_column_t *c) {
   return is_bag(c) && c->mapping == MAPPING_VOCABULARY;
+}
+
+/* Not fitted to the training rows: what the files have, in the order in which it appears. */
+static int is_class(const reader_column_t *c) {
+  return c->kind == COLUMN_CLASS;
 }
 
 static sbag_code_t make_columns(source_t *source, sbag_status_t *status) {
@@ -132,6 +153,18 @@ static sbag_code_t note_bad(source_t *source, int64_t line, const sbag_status_t 
   return SBAG_OK;
 }
 
+/* By files: good_rows[file] of them. */
+static void cut_by_files(source_t *source, const int64_t *good_rows) {
+  const int *paths = source->config->source.delimited.split_paths;
+  delimited_t *d = source->state;
+  int64_t sum = 0;
+  for (int s = 0, file = 0; s < READER_SPLITS; s++) {
+    source->samples[s] = 0;
+    for (int end = file + paths[s]; file < end; file++) source->samples[s] += good_rows[file];
+    d->cut[s] = sum += source->samples[s];
+  }
+}
+
 /* By order: the first floor(n f0) good rows train, those up to floor(n (f0 + f1)) validate, the rest test. A
  * millionth of a row is added so that 0.8 + 0.1 is not taken for less than 0.9. */
 static void cut_by_order(source_t *source, int64_t rows) {
@@ -149,22 +182,25 @@ static void cut_by_order(source_t *source, int64_t rows) {
 }
 
 /* What the buffers will need is measured now, so that they need not grow while training. */
-static void note_good(source_t *source, text_t row) {
+static sbag_code_t note_good(source_t *source, text_t row, sbag_status_t *status) {
   delimited_t *d = source->state;
   d->good_bytes += row.length;
   for (int i = 0; i < d->column_count; i++) {
     delimited_column_t *column = &d->columns[i];
+    int64_t index;
+    if (is_class(&column->c) && source->given == NULL)
+      SBAG_TRY(reader_vocabulary_add(column->vocabulary, d->fields[column->c.index], &index, status));
     if (column->c.kind != COLUMN_MULTI_HOT) continue;
     int64_t tokens = reader_delimited_row_tokens(source, column);
     column->tokens += tokens;
     if (tokens > column->tokens_max) column->tokens_max = tokens;
   }
-  if (!source->config->source.delimited.split_by_order)
-    source->samples[reader_delimited_split_of(source, d->line_count, 0)]++;
+  if (!d->by_order) source->samples[reader_delimited_split_of(source, d->line_count, 0)]++;
+  return SBAG_OK;
 }
 
 /* The first pass: which rows are bad, how many good ones each split has. */
-static sbag_code_t scan(source_t *source, sbag_status_t *status) {
+static sbag_code_t scan(source_t *source, int64_t *good_rows, sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   delimited_t *d = source->state;
   sbag_status_t why;
@@ -182,7 +218,8 @@ static sbag_code_t scan(source_t *source, sbag_status_t *status) {
     if (code != SBAG_OK)
       SBAG_TRY(note_bad(source, d->line_count, &why, status));
     else
-      note_good(source, row);
+      SBAG_TRY(note_good(source, row, status));
+    good_rows[place.file] += code == SBAG_OK;
     d->line_count++;
   }
   if (d->line_count == source->bad_rows)
@@ -190,7 +227,18 @@ static sbag_code_t scan(source_t *source, sbag_status_t *status) {
                       config->paths[0], config->header_lines, (long long)source->bad_rows,
                       source->bad_rows > 0 ? "; the first: " : "", source->first_bad);
   if (config->split_by_order) cut_by_order(source, d->line_count - source->bad_rows);
+  if (by_files(config)) cut_by_files(source, good_rows);
   return SBAG_OK;
+}
+
+static sbag_code_t scan_files(source_t *source, sbag_status_t *status) {
+  const reader_delimited_config_t *config = &source->config->source.delimited;
+  int64_t *good_rows = NULL;
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(config->path_count, sizeof *good_rows), "reader: files",
+                      (void **)&good_rows, status));
+  sbag_code_t code = scan(source, good_rows, status);
+  mem_free(source->mem, good_rows);
+  return code;
 }
 
 /* What a column has seen of the training rows. */
@@ -306,7 +354,7 @@ static sbag_code_t load_column(const source_t *source, delimited_column_t *colum
     if (!isfinite(column->mean) || !isfinite(column->deviation) || !(column->deviation > 0.0))
       return status_set(status, SBAG_ERR_FORMAT, "the saved 'zscore/%s' is damaged: mean %g, deviation %g",
                         c->name, column->mean, column->deviation);
-  } else if (has_vocabulary(c)) {
+  } else if (has_vocabulary(c) || is_class(c)) {
     return reader_vocabulary_load(source->given, c->name, c->min_count, c->rows, source->mem,
                                   &column->vocabulary, status);
   } else if (is_bag(c) && c->mapping == MAPPING_HASH) {
@@ -339,7 +387,7 @@ static sbag_code_t save_column(source_t *source, const delimited_column_t *colum
     SBAG_TRY(save_words(source, "expand", c->name, EXPAND_MAGIC, (uint64_t)c->expand, &data, status));
     reader_blob_put_u64(data + 16, column->expand_key);
   }
-  if (has_vocabulary(c))
+  if (has_vocabulary(c) || is_class(c))
     return reader_vocabulary_save(column->vocabulary, c->name, c->min_count, c->rows, &source->blobs,
                                   source->mem, status);
   if (is_bag(c) && c->mapping == MAPPING_HASH) {
@@ -371,24 +419,40 @@ static void describe(source_t *source, delimited_column_t *column) {
   source->bag_room[column->feature] = room_for_bag(source, column);
 }
 
+/* A class's number must be a float, as any label. */
+static sbag_code_t count_classes(source_t *source, const delimited_column_t *column, sbag_status_t *status) {
+  if (!is_class(&column->c)) return SBAG_OK;
+  source->class_count = reader_vocabulary_count(column->vocabulary);
+  if (source->class_count >= 2 && source->class_count <= 1 << 24) return SBAG_OK;
+  return status_set(status, SBAG_ERR_FORMAT,
+                    "%s: column %d ('%s') has %lld different labels; 2 to 2^24 would be right",
+                    source->config->source.delimited.paths[0], column->c.index, column->c.name,
+                    (long long)source->class_count);
+}
+
 static sbag_code_t delimited_open(source_t *source, sbag_status_t *status) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   SBAG_TRY(check_config(config, status));
   SBAG_TRY(mem_calloc(source->mem, sizeof(delimited_t), "reader: delimited file", &source->state, status));
   delimited_t *d = source->state;
   SBAG_TRY(make_columns(source, status));
+  d->by_order = config->split_by_order || by_files(config);
   for (int i = 0; i < d->column_count; i++) {
     make_keys(source, &d->columns[i]);
-    if (source->given != NULL) SBAG_TRY(load_column(source, &d->columns[i], status));
+    if (source->given != NULL)
+      SBAG_TRY(load_column(source, &d->columns[i], status));
+    else if (is_class(&d->columns[i].c))
+      SBAG_TRY(reader_vocabulary_create(source->mem, &d->columns[i].vocabulary, status));
   }
   source->order = READER_ORDER_WINDOWS;
   source->shuffle_window = config->shuffle_window;
   SBAG_TRY(reader_files_open(config->paths, config->path_count, config->header_lines, source->mem, &d->files,
                              status));
-  SBAG_TRY(scan(source, status));
+  SBAG_TRY(scan_files(source, status));
   if (source->given == NULL) SBAG_TRY(fit(source, status));
   for (int i = 0; i < d->column_count; i++) {
     describe(source, &d->columns[i]);
+    SBAG_TRY(count_classes(source, &d->columns[i], status));
     SBAG_TRY(save_column(source, &d->columns[i], status));
   }
   return SBAG_OK;

@@ -7,6 +7,8 @@
 #include "reader/source.h"
 #include "reader/vocabulary.h"
 
+enum { DELIMITED_NGRAMS_MAX = 8, DELIMITED_CLASS_BYTES = 1000 };
+
 typedef struct delimited_column {
   reader_column_t c;
   int dense, feature; /* which dense value or feature it is; -1 */
@@ -41,7 +43,8 @@ typedef struct delimited {
   int64_t bad_capacity;
   int64_t line_count;         /* all data lines */
   int64_t good_bytes;         /* of all good rows */
-  int64_t cut[READER_SPLITS]; /* by order: good rows before cut[s] belong to splits up to s */
+  int by_order;               /* or by files, which are in that order */
+  int64_t cut[READER_SPLITS]; /* then: good rows before cut[s] belong to splits up to s */
   /* Where the stream is: */
   int64_t line, bad_passed;
   reader_split_t split;
@@ -57,8 +60,11 @@ sbag_code_t reader_delimited_row_check(const source_t *source, text_t row, files
 /* Parses a row into the slot's current sample. */
 sbag_code_t reader_delimited_row_parse(const source_t *source, text_t row, files_place_t place, slot_t *slot,
                                        sbag_status_t *status);
-/* How many tokens a multi-hot column's bag has, of a row that has been split. */
+/* How many rows a multi-hot column's bag has, of a row that has been split. */
 int64_t reader_delimited_row_tokens(const source_t *source, const delimited_column_t *column);
+/* The rows of the n-grams of a field that is hashed, into the current sample. */
+sbag_code_t reader_delimited_ngrams(const delimited_column_t *column, text_t field, slot_t *slot,
+                                    sbag_status_t *status);
 /* A dense column's value before the z-score, of a row that has been split. */
 sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_column_t *column,
                                        files_place_t place, double *value, sbag_status_t *status);

@@ -86,6 +86,24 @@ static sbag_code_t weight_of(const source_t *source, const reader_column_t *c, f
   return SBAG_OK;
 }
 
+/* As text; whether it is one of the classes is known where these are given, or all rows have been seen. */
+static sbag_code_t class_of(const source_t *source, const delimited_column_t *column, files_place_t place,
+                            int known, float *label, sbag_status_t *status) {
+  const reader_column_t *c = &column->c;
+  *label = 0.0F;
+  if (source->config->source.delimited.unlabelled) return SBAG_OK;
+  text_t field = ((const delimited_t *)source->state)->fields[c->index];
+  if (field.length == 0 || field.length > DELIMITED_CLASS_BYTES)
+    return bad_field(source, c, place, status, field.length == 0 ? "no label:" : "the label is long:", field,
+                     "1 to 1000 bytes would be right");
+  int64_t index = known ? reader_vocabulary_find(column->vocabulary, field) : 0;
+  if (index < 0)
+    return bad_field(source, c, place, status, "an unknown label:", field,
+                     "one that the model was trained with would be right");
+  *label = (float)index;
+  return SBAG_OK;
+}
+
 sbag_code_t reader_delimited_row_dense(const source_t *source, const delimited_column_t *column,
                                        files_place_t place, double *value, sbag_status_t *status) {
   const reader_column_t *c = &column->c;
@@ -105,7 +123,9 @@ int64_t reader_delimited_row_tokens(const source_t *source, const delimited_colu
   text_t field = ((const delimited_t *)source->state)->fields[c->index], token;
   int64_t n = 0;
   while ((c->max_length == 0 || n < c->max_length) && reader_text_token(&field, c->separator, &token)) n++;
-  return n;
+  int64_t rows = n;
+  for (int64_t g = 2; g <= c->ngrams && g <= n; g++) rows += n - g + 1;
+  return rows;
 }
 
 /* An empty one-hot field is a token like others for hash and vocabulary; identity refuses it. */
@@ -160,6 +180,8 @@ static sbag_code_t bag_of(const source_t *source, const delimited_column_t *colu
     return c->expand > 1 ? expand(column, row, slot, status)
                          : reader_slot_push(slot, column->feature, row, status);
   }
+  if (slot != NULL && (c->ngrams > 1 || c->lowercase))
+    return reader_delimited_ngrams(column, field, slot, status);
   for (int64_t n = 0;
        (c->max_length == 0 || n < c->max_length) && reader_text_token(&field, c->separator, &token); n++) {
     SBAG_TRY(row_of(source, column, token, place, &row, status));
@@ -180,6 +202,8 @@ sbag_code_t reader_delimited_row_check(const source_t *source, text_t row, files
       SBAG_TRY(label_of(source, &column->c, place, &label, status));
     else if (column->c.kind == COLUMN_WEIGHT)
       SBAG_TRY(weight_of(source, &column->c, place, &label, status));
+    else if (column->c.kind == COLUMN_CLASS)
+      SBAG_TRY(class_of(source, column, place, source->given != NULL, &label, status));
     else if (column->c.kind == COLUMN_DENSE)
       SBAG_TRY(reader_delimited_row_dense(source, column, place, &value, status));
     else if (column->feature >= 0 && (column->c.mapping == MAPPING_IDENTITY || column->c.hexadecimal))
@@ -199,6 +223,8 @@ sbag_code_t reader_delimited_row_parse(const source_t *source, text_t row, files
       SBAG_TRY(label_of(source, &column->c, place, reader_slot_label(slot), status));
     } else if (column->c.kind == COLUMN_WEIGHT) {
       SBAG_TRY(weight_of(source, &column->c, place, reader_slot_weight(slot), status));
+    } else if (column->c.kind == COLUMN_CLASS) {
+      SBAG_TRY(class_of(source, column, place, 1, reader_slot_label(slot), status));
     } else if (column->c.kind == COLUMN_DENSE) {
       double value;
       SBAG_TRY(reader_delimited_row_dense(source, column, place, &value, status));

@@ -13,7 +13,7 @@ enum { PLAIN_WINDOW_ROWS = 4096 };
 reader_split_t reader_delimited_split_of(const source_t *source, int64_t line, int64_t good_row) {
   const reader_delimited_config_t *config = &source->config->source.delimited;
   const delimited_t *d = source->state;
-  if (config->split_by_order)
+  if (d->by_order)
     return good_row < d->cut[READER_TRAIN]   ? READER_TRAIN
            : good_row < d->cut[READER_VALID] ? READER_VALID
                                              : READER_TEST;

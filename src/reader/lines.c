@@ -3,7 +3,10 @@
 #include "reader/grow.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 
 enum { FIRST_BYTES = 1 << 18 };
@@ -14,6 +17,7 @@ struct lines {
   char *path, *buffer;
   int64_t capacity, begin, end; /* unread bytes are buffer[begin, end) */
   int64_t number;
+  int64_t bytes; /* of the file when it was opened; -1 where it is no plain one */
   int at_eof;
 };
 
@@ -22,11 +26,15 @@ static sbag_code_t open_parts(lines_t *lines, const char *path, sbag_status_t *s
       reader_grow_copy(lines->mem, path, strlen(path) + 1, "reader: path", (void **)&lines->path, status));
   SBAG_TRY(mem_alloc(lines->mem, FIRST_BYTES, "reader: line buffer", (void **)&lines->buffer, status));
   lines->capacity = FIRST_BYTES;
-  errno = 0;
-  lines->file = gzopen(path, "rbe");
-  if (lines->file == NULL)
-    return status_set(status, SBAG_ERR_IO, "%s: cannot open: %s", path,
-                      errno != 0 ? strerror(errno) : "out of memory");
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return status_set(status, SBAG_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+  struct stat found;
+  lines->bytes = fstat(file, &found) == 0 && S_ISREG(found.st_mode) ? (int64_t)found.st_size : -1;
+  lines->file = gzdopen(file, "rb");
+  if (lines->file == NULL) {
+    close(file);
+    return status_set(status, SBAG_ERR_MEMORY, "%s: cannot open: out of memory", path);
+  }
   gzbuffer(lines->file, FIRST_BYTES);
   return SBAG_OK;
 }
@@ -70,6 +78,17 @@ sbag_code_t reader_lines_rewind(lines_t *lines, sbag_status_t *status) {
   return SBAG_OK;
 }
 
+/* What is read cannot be taken for all there is where the file was longer a while ago. */
+static sbag_code_t check_end(const lines_t *lines, sbag_status_t *status) {
+  int64_t end = (int64_t)gzoffset(lines->file);
+  if (end < 0 || end >= lines->bytes) return SBAG_OK;
+  return status_set(
+      status, SBAG_ERR_IO,
+      "%s:%lld: the file ends after %lld bytes, but it had %lld when it was opened; has it been "
+      "changed?",
+      lines->path, (long long)lines->number + 1, (long long)end, (long long)lines->bytes);
+}
+
 /* Moves the unread bytes to the front and reads more behind them. */
 static sbag_code_t refill(lines_t *lines, sbag_status_t *status) {
   int64_t left = lines->end - lines->begin;
@@ -89,7 +108,7 @@ static sbag_code_t refill(lines_t *lines, sbag_status_t *status) {
   if (got < 0 || number == Z_BUF_ERROR) return read_error(lines, status);
   lines->end += got;
   lines->at_eof = got == 0;
-  return SBAG_OK;
+  return got == 0 ? check_end(lines, status) : SBAG_OK;
 }
 
 sbag_code_t reader_lines_next(lines_t *lines, text_t *line, sbag_status_t *status) {

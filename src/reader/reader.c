@@ -77,20 +77,20 @@ static sbag_code_t copy_array(mem_t *mem, const void *from, int count, size_t si
   return SBAG_OK;
 }
 
-static sbag_code_t copy_paths(mem_t *mem, reader_delimited_config_t *c, sbag_status_t *status) {
-  const char *const *from = c->paths;
+static sbag_code_t copy_paths(mem_t *mem, const char *const **paths, int *path_count, sbag_status_t *status) {
+  const char *const *from = *paths;
   const char **made = NULL;
-  int count = c->path_count;
-  c->paths = NULL;
-  c->path_count = 0;
+  int count = *path_count;
+  *paths = NULL;
+  *path_count = 0;
   if (count < 1 || from == NULL)
     return status_set(status, SBAG_ERR_ARGUMENT, "delimited file: the path is not given");
   SBAG_TRY(mem_calloc(mem, mem_array_bytes(count, sizeof *made), "reader: paths", (void **)&made, status));
-  c->paths = made;
+  *paths = made;
   for (int i = 0; i < count; i++) {
     made[i] = from[i];
     SBAG_TRY(copy_text(mem, &made[i], "delimited file: a path", status));
-    c->path_count = i + 1;
+    *path_count = i + 1;
   }
   return SBAG_OK;
 }
@@ -111,10 +111,14 @@ static sbag_code_t copy_config(reader_t *reader, const reader_config_t *config, 
     reader_delimited_config_t *c = &own->source.delimited;
     const void *columns = c->columns;
     c->columns = NULL;
-    SBAG_TRY(copy_paths(mem, c, status));
+    SBAG_TRY(copy_paths(mem, &c->paths, &c->path_count, status));
     return copy_array(mem, columns, c->column_count, sizeof *c->columns, "delimited file: columns",
                       (const void **)&c->columns, status);
   }
+  if (config->kind == READER_RANKING)
+    return copy_paths(mem, &own->source.ranking.paths, &own->source.ranking.path_count, status);
+  if (config->kind == READER_CORPUS)
+    return copy_paths(mem, &own->source.corpus.paths, &own->source.corpus.path_count, status);
   if (config->kind == READER_BINARY)
     return copy_text(mem, &own->source.binary.path, "binary samples: the path", status);
   reader_synthetic_config_t *c = &own->source.synthetic;
@@ -126,16 +130,23 @@ static sbag_code_t copy_config(reader_t *reader, const reader_config_t *config, 
                     (const void **)&c->bag_length, status);
 }
 
+static void free_paths(mem_t *mem, const char *const *paths, int count) {
+  for (int i = 0; i < count; i++) free_const(mem, paths[i]);
+  free_const(mem, paths);
+}
+
 static void free_config(reader_t *reader) {
   reader_config_t *own = &reader->config;
   if (own->kind == READER_MOVIELENS) {
     free_const(reader->mem, own->source.movielens.folder);
     free_const(reader->mem, own->source.movielens.name);
   } else if (own->kind == READER_DELIMITED) {
-    for (int i = 0; i < own->source.delimited.path_count; i++)
-      free_const(reader->mem, own->source.delimited.paths[i]);
-    free_const(reader->mem, own->source.delimited.paths);
+    free_paths(reader->mem, own->source.delimited.paths, own->source.delimited.path_count);
     free_const(reader->mem, own->source.delimited.columns);
+  } else if (own->kind == READER_RANKING) {
+    free_paths(reader->mem, own->source.ranking.paths, own->source.ranking.path_count);
+  } else if (own->kind == READER_CORPUS) {
+    free_paths(reader->mem, own->source.corpus.paths, own->source.corpus.path_count);
   } else if (own->kind == READER_BINARY) {
     free_const(reader->mem, own->source.binary.path);
   } else {
@@ -154,6 +165,10 @@ static const source_ops_t *ops_of(reader_kind_t kind) {
     return &reader_source_synthetic;
   case READER_BINARY:
     return &reader_source_binary;
+  case READER_RANKING:
+    return &reader_source_ranking;
+  case READER_CORPUS:
+    return &reader_source_corpus;
   }
   return NULL;
 }
@@ -211,6 +226,10 @@ int reader_weighted(const reader_t *reader) {
   return reader->source.weighted;
 }
 
+int64_t reader_class_count(const reader_t *reader) {
+  return reader->source.class_count;
+}
+
 int reader_feature_count(const reader_t *reader) {
   return reader->source.feature_count;
 }
@@ -221,6 +240,10 @@ const reader_feature_t *reader_feature(const reader_t *reader, int feature) {
 
 int64_t reader_samples(const reader_t *reader, reader_split_t split) {
   return reader->source.samples[split];
+}
+
+const interactions_t *reader_interactions(const reader_t *reader) {
+  return reader->source.interactions;
 }
 
 int64_t reader_bad_rows(const reader_t *reader) {

@@ -14,18 +14,22 @@
 #include <stdint.h>
 
 typedef struct reader reader_t;
+typedef struct interactions interactions_t; /* interactions.h */
 
 typedef enum reader_kind {
   READER_MOVIELENS,
   READER_DELIMITED,
   READER_SYNTHETIC,
-  READER_BINARY
+  READER_BINARY,
+  READER_RANKING,
+  READER_CORPUS
 } reader_kind_t;
 typedef enum reader_split { READER_TRAIN, READER_VALID, READER_TEST, READER_SPLITS } reader_split_t;
 
 /* What a column of a delimited file is. */
 typedef enum reader_column_kind {
-  COLUMN_LABEL,
+  COLUMN_LABEL, /* 0 or 1 */
+  COLUMN_CLASS, /* instead of it: any text; the label is its number among all that there are */
   COLUMN_DENSE,
   COLUMN_ONE_HOT,
   COLUMN_MULTI_HOT,
@@ -56,6 +60,8 @@ typedef struct reader_column {
   int64_t expand;     /* one-hot: a bag of so many rows that follows from the token's row (delimited_row.c);
                          0 or 1 = the row alone */
   int hexadecimal;    /* one-hot: only an empty field or up to 16 hexadecimal digits */
+  int ngrams;         /* multi-hot, hash: runs of up to so many tokens have rows too; 0 or 1 = the tokens */
+  int lowercase;      /* multi-hot, hash: A to Z count as a to z */
 } reader_column_t;
 
 typedef struct reader_delimited_config {
@@ -67,7 +73,8 @@ typedef struct reader_delimited_config {
   int field_count;  /* a row must have exactly so many; 0 = as many as the columns need, or more */
   const reader_column_t *columns;
   int column_count;
-  double split[READER_SPLITS]; /* fractions; sum 1 */
+  int split_paths[READER_SPLITS]; /* so many of the paths are a split each; all 0: by what follows */
+  double split[READER_SPLITS];    /* fractions; sum 1 */
   int split_by_order; /* 1: first rows train, last rows test; 0: by a hash of the row's number in all files */
   int unlabelled; /* 1: labels and weights are not read, all are 0 and 1; there need not be columns of them */
   int skip_bad_rows;      /* 0: a bad row is an error; 1: it is left out and counted */
@@ -97,6 +104,32 @@ typedef struct reader_binary_config {
   int64_t shuffle_window; /* as below; negative: in the order that the source had */
 } reader_binary_config_t;
 
+enum { RANKING_NEGATIVES_MAX = 1024 };
+
+/* Users and their items. */
+typedef struct reader_ranking_config {
+  const char *const *paths; /* [path_count], of train, valid and test in this order */
+  int path_count, split_paths[READER_SPLITS];
+  int held_out;      /* 1: RecBole's .inter files, all of train; each user's newest items are held out; 0:
+                        LightGCN's lists */
+  double holdout[2]; /* held out: shares of valid and test */
+  double min_rating; /* held out, where there are ratings: lower ones are left out */
+  int64_t negatives; /* a training sample */
+  int64_t history_length; /* of the user's other training items in a feature; 0 leaves it out */
+  int skip_bad_rows;
+} reader_ranking_config_t;
+
+/* Text for CBOW. */
+typedef struct reader_corpus_config {
+  const char *const *paths;
+  int path_count;
+  int lowercase;
+  int64_t min_count, window, negatives;
+  double subsample; /* words with a larger share of the text are thinned out; 0 = none */
+  double split[READER_SPLITS];
+  int skip_bad_rows;
+} reader_corpus_config_t;
+
 /* How the training samples are shuffled, of which a source knows one way. */
 typedef enum reader_order {
   READER_ORDER_WHOLE,  /* all of them together */
@@ -117,14 +150,21 @@ typedef struct reader_config {
     reader_delimited_config_t delimited;
     reader_synthetic_config_t synthetic;
     reader_binary_config_t binary;
+    reader_ranking_config_t ranking;
+    reader_corpus_config_t corpus;
   } source;
 } reader_config_t;
+
+/* What a feature is to a model that matches queries with items; all others take them as inputs. */
+typedef enum reader_role { ROLE_INPUT, ROLE_QUERY, ROLE_POSITIVE, ROLE_NEGATIVE } reader_role_t;
 
 /* What the source gives: known after open (vocabularies are fitted in open unless they are given). */
 typedef struct reader_feature {
   char name[64];
-  int64_t rows;  /* indices are in [0, rows) */
-  int multi_hot; /* 0: every bag has exactly one index */
+  int64_t rows;      /* indices are in [0, rows) */
+  int multi_hot;     /* 0: every bag has exactly one index */
+  const char *table; /* that it looks up; NULL: one of its own name */
+  reader_role_t role;
 } reader_feature_t;
 
 typedef struct reader_bags {
@@ -145,7 +185,8 @@ typedef struct reader_batch {
 } reader_batch_t;
 
 /* A named piece of the reader's fitted state: "vocabulary/NAME" (vocabulary.h says what is in it),
- * "zscore/NAME", "hash/NAME" and "expand/NAME" (delimited.c), NAME being a column's or a feature's. */
+ * "counts/NAME" (corpus.c), "zscore/NAME", "hash/NAME" and "expand/NAME" (delimited.c), NAME being a column's
+ * or a feature's. */
 typedef struct reader_blob {
   char name[96];
   void *data;
@@ -163,10 +204,14 @@ void reader_close(reader_t **reader);
 int reader_dense_count(const reader_t *reader);
 /* Whether batches have weights. */
 int reader_weighted(const reader_t *reader);
+/* Labels are 0 to this - 1; 0: labels are no classes. */
+int64_t reader_class_count(const reader_t *reader);
 int reader_feature_count(const reader_t *reader);
 const reader_feature_t *reader_feature(const reader_t *reader, int feature);
 /* Samples of a split, over all ranks. */
 int64_t reader_samples(const reader_t *reader, reader_split_t split);
+/* Of a ranking's source; NULL for all others. */
+const interactions_t *reader_interactions(const reader_t *reader);
 /* Rows left out as bad (skip_bad_rows), and what is wrong with the first of them, "" where there is none. */
 int64_t reader_bad_rows(const reader_t *reader);
 const char *reader_first_bad(const reader_t *reader);

@@ -30,6 +30,8 @@ struct source {
   /* Set by open: */
   int dense_count, feature_count;
   int weighted; /* samples have weights */
+  int64_t class_count;
+  const interactions_t *interactions;
   reader_feature_t *features;
   int64_t *bag_room; /* [feature_count] indices a bag is given room for at first; 0 is allowed */
   int64_t samples[READER_SPLITS];
@@ -42,7 +44,7 @@ struct source {
 };
 
 extern const source_ops_t reader_source_movielens, reader_source_delimited, reader_source_synthetic,
-    reader_source_binary;
+    reader_source_binary, reader_source_ranking, reader_source_corpus;
 
 /* Room for the features' descriptions, zero-filled. */
 sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status);

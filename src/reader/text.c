@@ -94,16 +94,33 @@ static uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-uint64_t reader_text_hash(uint64_t key, text_t text) {
+static uint64_t lowered(unsigned char byte) {
+  return byte >= 'A' && byte <= 'Z' ? (uint64_t)byte + ('a' - 'A') : byte;
+}
+
+static inline uint64_t hash(uint64_t key, text_t text, int lower) {
   const unsigned char *bytes = (const unsigned char *)text.bytes;
-  uint64_t hash = mix(key + 0x9e3779b97f4a7c15u * ((uint64_t)text.length + 1));
+  uint64_t sum = mix(key + 0x9e3779b97f4a7c15u * ((uint64_t)text.length + 1));
   for (int64_t i = 0; i < text.length; i += 8) {
     uint64_t word = 0;
     int64_t left = text.length - i;
-    for (int j = 0; j < (left < 8 ? (int)left : 8); j++) word |= (uint64_t)bytes[i + j] << 8 * j;
-    hash = mix(hash ^ word) + 0x9e3779b97f4a7c15u;
+    for (int j = 0; j < (left < 8 ? (int)left : 8); j++)
+      word |= (lower ? lowered(bytes[i + j]) : (uint64_t)bytes[i + j]) << 8 * j;
+    sum = mix(sum ^ word) + 0x9e3779b97f4a7c15u;
   }
-  return mix(hash ^ key);
+  return mix(sum ^ key);
+}
+
+uint64_t reader_text_hash(uint64_t key, text_t text) {
+  return hash(key, text, 0);
+}
+
+uint64_t reader_text_hash_lower(uint64_t key, text_t text) {
+  return hash(key, text, 1);
+}
+
+uint64_t reader_text_hash_pair(uint64_t first, uint64_t second) {
+  return mix((mix(first) + 0x9e3779b97f4a7c15u) ^ second);
 }
 
 int reader_text_equal(text_t text, const char *word) {

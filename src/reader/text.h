@@ -26,8 +26,11 @@ int reader_text_integer(text_t text, int64_t *value);
 /* Up to 16 hexadecimal digits, or nothing. */
 int reader_text_hexadecimal(text_t text);
 
-/* A keyed hash of the bytes, the same on every machine. */
+/* A keyed hash of the bytes, the same on every machine; and of the bytes with A to Z as a to z. */
 uint64_t reader_text_hash(uint64_t key, text_t text);
+uint64_t reader_text_hash_lower(uint64_t key, text_t text);
+/* Of two hashes in this order. */
+uint64_t reader_text_hash_pair(uint64_t first, uint64_t second);
 
 int reader_text_equal(text_t text, const char *word);
 

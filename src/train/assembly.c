@@ -100,6 +100,80 @@ static sbag_code_t synthetic_source(const settings_synthetic_t *from, assembly_s
   return SBAG_OK;
 }
 
+/* The paths of all splits in one list. A split of one path "" has none. */
+static sbag_code_t join_paths(const config_texts_t *lists[READER_SPLITS], assembly_source_t *source,
+                              int *path_count, int split_paths[READER_SPLITS], sbag_status_t *status) {
+  void *block = NULL;
+  int count = 0;
+  for (int s = 0; s < READER_SPLITS; s++) count += lists[s]->count;
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof(char *)), "paths", &block, status));
+  source->paths = block;
+  *path_count = 0;
+  for (int s = 0; s < READER_SPLITS; s++) {
+    split_paths[s] = lists[s]->count == 1 && lists[s]->values[0][0] == '\0' ? 0 : lists[s]->count;
+    for (int i = 0; i < split_paths[s]; i++) source->paths[(*path_count)++] = lists[s]->values[i];
+  }
+  return SBAG_OK;
+}
+
+/* A label, a tab, a text. */
+static sbag_code_t text_source(const settings_text_t *from, assembly_source_t *source,
+                               sbag_status_t *status) {
+  const config_texts_t *lists[READER_SPLITS] = {&from->train, &from->valid, &from->test};
+  reader_delimited_config_t *to = &source->config.source.delimited;
+  void *block = NULL;
+  SBAG_TRY(mem_calloc(source->mem, 2 * sizeof(reader_column_t), "columns", &block, status));
+  source->columns = block;
+  source->columns[0] = (reader_column_t){.name = "label", .kind = COLUMN_CLASS};
+  source->columns[1] = (reader_column_t){.name = "text",
+                                         .index = 1,
+                                         .kind = COLUMN_MULTI_HOT,
+                                         .mapping = MAPPING_HASH,
+                                         .rows = from->buckets,
+                                         .max_length = from->max_length,
+                                         .separator = ' ',
+                                         .ngrams = (int)from->ngrams,
+                                         .lowercase = from->lowercase};
+  *to = (reader_delimited_config_t){.delimiter = '\t',
+                                    .field_count = 2,
+                                    .columns = source->columns,
+                                    .column_count = 2,
+                                    .split = {1, 0, 0},
+                                    .skip_bad_rows = from->skip_bad_rows,
+                                    .shuffle_window = from->shuffle_window};
+  SBAG_TRY(join_paths(lists, source, &to->path_count, to->split_paths, status));
+  to->paths = source->paths;
+  source->config.kind = READER_DELIMITED;
+  return SBAG_OK;
+}
+
+static sbag_code_t ranking_source(const settings_ranking_t *from, assembly_source_t *source,
+                                  sbag_status_t *status) {
+  const config_texts_t *lists[READER_SPLITS] = {&from->train, &from->valid, &from->test};
+  reader_ranking_config_t *to = &source->config.source.ranking;
+  *to = (reader_ranking_config_t){.held_out = from->held_out,
+                                  .holdout = {from->holdout.values[0], from->holdout.values[1]},
+                                  .min_rating = from->min_rating,
+                                  .negatives = from->negatives,
+                                  .history_length = from->history_length,
+                                  .skip_bad_rows = from->skip_bad_rows};
+  SBAG_TRY(join_paths(lists, source, &to->path_count, to->split_paths, status));
+  to->paths = source->paths;
+  return SBAG_OK;
+}
+
+static void corpus_source(const settings_corpus_t *from, reader_corpus_config_t *to) {
+  *to = (reader_corpus_config_t){.paths = from->path.values,
+                                 .path_count = from->path.count,
+                                 .lowercase = from->lowercase,
+                                 .min_count = from->min_count,
+                                 .window = from->window,
+                                 .negatives = from->negatives,
+                                 .subsample = from->subsample,
+                                 .skip_bad_rows = from->skip_bad_rows};
+  memcpy(to->split, from->split.values, sizeof to->split);
+}
+
 static sbag_code_t fill_source(const settings_data_t *data, assembly_source_t *source,
                                sbag_status_t *status) {
   switch ((settings_source_t)data->kind) {
@@ -113,6 +187,13 @@ static sbag_code_t fill_source(const settings_data_t *data, assembly_source_t *s
   case SETTINGS_BINARY:
     source->config.source.binary =
         (reader_binary_config_t){.path = data->binary.path, .shuffle_window = data->binary.shuffle_window};
+    return SBAG_OK;
+  case SETTINGS_TEXT:
+    return text_source(&data->text, source, status);
+  case SETTINGS_RANKING:
+    return ranking_source(&data->ranking, source, status);
+  case SETTINGS_CORPUS:
+    corpus_source(&data->corpus, &source->config.source.corpus);
     return SBAG_OK;
   case SETTINGS_SYNTHETIC:
     break;
@@ -145,7 +226,8 @@ static void drop_label(assembly_source_t *source) {
   reader_delimited_config_t *d = &source->config.source.delimited;
   int place = INT32_MAX;
   for (int i = 0; i < d->column_count; i++)
-    if (source->columns[i].kind == COLUMN_LABEL) place = source->columns[i].index;
+    if (source->columns[i].kind == COLUMN_LABEL || source->columns[i].kind == COLUMN_CLASS)
+      place = source->columns[i].index;
   for (int i = 0; i < d->column_count; i++)
     if (source->columns[i].index > place) source->columns[i].index--;
   if (d->field_count > 0) d->field_count--;
@@ -166,6 +248,7 @@ sbag_code_t assembly_source_files(assembly_source_t *source, const config_texts_
   d->paths = paths->values;
   d->path_count = paths->count;
   d->split_by_order = 1;
+  memset(d->split_paths, 0, sizeof d->split_paths);
   d->skip_bad_rows = d->skip_bad_rows && !unlabelled; /* a prediction has a line for every row */
   d->split[READER_TRAIN] = d->split[READER_VALID] = 0;
   d->split[READER_TEST] = 1;
@@ -178,6 +261,7 @@ void assembly_source_clear(assembly_source_t *source) {
   if (source->mem == NULL) return;
   mem_free(source->mem, source->columns);
   mem_free(source->mem, source->bag_length);
+  mem_free(source->mem, source->paths);
   memset(source, 0, sizeof *source);
 }
 
@@ -199,11 +283,6 @@ static const settings_feature_t *find_feature(const settings_t *s, const char *n
   return NULL;
 }
 
-static const char *table_of(const settings_t *s, const char *feature) {
-  const settings_feature_t *given = find_feature(s, feature);
-  return given != NULL && given->table[0] != '\0' ? given->table : feature;
-}
-
 /* The model's features: the reader's, then their first-order weights. */
 static int feature_count(const builder_t *b) {
   return b->out->names != NULL ? 2 * b->out->read_count : b->out->read_count;
@@ -216,6 +295,14 @@ int assembly_read_feature(const assembly_t *assembly, int feature) {
 static const char *feature_name(const builder_t *b, int i) {
   int read = b->out->read_count;
   return i < read ? reader_feature(b->reader, i)->name : b->out->names[i - read].text;
+}
+
+/* The one that the config gives, or the reader's, or one of the feature's own name. */
+static const char *table_of(const builder_t *b, int i) {
+  const settings_feature_t *given = find_feature(b->settings, feature_name(b, i));
+  if (given != NULL && given->table[0] != '\0') return given->table;
+  const char *table = i < b->out->read_count ? reader_feature(b->reader, i)->table : NULL;
+  return table != NULL ? table : feature_name(b, i);
 }
 
 static int is_first_order(const builder_t *b, const char *table) {
@@ -254,7 +341,7 @@ static int64_t rows_needed(const builder_t *b, const char *table) {
   int64_t rows = 0;
   for (int i = 0; i < feature_count(b); i++) {
     const reader_feature_t *f = reader_feature(b->reader, assembly_read_feature(b->out, i));
-    if (strcmp(table_of(b->settings, feature_name(b, i)), table) == 0 && f->rows > rows) rows = f->rows;
+    if (strcmp(table_of(b, i), table) == 0 && f->rows > rows) rows = f->rows;
   }
   return rows;
 }
@@ -321,7 +408,7 @@ static sbag_code_t add_tables(builder_t *b) {
   const settings_table_t *tables = b->settings->tables.items;
   for (int i = 0; i < b->settings->tables.count; i++) SBAG_TRY(add_table(b, tables[i].name, &tables[i]));
   for (int i = 0; i < feature_count(b); i++) {
-    const char *name = table_of(b->settings, feature_name(b, i));
+    const char *name = table_of(b, i);
     if (table_index(b, name) < 0) SBAG_TRY(add_table(b, name, &b->settings->table));
   }
   return SBAG_OK;
@@ -332,7 +419,7 @@ static void add_features(builder_t *b) {
     const char *name = feature_name(b, i);
     const settings_feature_t *given = find_feature(b->settings, name);
     sbag_feature_options_t *f = &b->out->features[i];
-    *f = sbag_feature_options_default(name, table_index(b, table_of(b->settings, name)));
+    *f = sbag_feature_options_default(name, table_index(b, table_of(b, i)));
     if (given == NULL) given = find_feature(b->settings, feature_name(b, assembly_read_feature(b->out, i)));
     if (given == NULL) continue;
     f->mode = (sbag_mode_t)given->mode;
@@ -346,7 +433,9 @@ static void add_features(builder_t *b) {
 static sbag_code_t check_padding(const builder_t *b) {
   const settings_feature_t *given = b->settings->features.items;
   for (int i = 0; i < b->settings->features.count; i++) {
-    int64_t rows = b->out->tables[table_index(b, table_of(b->settings, given[i].name))].num_embeddings;
+    int feature = 0;
+    while (strcmp(feature_name(b, feature), given[i].name) != 0) feature++; /* check_features has seen it */
+    int64_t rows = b->out->tables[table_index(b, table_of(b, feature))].num_embeddings;
     int64_t padding = given[i].padding_idx;
     if (padding == SETTINGS_NO_PADDING || (padding >= -rows && padding < rows)) continue;
     return config_refuse(given[i].node, b->status,
@@ -366,6 +455,17 @@ static sbag_code_t take_layers(const builder_t *b, const char *key, const config
   return SBAG_OK;
 }
 
+/* What the data are must be what the model takes. */
+static sbag_code_t check_kind(const builder_t *b, const model_config_t *m) {
+  static const char *const names[MODEL_KINDS] = {"ctr", "classify", "match"};
+  model_kind_t wanted = m->classes > 0 ? MODEL_CLASSIFY : m->roles != NULL ? MODEL_MATCH : MODEL_CTR;
+  const config_node_t *node = config_node_get(b->settings->model.node, "kind");
+  if (m->kind == wanted) return SBAG_OK;
+  return config_refuse(node != NULL ? node : b->settings->data.node, b->status,
+                       "model.kind is %s, but the data are for a model of kind %s", names[m->kind],
+                       names[wanted]);
+}
+
 static sbag_code_t fill_model(builder_t *b) {
   const settings_model_t *given = &b->settings->model;
   model_config_t *m = &b->out->model;
@@ -380,6 +480,11 @@ static sbag_code_t fill_model(builder_t *b) {
                         .cross_rank = given->cross_rank,
                         .cross_parallel = given->cross_structure,
                         .first_order = b->out->names != NULL ? b->out->read_count : 0,
+                        .classes = reader_class_count(b->reader),
+                        .roles = b->out->roles,
+                        .match_loss = (match_loss_t)given->loss,
+                        .temperature = given->temperature,
+                        .l2 = given->l2,
                         .class_count = b->settings->train.class_weights.count,
                         .class_weights = b->settings->train.class_weights.values,
                         .clip_norm = given->clip_norm,
@@ -393,7 +498,7 @@ static sbag_code_t fill_model(builder_t *b) {
   m->table_count = b->table_count;
   m->features = b->out->features;
   m->feature_count = feature_count(b);
-  return SBAG_OK;
+  return check_kind(b, m);
 }
 
 static int rank_list_length(const settings_t *s, int tables) {
@@ -416,9 +521,27 @@ static sbag_code_t name_first_orders(builder_t *b) {
   return SBAG_OK;
 }
 
+/* Where any of the reader's features is more than an input. */
+static sbag_code_t take_roles(builder_t *b) {
+  static const model_role_t roles[] = {[ROLE_INPUT] = MODEL_INPUT,
+                                       [ROLE_QUERY] = MODEL_QUERY,
+                                       [ROLE_POSITIVE] = MODEL_POSITIVE,
+                                       [ROLE_NEGATIVE] = MODEL_NEGATIVE};
+  int any = 0, features = feature_count(b);
+  void *block = NULL;
+  for (int i = 0; i < b->out->read_count; i++) any |= reader_feature(b->reader, i)->role != ROLE_INPUT;
+  if (!any) return SBAG_OK;
+  SBAG_TRY(mem_calloc(b->out->mem, mem_array_bytes(features, sizeof *b->out->roles), "roles of features",
+                      &block, b->status));
+  b->out->roles = block;
+  for (int i = 0; i < b->out->read_count; i++) b->out->roles[i] = roles[reader_feature(b->reader, i)->role];
+  return SBAG_OK;
+}
+
 static sbag_code_t allocate(builder_t *b) {
   mem_t *mem = b->out->mem;
   SBAG_TRY(name_first_orders(b));
+  SBAG_TRY(take_roles(b));
   int features = feature_count(b);
   int tables = features + b->settings->tables.count;
   int ranks = rank_list_length(b->settings, tables);
@@ -458,5 +581,6 @@ void assembly_clear(assembly_t *assembly) {
   mem_free(assembly->mem, assembly->features);
   mem_free(assembly->mem, assembly->ranks);
   mem_free(assembly->mem, assembly->names);
+  mem_free(assembly->mem, assembly->roles);
   memset(assembly, 0, sizeof *assembly);
 }

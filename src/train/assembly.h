@@ -12,6 +12,7 @@ typedef struct assembly_source {
   reader_config_t config;
   reader_column_t *columns;
   int64_t *bag_length;
+  const char **paths; /* of all splits */
   mem_t *mem;
 } assembly_source_t;
 
@@ -33,6 +34,7 @@ typedef struct assembly {
   model_config_t model;
   sbag_table_options_t *tables;
   sbag_feature_options_t *features;
+  model_role_t *roles;    /* [features], where the reader's have any; else NULL */
   int *ranks;             /* the tables' rank lists, one behind the other */
   int read_count;         /* the reader's features: the model's first ones */
   assembly_name_t *names; /* [read_count], of first-order weights, the features behind them; or NULL */

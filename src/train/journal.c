@@ -255,15 +255,15 @@ sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, co
                          sbag_status_t *status) {
   if (!journal->speaks) return SBAG_OK;
   metrics_value_t metrics[METRICS_VALUES];
-  metrics_values(result, metrics);
+  int count = metrics_values(result, metrics);
   clear_bar(journal);
-  for (int i = 0; i < METRICS_VALUES; i++) printf("%s %s %.4f\n", space, metrics[i].name, metrics[i].value);
+  for (int i = 0; i < count; i++) printf("%s %s %.4f\n", space, metrics[i].name, metrics[i].value);
   fflush(stdout);
   json_object *object = event("eval");
   json_object_object_add(object, "space", json_object_new_string(space));
   add_int(object, "step", step);
   add_int(object, "samples", result->samples);
-  for (int i = 0; i < METRICS_VALUES; i++) add_metric(object, metrics[i].name, metrics[i].value);
+  for (int i = 0; i < count; i++) add_metric(object, metrics[i].name, metrics[i].value);
   return emit(journal, object, status);
 }
 

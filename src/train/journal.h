@@ -59,7 +59,7 @@ sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, 
  * training. */
 void journal_pause(journal_t *journal);
 void journal_resume(journal_t *journal);
-/* "eval": space, step, samples, auc, logloss, normalized_entropy, calibration, accuracy; on stdout a line
+/* "eval": space, step, samples, and the metrics by their names (metrics_names); on stdout a line
  * "space metric number" each. */
 sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, const metrics_result_t *result,
                          sbag_status_t *status);

@@ -111,7 +111,13 @@ static metrics_result_t result_of(totals_t *t, const ranking_counts_t *counts) {
   double sum[SUMS];
   for (int i = 0; i < SUMS; i++) sum[i] = exact_sum_value(&t->sums[i]);
   int both = counts->positives > 0 && counts->negatives > 0;
-  metrics_result_t made = {t->samples, t->positives, NAN, NAN, NAN, NAN, NAN};
+  metrics_result_t made = {.samples = t->samples,
+                           .positives = t->positives,
+                           .auc = NAN,
+                           .logloss = NAN,
+                           .normalized_entropy = NAN,
+                           .calibration = NAN,
+                           .accuracy = NAN};
   if (both)
     made.auc = (double)counts->twice /
                (double)(2 * (ranking_wide_t)counts->positives * (ranking_wide_t)counts->negatives);
@@ -138,13 +144,4 @@ sbag_code_t metrics_compute(metrics_t *metrics, metrics_result_t *result, sbag_s
                           "metrics: totals", status));
   *result = result_of(&t, &counts);
   return SBAG_OK;
-}
-
-void metrics_values(const metrics_result_t *result, metrics_value_t values[METRICS_VALUES]) {
-  const metrics_value_t made[METRICS_VALUES] = {{"auc", result->auc, 1},
-                                                {"logloss", result->logloss, 0},
-                                                {"normalized_entropy", result->normalized_entropy, 0},
-                                                {"calibration", result->calibration, 0},
-                                                {"accuracy", result->accuracy, 1}};
-  memcpy(values, made, sizeof made);
 }

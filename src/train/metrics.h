@@ -12,25 +12,36 @@
 
 typedef struct metrics metrics_t;
 
+/* Of which kind of model: it tells which of a result's numbers there are. */
+typedef enum metrics_kind { METRICS_BINARY, METRICS_CLASSES, METRICS_MATCH, METRICS_RANKING } metrics_kind_t;
+
 /* A value that is not defined (no positives, say) is NaN. All but the two counts are weighted where samples
  * have weights. */
 typedef struct metrics_result {
-  int64_t samples, positives;
-  double auc;                /* Mann-Whitney, ties count half; NaN without positives or without negatives */
-  double logloss;            /* mean of -log p(label), natural logarithm */
-  double normalized_entropy; /* logloss / entropy of the base rate (He et al. 2014) */
-  double calibration;        /* sum of predictions / positives */
-  double accuracy;           /* share of samples with (logit >= 0) == label */
+  int64_t samples, positives; /* ranking: samples are users */
+  double auc;                 /* Mann-Whitney, ties count half; NaN without positives or without negatives */
+  double logloss;             /* mean of -log p(label), natural logarithm */
+  double normalized_entropy;  /* logloss / entropy of the base rate (He et al. 2014) */
+  double calibration;         /* sum of predictions / positives */
+  double accuracy;            /* share of samples with (logit >= 0) == label; classes: with the label's logit
+                                 the largest; match: with the item's score above all negatives' */
+  metrics_kind_t kind;
+  double macro_f1;     /* classes: mean of their F1, over those that are a label or a prediction */
+  int64_t k;           /* ranking: of the best k items, means over users: */
+  double recall, ndcg; /* found of a user's items; the same, by place */
+  double popular_recall, popular_ndcg; /* of the k most popular ones, the same for all */
 } metrics_result_t;
 
 /* A metric by name. */
 typedef struct metrics_value {
-  const char *name;
+  char name[32];
+  const char *unit;
   double value;
   int rises; /* 1: more is better */
 } metrics_value_t;
 enum { METRICS_VALUES = 5 };
-void metrics_values(const metrics_result_t *result, metrics_value_t values[METRICS_VALUES]);
+/* A result's numbers, of its kind; returns how many. */
+int metrics_values(const metrics_result_t *result, metrics_value_t values[METRICS_VALUES]);
 
 /* Not collective. comm and mem must outlive it. */
 sbag_code_t metrics_create(comm_t *comm, mem_t *mem, metrics_t **metrics, sbag_status_t *status);

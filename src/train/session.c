@@ -8,6 +8,9 @@
 /* A file that cannot be opened is more often a wrong path than a broken disk: names the key to mend. */
 static sbag_code_t name_path_key(const settings_t *settings, sbag_status_t *status) {
   const char *key = settings->data.kind == SETTINGS_MOVIELENS ? "data.movielens.folder"
+                    : settings->data.kind == SETTINGS_TEXT    ? "data.text"
+                    : settings->data.kind == SETTINGS_RANKING ? "data.ranking"
+                    : settings->data.kind == SETTINGS_CORPUS  ? "data.corpus.path"
                     : settings->data.kind == SETTINGS_CRITEO  ? "data.criteo.path"
                     : settings->data.kind == SETTINGS_BINARY  ? "data.binary.path"
                                                               : "data.delimited.path";

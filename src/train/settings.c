@@ -73,6 +73,17 @@ static sbag_code_t check_synthetic(const settings_synthetic_t *s, sbag_status_t 
   return SBAG_OK;
 }
 
+static sbag_code_t check_ranking(const settings_ranking_t *r, sbag_status_t *status) {
+  const config_reals_t *share = &r->holdout;
+  if (share->count != 2 || share->values[0] + share->values[1] >= 1.0)
+    return config_refuse(config_node_get(r->node, "holdout"), status,
+                         "must be two shares, of valid and test, with a sum below 1");
+  if (r->held_out && (r->valid.values[0][0] != '\0' || r->test.values[0][0] != '\0'))
+    return config_refuse(r->node, status,
+                         "format inter takes valid and test from train by 'holdout'; leave them out");
+  return SBAG_OK;
+}
+
 static sbag_code_t check_data(const settings_data_t *data, sbag_status_t *status) {
   const struct {
     int kind;
@@ -80,13 +91,18 @@ static sbag_code_t check_data(const settings_data_t *data, sbag_status_t *status
     const char *name;
   } needed[] = {{SETTINGS_DELIMITED, data->delimited.node, "delimited"},
                 {SETTINGS_CRITEO, data->criteo.node, "criteo"},
-                {SETTINGS_BINARY, data->binary.node, "binary"}};
+                {SETTINGS_BINARY, data->binary.node, "binary"},
+                {SETTINGS_TEXT, data->text.node, "text"},
+                {SETTINGS_RANKING, data->ranking.node, "ranking"},
+                {SETTINGS_CORPUS, data->corpus.node, "corpus"}};
   for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
     if (data->kind == needed[i].kind && needed[i].node == NULL)
       return config_refuse(data->node, status, "kind %s needs the section '%s' with its path", needed[i].name,
                            needed[i].name);
   if (data->kind == SETTINGS_DELIMITED) return check_delimited(&data->delimited, status);
   if (data->kind == SETTINGS_CRITEO) return check_criteo(&data->criteo, status);
+  if (data->kind == SETTINGS_CORPUS) return check_split(data->corpus.node, &data->corpus.split, status);
+  if (data->kind == SETTINGS_RANKING) return check_ranking(&data->ranking, status);
   if (data->kind == SETTINGS_SYNTHETIC && data->synthetic.node != NULL)
     return check_synthetic(&data->synthetic, status);
   return SBAG_OK;

@@ -66,7 +66,10 @@ typedef enum settings_source {
   SETTINGS_DELIMITED = READER_DELIMITED,
   SETTINGS_SYNTHETIC = READER_SYNTHETIC,
   SETTINGS_BINARY = READER_BINARY,
-  SETTINGS_CRITEO /* delimited, with Criteo's columns */
+  SETTINGS_RANKING = READER_RANKING,
+  SETTINGS_CORPUS = READER_CORPUS,
+  SETTINGS_CRITEO, /* delimited, with Criteo's columns */
+  SETTINGS_TEXT    /* delimited: a label and a text */
 } settings_source_t;
 
 typedef struct settings_movielens {
@@ -99,6 +102,32 @@ typedef struct settings_criteo {
   int64_t shuffle_window;
 } settings_criteo_t;
 
+typedef struct settings_text {
+  const config_node_t *node;
+  config_texts_t train, valid, test; /* valid, test: one "" is none */
+  int lowercase, skip_bad_rows;
+  int64_t ngrams, buckets, max_length, shuffle_window;
+} settings_text_t;
+
+typedef struct settings_ranking {
+  const config_node_t *node;
+  config_texts_t train, valid, test; /* as above */
+  int held_out;                      /* 1: .inter files */
+  config_reals_t holdout;
+  double min_rating;
+  int64_t negatives, history_length;
+  int skip_bad_rows;
+} settings_ranking_t;
+
+typedef struct settings_corpus {
+  const config_node_t *node;
+  config_texts_t path;
+  int lowercase, skip_bad_rows;
+  int64_t min_count, window, negatives;
+  double subsample;
+  config_reals_t split;
+} settings_corpus_t;
+
 typedef struct settings_binary {
   const config_node_t *node;
   const char *path;
@@ -126,6 +155,9 @@ typedef struct settings_data {
   /* Not of the config: other files in its place, and whether they have labels (session_open_files). */
   config_texts_t files;
   int unlabelled;
+  settings_text_t text;
+  settings_ranking_t ranking;
+  settings_corpus_t corpus;
 } settings_data_t;
 
 typedef struct settings_model {
@@ -136,6 +168,8 @@ typedef struct settings_model {
   int first_order;
   settings_optimizer_t first_order_optimizer; /* node NULL: the tables' */
   int64_t interaction_dim;                    /* 0: the tables' default dim */
+  int loss;                                   /* match_loss_t */
+  double temperature, l2;
   config_ints_t bottom, top;
   double dropout, clip_norm, clip_value;
   int64_t bucket_bytes;
@@ -157,7 +191,7 @@ typedef struct settings_schedule {
 
 typedef struct settings_train {
   const config_node_t *node;
-  int64_t epochs, max_steps, global_batch, eval_batch, eval_every, log_every, patience;
+  int64_t epochs, max_steps, global_batch, eval_batch, eval_every, log_every, patience, top_k;
   const char *patience_metric;
   config_reals_t class_weights; /* empty: none */
   int reproducible, pipeline;

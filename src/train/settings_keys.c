@@ -169,7 +169,8 @@ static const config_section_t feature_section = SECTION(settings_feature_t, feat
 
 static const config_word_t data_kinds[] = {
     {"movielens", SETTINGS_MOVIELENS}, {"delimited", SETTINGS_DELIMITED}, {"criteo", SETTINGS_CRITEO},
-    {"binary", SETTINGS_BINARY},       {"synthetic", SETTINGS_SYNTHETIC}, {NULL, 0}};
+    {"binary", SETTINGS_BINARY},       {"synthetic", SETTINGS_SYNTHETIC}, {"text", SETTINGS_TEXT},
+    {"ranking", SETTINGS_RANKING},     {"corpus", SETTINGS_CORPUS},       {NULL, 0}};
 static const config_word_t column_kinds[] = {{"label", COLUMN_LABEL},
                                              {"dense", COLUMN_DENSE},
                                              {"one_hot", COLUMN_ONE_HOT},
@@ -268,6 +269,62 @@ static const config_key_t synthetic_keys[] = {
     KEYS_END};
 static const config_section_t synthetic_section = SECTION(settings_synthetic_t, synthetic_keys);
 
+#define SPLIT_FILES(type)                                                                                    \
+  KEY_TEXTS(type, train, NULL, "the file to train on, or files; plain or gzip"),                             \
+      KEY_TEXTS(type, valid, "", "for evaluations on the way; empty: none"),                                 \
+      KEY_TEXTS(type, test, "", "for the evaluation at the end; empty: none")
+
+static const config_key_t text_keys[] = {
+    SPLIT_FILES(settings_text_t),
+    KEY_BOOL(settings_text_t, lowercase, "true", "A to Z count as a to z"),
+    KEY_INT(settings_text_t, ngrams, "2", 1, 8, NULL,
+            "runs of up to so many words have vectors of their own"),
+    KEY_INT(settings_text_t, buckets, "262144", 1, BIG, NULL,
+            "rows of the table that words and runs are hashed to"),
+    KEY_INT(settings_text_t, max_length, "all", 1, BIG, word_all, "the first so many words of a text"),
+    KEY_CHOICE(settings_text_t, "on_bad_row", skip_bad_rows, "error", bad_row_names,
+               "a row that cannot be read ends the run, or is left out and counted"),
+    KEY_INT(settings_text_t, shuffle_window, "65536", 0, 1e9, NULL,
+            "training rows permuted together; 0 keeps the files' order"),
+    KEYS_END};
+static const config_section_t text_section = SECTION(settings_text_t, text_keys);
+
+static const config_word_t ranking_formats[] = {{"lists", 0}, {"inter", 1}, {NULL, 0}};
+static const config_key_t ranking_keys[] = {
+    SPLIT_FILES(settings_ranking_t),
+    KEY_CHOICE(
+        settings_ranking_t, "format", held_out, "lists", ranking_formats,
+        "lists: lines 'user item item ...' of integers, as LightGCN's; inter: RecBole's .inter in train"),
+    KEY_REALS(settings_ranking_t, holdout, "[0, 0.2]", 0, 0.99,
+              "inter: of each user's items the newest, shares of valid and test"),
+    KEY_REAL(settings_ranking_t, min_rating, "0", -1e9, 1e9, NULL, "inter: lower ratings are left out"),
+    KEY_INT(settings_ranking_t, negatives, "1", 1, RANKING_NEGATIVES_MAX, NULL,
+            "items that are none of the user's, drawn for each of the user's"),
+    KEY_INT(
+        settings_ranking_t, history_length, "0", 0, 1e6, NULL,
+        "at most so many of the user's other items beside the user's own vector; 0 leaves the feature out"),
+    KEY_CHOICE(settings_ranking_t, "on_bad_row", skip_bad_rows, "error", bad_row_names,
+               "a row that cannot be read ends the run, or is left out and counted"),
+    KEYS_END};
+static const config_section_t ranking_section = SECTION(settings_ranking_t, ranking_keys);
+
+static const config_key_t corpus_keys[] = {
+    KEY_TEXTS(settings_corpus_t, path, NULL, "the text file, or files; plain or gzip"),
+    KEY_BOOL(settings_corpus_t, lowercase, "true", "A to Z count as a to z"),
+    KEY_INT(settings_corpus_t, min_count, "5", 1, BIG, NULL, "rarer words are left out"),
+    KEY_INT(settings_corpus_t, window, "5", 1, 1000, NULL,
+            "words before and behind that count: 1 to so many, drawn"),
+    KEY_INT(settings_corpus_t, negatives, "5", 1, RANKING_NEGATIVES_MAX, NULL,
+            "words drawn by their count^0.75 for each word"),
+    KEY_REAL(settings_corpus_t, subsample, "1e-3", 0, 1, NULL,
+             "words with a larger share of the text are thinned out; 0: none"),
+    KEY_REALS(settings_corpus_t, split, "[1, 0, 0]", 0, 1,
+              "shares of train, valid and test, in the text's order"),
+    KEY_CHOICE(settings_corpus_t, "on_bad_row", skip_bad_rows, "error", bad_row_names,
+               "a word that cannot be read ends the run, or is left out and counted"),
+    KEYS_END};
+static const config_section_t corpus_section = SECTION(settings_corpus_t, corpus_keys);
+
 static const config_key_t data_keys[] = {
     KEY_CHOICE(settings_data_t, "kind", kind, NULL, data_kinds, "where samples come from"),
     KEY_INT(settings_data_t, seed, "same", 0, BIG, word_same,
@@ -281,20 +338,30 @@ static const config_key_t data_keys[] = {
     KEY_SECTION(settings_data_t, criteo, &criteo_section, "kind criteo: Criteo's click logs"),
     KEY_SECTION(settings_data_t, binary, &binary_section, "kind binary: samples of shardbag data convert"),
     KEY_SECTION(settings_data_t, synthetic, &synthetic_section, "kind synthetic: made up from the seed"),
+    KEY_SECTION(settings_data_t, text, &text_section, "kind text: lines of a label, a tab and a text"),
+    KEY_SECTION(settings_data_t, ranking, &ranking_section, "kind ranking: users and their items"),
+    KEY_SECTION(settings_data_t, corpus, &corpus_section,
+                "kind corpus: text, whose words are guessed from those around"),
     KEYS_END};
 static const config_section_t data_section = SECTION(settings_data_t, data_keys);
 
 /* ---- model, exchange, schedule, loop ---- */
 
-static const config_word_t model_kinds[] = {{"ctr", MODEL_CTR}, {NULL, 0}};
+static const config_word_t model_kinds[] = {
+    {"ctr", MODEL_CTR}, {"classify", MODEL_CLASSIFY}, {"match", MODEL_MATCH}, {NULL, 0}};
+static const config_word_t match_losses[] = {
+    {"bpr", MATCH_BPR}, {"softmax", MATCH_SOFTMAX}, {"logistic", MATCH_LOGISTIC}, {NULL, 0}};
 static const config_word_t interactions[] = {
     {"dot", MODEL_DOT}, {"cross", MODEL_CROSS}, {"fm", MODEL_FM}, {"concat", MODEL_CONCAT}, {NULL, 0}};
 static const config_word_t structures[] = {{"stacked", 0}, {"parallel", 1}, {NULL, 0}};
 static const config_word_t word_full[] = {{"full", 0}, {NULL, 0}};
 
 static const config_key_t model_keys[] = {
-    KEY_CHOICE(settings_model_t, "kind", kind, "ctr", model_kinds,
-               "ctr: whether a sample's label is 1 (DLRM, DCN-v2, DeepFM, Wide & Deep, by the keys below)"),
+    KEY_CHOICE(
+        settings_model_t, "kind", kind, "ctr", model_kinds,
+        "ctr: whether a sample's label is 1 (DLRM, DCN-v2, DeepFM, Wide & Deep, by the keys below); "
+        "classify: which of the data's classes (kind text); match: which item goes with a query (kinds "
+        "ranking, corpus)"),
     KEY_CHOICE(settings_model_t, "interaction", interaction, "dot", interactions,
                "of the features' vectors; dot: products of pairs (DLRM), cross: cross layers (DCN-v2), fm: a "
                "factorisation machine beside the top MLP (DeepFM), concat: none"),
@@ -308,6 +375,13 @@ static const config_key_t model_keys[] = {
         "1 a feature, named FEATURE.first_order"),
     KEY_SECTION(settings_model_t, first_order_optimizer, &optimizer_section,
                 "of the tables FEATURE.first_order that are not in `tables`; without it table.optimizer"),
+    KEY_CHOICE(settings_model_t, "loss", loss, "bpr", match_losses,
+               "match; bpr: the item's score against each negative's, softmax: against all of them, "
+               "logistic: each by "
+               "itself (word2vec's)"),
+    KEY_REAL(settings_model_t, temperature, "1", 1e-6, 1e6, NULL, "match: scores are divided by it"),
+    KEY_REAL(settings_model_t, l2, "0", 0, 1e3, NULL,
+             "match: half of it times the squares of a sample's vectors is added to its loss"),
     KEY_INT(settings_model_t, interaction_dim, "auto", 1, 65536, word_auto,
             "of the vectors in the interaction; auto: table.dim"),
     KEY_INTS(settings_model_t, bottom, "[64]", 1, 1e6, "hidden layers of the bottom MLP (dense values)"),
@@ -362,11 +436,14 @@ static const config_key_t train_keys[] = {
             "samples a step of an evaluation, over all ranks"),
     KEY_INT(settings_train_t, eval_every, "off", 1, BIG, word_never,
             "steps between evaluations on valid; there is one at the end in any case"),
+    KEY_INT(settings_train_t, top_k, "20", 1, 1 << 20, NULL,
+            "data kind ranking: recall and NDCG are of the best so many"),
     KEY_INT(settings_train_t, log_every, "100", 1, BIG, NULL, "steps between lines of progress"),
     KEY_INT(settings_train_t, patience, "off", 1, 1e9, word_never,
             "stop after so many evaluations on valid without a better patience_metric"),
-    KEY_TEXT(settings_train_t, patience_metric, "auc",
-             "a metric by the name that it is printed with; auc and accuracy shall rise, others fall"),
+    KEY_TEXT(settings_train_t, patience_metric, "",
+             "a metric by the name that it is printed with; empty: the first one, as auc of ctr. Losses, "
+             "normalized_entropy and calibration shall fall, others rise"),
     KEY_REALS(settings_train_t, class_weights, "[]", 0, 1e30,
               "samples of label 0, 1, ... weigh so much in the loss; empty: 1 each"),
     KEY_BOOL(settings_train_t, reproducible, "false", "the same bits for any number of ranks, but slower"),

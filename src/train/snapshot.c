@@ -171,11 +171,10 @@ static sbag_code_t add_metrics(checkpoint_writer_t *writer, const progress_t *pr
   SBAG_TRY(snapshot_group_int(&group, "step", "steps", progress->evaluated_step, status));
   SBAG_TRY(snapshot_group_int(&group, "samples", "samples", progress->valid.samples, status));
   SBAG_TRY(snapshot_group_int(&group, "positives", "samples", progress->valid.positives, status));
-  for (int i = 0; i < SNAPSHOT_METRICS; i++) {
-    double value;
-    memcpy(&value, (const char *)&progress->valid + snapshot_metrics[i].offset, sizeof value);
-    SBAG_TRY(snapshot_group_real(&group, snapshot_metrics[i].key, snapshot_metrics[i].unit, value, status));
-  }
+  metrics_value_t named[METRICS_VALUES];
+  int count = metrics_values(&progress->valid, named);
+  for (int i = 0; i < count; i++)
+    SBAG_TRY(snapshot_group_real(&group, named[i].name, named[i].unit, named[i].value, status));
   return snapshot_group_end(&group, status);
 }
 

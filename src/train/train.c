@@ -5,6 +5,7 @@
 #include "train/evaluate.h"
 #include "train/folder.h"
 #include "train/imbalance.h"
+#include "train/judge.h"
 #include "train/snapshot.h"
 #include "train/walk.h"
 
@@ -178,22 +179,24 @@ static void note_best(loop_t *loop, const metrics_result_t *result) {
 
 static sbag_code_t find_patience_metric(loop_t *loop, sbag_status_t *status) {
   metrics_value_t values[METRICS_VALUES];
-  const metrics_result_t none = {.auc = 0};
+  const metrics_result_t none = {.kind = judge_kind(loop->session), .k = loop->settings->top_k};
   const char *names[METRICS_VALUES], *wanted = loop->settings->patience_metric;
-  metrics_values(&none, values);
-  for (int i = 0; i < METRICS_VALUES; i++) {
+  int count = metrics_values(&none, values);
+  char all[200] = "";
+  for (int i = 0; i < count; i++) {
+    size_t used = strlen(all);
     names[i] = values[i].name;
-    if (strcmp(values[i].name, wanted) != 0) continue;
+    snprintf(all + used, sizeof all - used, "%s%s", i == 0 ? "" : i == count - 1 ? " and " : ", ", names[i]);
+    if (strcmp(values[i].name, wanted) != 0 && wanted[0] != '\0') continue;
     loop->patience_value = i;
-    snprintf(loop->stale, sizeof loop->stale, "valid %s grows no %s", wanted,
+    snprintf(loop->stale, sizeof loop->stale, "valid %s grows no %s", names[i],
              values[i].rises ? "more" : "less");
     return SBAG_OK;
   }
-  const char *nearest = config_nearest(wanted, names, METRICS_VALUES);
+  const char *nearest = config_nearest(wanted, names, count);
   return status_set(status, SBAG_ERR_ARGUMENT,
-                    "train.patience_metric: there is no metric '%s'; auc, logloss, normalized_entropy, "
-                    "calibration and accuracy are there%s%s%s",
-                    wanted, nearest != NULL ? ": did you mean '" : "", nearest != NULL ? nearest : "",
+                    "train.patience_metric: there is no metric '%s'; %s are there%s%s%s", wanted, all,
+                    nearest != NULL ? ": did you mean '" : "", nearest != NULL ? nearest : "",
                     nearest != NULL ? "'?" : "");
 }
 

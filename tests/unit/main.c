@@ -23,9 +23,11 @@ Suite *plan_suite(void);
 Suite *reader_binary_suite(void);
 Suite *reader_criteo_suite(void);
 Suite *reader_delimited_suite(void);
+Suite *reader_match_suite(void);
 Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
 Suite *reader_synthetic_suite(void);
+Suite *reader_text_suite(void);
 Suite *store_suite(void);
 Suite *trace_suite(void);
 
@@ -52,9 +54,11 @@ static const runner_suite_t suites[] = {
     {"reader_binary", reader_binary_suite},
     {"reader_criteo", reader_criteo_suite},
     {"reader_delimited", reader_delimited_suite},
+    {"reader_match", reader_match_suite},
     {"reader_movielens", reader_movielens_suite},
     {"reader_parts", reader_parts_suite},
     {"reader_synthetic", reader_synthetic_suite},
+    {"reader_text", reader_text_suite},
     {"store", store_suite},
     {"trace", trace_suite},
 };

@@ -128,7 +128,8 @@ static inline void put_batch(samples_t *s, const reader_t *reader, const reader_
       ck_assert(bags->indices[i] >= 0 && bags->indices[i] < reader_feature(reader, f)->rows);
   }
   for (int64_t i = 0; i < batch->samples; i++) {
-    ck_assert(batch->labels[i] == 0.0F || batch->labels[i] == 1.0F);
+    ck_assert(batch->labels[i] == 0.0F || batch->labels[i] == 1.0F ||
+              (batch->labels[i] > 0.0F && batch->labels[i] < (float)reader_class_count(reader)));
     put(s, float_bits(batch->labels[i]));
     for (int d = 0; d < dense; d++) put(s, float_bits(batch->dense[i * dense + d]));
     for (int f = 0; f < features; f++) {
