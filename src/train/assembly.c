@@ -459,10 +459,9 @@ static sbag_code_t take_layers(const builder_t *b, const char *key, const config
 static sbag_code_t check_kind(const builder_t *b, const model_config_t *m) {
   static const char *const names[MODEL_KINDS] = {"ctr", "classify", "match"};
   model_kind_t wanted = m->classes > 0 ? MODEL_CLASSIFY : m->roles != NULL ? MODEL_MATCH : MODEL_CTR;
-  const config_node_t *node = config_node_get(b->settings->model.node, "kind");
   if (m->kind == wanted) return SBAG_OK;
-  return config_refuse(node != NULL ? node : b->settings->data.node, b->status,
-                       "model.kind is %s, but the data are for a model of kind %s", names[m->kind],
+  return config_refuse(b->settings->model.node != NULL ? b->settings->model.node : b->settings->data.node,
+                       b->status, "model.kind is %s, but the data are for a model of kind %s", names[m->kind],
                        names[wanted]);
 }
 

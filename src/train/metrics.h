@@ -25,7 +25,7 @@ typedef struct metrics_result {
   double calibration;         /* sum of predictions / positives */
   double accuracy;            /* share of samples with (logit >= 0) == label; classes: with the label's logit
                                  the largest; match: with the item's score above all negatives' */
-  metrics_kind_t kind;
+  int64_t kind;        /* metrics_kind_t; as wide as the rest, so that results can be compared byte by byte */
   double macro_f1;     /* classes: mean of their F1, over those that are a label or a prediction */
   int64_t k;           /* ranking: of the best k items, means over users: */
   double recall, ndcg; /* found of a user's items; the same, by place */

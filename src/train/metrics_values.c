@@ -15,7 +15,7 @@ static void name_at(metrics_value_t *named, const char *text, int64_t k, double 
 
 int metrics_values(const metrics_result_t *result, metrics_value_t named[METRICS_VALUES]) {
   const metrics_result_t *r = result;
-  switch (r->kind) {
+  switch ((metrics_kind_t)r->kind) {
   case METRICS_CLASSES:
     name(&named[0], "accuracy", "1", r->accuracy, 1);
     name(&named[1], "logloss", "nats", r->logloss, 0);

@@ -182,11 +182,15 @@ static sbag_code_t find_patience_metric(loop_t *loop, sbag_status_t *status) {
   const metrics_result_t none = {.kind = judge_kind(loop->session), .k = loop->settings->top_k};
   const char *names[METRICS_VALUES], *wanted = loop->settings->patience_metric;
   int count = metrics_values(&none, values);
-  char all[200] = "";
+  char all[METRICS_VALUES * 64] = "";
   for (int i = 0; i < count; i++) {
     size_t used = strlen(all);
     names[i] = values[i].name;
-    snprintf(all + used, sizeof all - used, "%s%s", i == 0 ? "" : i == count - 1 ? " and " : ", ", names[i]);
+    snprintf(all + used, sizeof all - used, "%s%.31s",
+             i == 0           ? ""
+             : i == count - 1 ? " and "
+                              : ", ",
+             names[i]);
     if (strcmp(values[i].name, wanted) != 0 && wanted[0] != '\0') continue;
     loop->patience_value = i;
     snprintf(loop->stale, sizeof loop->stale, "valid %s grows no %s", names[i],

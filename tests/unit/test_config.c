@@ -177,7 +177,7 @@ START_TEST(values_out_of_range_are_refused) {
   refuse(DATA "model:\n  dropout: 1.5\n", 4, "1.5 is wrong", "from 0 to 0.99");
   refuse(DATA "model:\n  dropout: .nan\n", 4, ".nan is wrong", "a number");
   refuse("data:\n  kind: movies\n", 2, "movies is wrong",
-         "movielens, delimited, criteo, binary or synthetic");
+         "movielens, delimited, criteo, binary, synthetic, text, ranking or corpus");
   refuse(DATA "table:\n  max_norm: 0\n", 3, "max_norm", "above 0");
 }
 END_TEST

@@ -110,7 +110,7 @@ START_TEST(test_splits_by_file) {
   reader_close(&reader);
   config.shuffle = 1;
   check_order(&config);
-  check_warm(&config, 3);
+  check_warm(&config, 9);
   check_memory_failures(&config);
 }
 END_TEST
