@@ -7,14 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static const command_t *const commands[] = {&command_train, &command_eval, &command_predict, &command_plan,
-                                            &command_ckpt,  &command_data, &command_bench,   &command_report};
+static const command_t *const commands[] = {&command_train, &command_eval,   &command_predict,
+                                            &command_plan,  &command_ckpt,   &command_data,
+                                            &command_bench, &command_report, &command_neighbours};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {
   printf("Usage: shardbag COMMAND [OPTIONS] ...\n\n"
          "Embedding tables cut by rows over MPI ranks. Run it under mpirun for more than one rank.\n\n");
-  for (int i = 0; i < COMMANDS; i++) printf("  %-8s %s\n", commands[i]->name, commands[i]->summary);
+  for (int i = 0; i < COMMANDS; i++) printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
   printf("\nshardbag COMMAND --help tells more; shardbag --version prints the version.\n"
          "Exit codes: 0 success, 2 usage or config error, 1 anything else.\n");
 }

@@ -37,6 +37,7 @@ static const option_entry_t entries[] = {
     {OPTION_INPUT, "input", "FILE", "the rows to predict"},
     {OPTION_NO_LABEL, "no-label", NULL, "the input has no column of labels"},
     {OPTION_FORMAT, "format", "KIND", "tsv or json (tsv)"},
+    {OPTION_K, "k", "N", "so many at most"},
     {OPTION_OUTPUT, "output", "FILE", "the file (report: folder) to write"},
     {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
@@ -178,6 +179,11 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     SBAG_TRY(take_number(command, entry->name, value, 1, 1e6, &number, status));
     if (number != floor(number)) return refuse(command, status, "--ranks is an integer, not", value);
     options->ranks = (int64_t)number;
+    break;
+  case OPTION_K:
+    SBAG_TRY(take_number(command, entry->name, value, 1, 1 << 20, &number, status));
+    if (number != floor(number)) return refuse(command, status, "--k is an integer, not", value);
+    options->k = (int64_t)number;
     break;
   case OPTION_TABLE:
     options->table = value;

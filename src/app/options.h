@@ -27,7 +27,8 @@ typedef enum option_bit {
   OPTION_DEVICE = 8192,
   OPTION_INPUT = 16384,
   OPTION_NO_LABEL = 32768,
-  OPTION_FORMAT = 65536
+  OPTION_FORMAT = 65536,
+  OPTION_K = 131072
 } option_bit_t;
 
 typedef struct options {
@@ -40,6 +41,7 @@ typedef struct options {
   double timeout_s; /* negative: the library's default */
   journal_progress_t progress;
   int64_t ranks;      /* 0 = those launched */
+  int64_t k;          /* neighbours, predict: 0 = not given */
   const char *table;  /* ckpt: NULL = all */
   const char *output; /* data, predict: NULL = not given */
   const char *input;  /* predict: NULL = not given */

@@ -27,7 +27,7 @@ typedef struct loop {
   const settings_train_t *settings;
   const settings_checkpoint_t *checkpoint;
   schedule_t schedule;
-  double lr; /* of the dense layers, before the schedule */
+  double lr; /* as told_lr, before the schedule */
   walk_t walk;
   imbalance_t *imbalance;
   int64_t total_steps;
@@ -306,6 +306,11 @@ static sbag_code_t prepare(loop_t *loop, sbag_status_t *status) {
   return SBAG_OK;
 }
 
+/* Of the dense layers; of a model without any the first table's. */
+static double told_lr(const model_config_t *model) {
+  return model->kind == MODEL_MATCH ? model->tables[0].optimizer.lr : model->dense_optimizer.lr;
+}
+
 sbag_code_t train_run(session_t *session, journal_t *journal, retention_t *retention, progress_t *progress,
                       sbag_status_t *status) {
   const settings_t *settings = session->settings;
@@ -315,7 +320,7 @@ sbag_code_t train_run(session_t *session, journal_t *journal, retention_t *reten
                  .progress = progress,
                  .settings = &settings->train,
                  .checkpoint = &settings->checkpoint,
-                 .lr = session->assembly.model.dense_optimizer.lr,
+                 .lr = told_lr(&session->assembly.model),
                  .total_steps = count_steps(session),
                  .saved_step = progress->step > 0 ? progress->step : -1};
   loop.schedule = settings_schedule(&settings->schedule, loop.total_steps);

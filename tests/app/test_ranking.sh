@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Ranking: what it learns, the same on any number of ranks; going on; what cannot be read.
+# tests/app/test_ranking.sh BUILD_FOLDER; ends with `N passed, N failed`.
+set -uo pipefail
+# shellcheck source=tests/app/common.bash
+. "$(dirname "$0")/common.bash"
+[ $# = 1 ] || fail "usage: test_ranking.sh BUILD_FOLDER"
+begin "$1"
+config=$root/configs/ranking.yaml
+
+# 120 users and 90 items of three kinds; a user has 14 of the 30 items of its kind, and the same item, 0, is everybody's.
+awk -v test="$work/test.txt" 'BEGIN {
+  srand(3)
+  for (u = 0; u < 120; u++) {
+    for (i = 0; i < 30; i++) order[i] = u % 3 * 30 + i + 1
+    for (i = 29; i > 0; i--) { j = int(rand() * (i + 1)); t = order[i]; order[i] = order[j]; order[j] = t }
+    line = u " 0"
+    for (i = 0; i < 10; i++) line = line " " order[i]
+    print line
+    line = u
+    for (i = 10; i < 14; i++) line = line " " order[i]
+    print line >test
+  }
+}' >"$work/train.txt"
+
+# train RANKS RUN ARGUMENT...
+train() {
+  local count=$1 run=$2
+  shift 2
+  launch "$count" "$program" train "$config" --set data.ranking.format=lists --set "data.ranking.train=$work/train.txt" \
+    --set "data.ranking.test=$work/test.txt" --set table.dim=16 --set train.epochs=10 --set train.global_batch=64 \
+    --set train.log_every=10 --set "run.dir=$work/$run" "$@"
+}
+metrics() { grep -E '^test ' "$work/out"; }
+told() { grep -oE '"event":"train".*"loss":[0-9.e-]+' "$work/$1/metrics.jsonl"; }
+same() { "$program" ckpt diff "$work/$1" "$work/$2" 2>/dev/null | cut -d: -f1 | grep -vqx config && return 1 || return 0; }
+# above METRIC LIMIT: of the last output.
+above() { awk -v name="$1" -v limit="$2" '$2 == name { good = $3 > limit } END { exit !good }' "$work/out"; }
+
+for n in 1 2 4; do
+  train $n fixed$n --set train.reproducible=true
+  check "reproducible on $n ranks" ended 0
+  check "kinds are learned on $n ranks" above recall@20 0.9
+  metrics >"$work/metrics$n"
+  check "the same metrics on $n ranks" diff "$work/metrics1" "$work/metrics$n"
+  check "the same losses on $n ranks" [ "$(told fixed$n)" = "$(told fixed1)" ]
+done
+check "popularity beside it" grep -qE '^test popularity_recall@20 0\.[0-3]' "$work/metrics1"
+check "the same weights on 4 ranks" same fixed1/ckpt-210.h5 fixed4/ckpt-210.h5
+launch 3 "$program" eval "$work/fixed1/ckpt-210.h5" "$config" --set data.ranking.format=lists \
+  --set "data.ranking.train=$work/train.txt" --set "data.ranking.test=$work/test.txt" --set table.dim=16
+metrics >"$work/metrics"
+check "an evaluation of the checkpoint on 3 ranks says the same" diff "$work/metrics1" "$work/metrics"
+
+train 2 bpr --set model.loss=bpr --set data.ranking.negatives=1 --set train.top_k=5
+check "BPR" above recall@5 0.1
+train 2 history --set data.ranking.history_length=6
+check "with histories" above recall@20 0.9
+train 2 halves --set table.dtype=bf16 --set wire.vectors=bf16
+check "tables in 16 bits" above recall@20 0.9
+
+# Stopped after 100 steps, and gone on.
+train 2 parts --set checkpoint.every_steps=100 --set train.max_steps=100
+train 2 parts --resume
+check "resumed" ended 0
+train 2 whole
+check "to the same bits" same whole/ckpt-210.h5 parts/ckpt-210.h5
+
+launch 2 "$program" neighbours "$work/whole/ckpt-210.h5" 1 --table item --k 5
+check "neighbours of an item are of its kind" awk '$1 < 1 || $1 > 30 { bad = 1 } END { exit bad || NR != 5 }' "$work/out"
+alone "$program" neighbours "$work/whole/ckpt-210.h5" 1
+check "whose neighbours" ended 2 "--table" "item, user have a vocabulary"
+
+### what cannot be read: file, line, column, reason
+bad() {
+  train 2 bad --set "data.ranking.train=$work/bad.txt"
+  check "$1" ended 1 "bad.txt:$2: column $3" "$4"
+  rm -rf "$work/bad"
+}
+printf '1 2 3\n2 x 4\n' >"$work/bad.txt"
+bad "an item that is no number" 2 1 "digits alone"
+printf '1 2 3\n\n2 3\n' >"$work/bad.txt"
+bad "an empty line" 2 0 "empty"
+printf '1 2 3\r\n2 3 4\00045\n' >"$work/bad.txt"
+bad "a NUL byte" 2 2 "NUL"
+printf '1 2 3\n2 99999999999999999999999\n' >"$work/bad.txt"
+bad "a huge number" 2 1 "digits alone"
+{ cat "$work/train.txt"; printf 'x 1\n7 1 y\n'; } >"$work/bad.txt"
+train 2 skipped --set "data.ranking.train=$work/bad.txt" --set data.ranking.on_bad_row=skip
+check "skipped" ended 0
+check "and counted" printed '^2 bad rows left out; the first: .*bad.txt:121: column 0'
+train 2 gone --set "data.ranking.test=$work/nowhere.txt"
+check "a file that is not there" ended 1 "nowhere.txt: cannot open" "data.ranking"
+train 2 kind --set model.kind=ctr
+check "another model" ended 2 "model.kind is ctr" "match"
+printf '500 1\n' >"$work/bad.txt"
+launch 2 "$program" eval "$work/fixed1/ckpt-210.h5" "$config" --set data.ranking.format=lists \
+  --set "data.ranking.train=$work/train.txt" --set "data.ranking.test=$work/bad.txt" --set table.dim=16
+check "a user that the model does not know" ended 1 "bad.txt:1: column 0" "'500'"
+
+finish
