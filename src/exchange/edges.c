@@ -88,17 +88,20 @@ sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-sbag_code_t route_unique(route_t *r, int64_t *keys, int64_t count, int which, int64_t *distinct,
+sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, int which, int64_t *distinct,
                          sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
+  const int64_t *block_key = x->c.plan->block_key;
   unique_request_t u = {.count = count,
                         .key = keys,
-                        .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables],
+                        .key_first = owner < 0 ? 0 : block_key[(int64_t)owner * x->tables],
+                        .key_limit = block_key[(int64_t)(owner < 0 ? x->ranks : owner + 1) * x->tables],
                         .distinct = keys};
   SBAG_TRY(route_take_i64(r, which, count, &u.which, status));
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * count, &u.scratch, status));
+  SBAG_TRY(
+      route_take_i64(r, BUF_SCRATCH, unique_scratch(count, u.key_first, u.key_limit), &u.scratch, status));
   k->ops->unique(k, NULL, &u, distinct);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   kernel_arena_release(k, &r->arena, mark);
@@ -109,7 +112,7 @@ static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   int64_t blocks = (int64_t)x->ranks * x->tables, *keys = i64_of(r, BUF_DISTINCT);
-  SBAG_TRY(route_unique(r, keys, r->info.edge_count, BUF_WHICH, &r->distinct, status));
+  SBAG_TRY(route_unique(r, -1, keys, r->info.edge_count, BUF_WHICH, &r->distinct, status));
   k->ops->lower_bounds(k, NULL, keys, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
   return k->ops->stream_sync(k, NULL, status);
 }
@@ -119,7 +122,7 @@ static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   int64_t distinct = 0, *keys = i64_of(r, BUF_TOUCH_DISTINCT);
-  SBAG_TRY(route_unique(r, keys, r->info.touch_count, BUF_TOUCH_WHICH, &distinct, status));
+  SBAG_TRY(route_unique(r, -1, keys, r->info.touch_count, BUF_TOUCH_WHICH, &distinct, status));
   for (int o = 0; o <= x->ranks; o++) {
     int64_t bound = x->c.plan->block_key[(int64_t)o * x->tables];
     k->ops->lower_bounds(k, NULL, keys, distinct, &bound, 1, &r->touch_begin[o]);

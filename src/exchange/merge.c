@@ -13,7 +13,7 @@ typedef struct merge_items {
   int64_t *select;    /* max: the edge's position, else -1 */
   int64_t *select_at; /* max: where the bag's winners are */
   int64_t *feature;
-  void *scale;
+  void *scale; /* NULL: 1 */
 } merge_items_t;
 
 int route_merges(const route_t *r, int table) {
@@ -47,7 +47,8 @@ static sbag_code_t take_items(route_t *r, int64_t count, merge_items_t *items, s
   SBAG_TRY(route_take_i64(r, BUF_TERM_C, max_count, &items->select, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_D, max_count, &items->select_at, status));
   SBAG_TRY(route_take_i64(r, BUF_TERM_E, x->any_freq ? count : 0, &items->feature, status));
-  SBAG_TRY(route_take_real(r, BUF_SCALE_A, count, &items->scale, status));
+  items->scale = NULL; /* all 1 */
+  if (r->in_weighted || x->any_freq) SBAG_TRY(route_take_real(r, BUF_SCALE_A, count, &items->scale, status));
   SBAG_TRY(route_take_i64(r, BUF_MERGE_MEMBER, count, &items->member, status));
   return route_take_i64(r, BUF_TERM_A, count, &items->own, status);
 }
@@ -71,7 +72,7 @@ static void add_edges(route_t *r, int peer, int f, int64_t *run_at, merge_items_
                            real_at(x, real_of(r, in_buffer(r, BACKWARD, IN_WEIGHT)), edge[0]),
                            count * x->real_bytes};
     k->ops->copy(k, NULL, &weights, 1);
-  } else {
+  } else if (items->scale != NULL) {
     k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, items->scale, n), count, 1);
   }
   if (x->any_freq) k->ops->fill_i64(k, NULL, items->feature + n, count, f, 0);
@@ -96,7 +97,8 @@ static void add_keys(route_t *r, int peer, int t, merge_items_t *items) {
                      items->own + n);
   k->ops->fill_i64(k, NULL, items->at + n, count, r->layout_in[BACKWARD].row_at[block],
                    x->c.store->tables[t].dim);
-  k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, items->scale, n), count, 1);
+  if (items->scale != NULL)
+    k->ops->fill_real(k, NULL, x->c.store->dtype, real_at(x, items->scale, n), count, 1);
   if (x->any_max) {
     k->ops->fill_i64(k, NULL, items->select + n, count, -1, 0);
     k->ops->fill_i64(k, NULL, items->select_at + n, count, 0, 0);

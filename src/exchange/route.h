@@ -326,8 +326,9 @@ enum { EDGE_KEYS = 1, EDGE_SLOTS = 2, EDGE_ENTRIES = 4, EDGE_ROWS = 8, EDGE_WEIG
 sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status);
 /* Edges, and distinct keys by owner and table (BUF_DISTINCT, BUF_WHICH, key_block). */
 sbag_code_t route_edges(route_t *r, sbag_status_t *status);
-/* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them. */
-sbag_code_t route_unique(route_t *r, int64_t *keys, int64_t count, int which, int64_t *distinct,
+/* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them. owner:
+ * whose they all are, or -1. */
+sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, int which, int64_t *distinct,
                          sbag_status_t *status);
 /* Each edge's slot, into BUF_SLOT (scratch): kept between phases only as the slots' first edges. */
 sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status);

@@ -5,9 +5,13 @@
  * classes of kernel.h (BUF_KEY, BUF_WHICH, class_begin), and the lists of pooled edges.
  *
  * A table at an owner is decided by itself: no edge leads from one to another. What it takes is known exactly
- * from counts, ids included, so the choice is by bytes, and a mixture is taken only where it beats both pure
- * ways. */
+ * from counts, ids included, so the choice is by bytes. A mixture is work on either side, keys and edges
+ * sorted once more and pools dealt to their bags, so it is taken only where it beats both pure ways by
+ * 1 / MIXED_GAIN; and where no bag has more than one edge, rows are as good as anything, nor are runs needed
+ * to know that. */
 #include "exchange/route.h"
+
+enum { MIXED_GAIN = 32 };
 
 int route_travels(const route_t *r, int table, phase_t phase) {
   const store_table_t *t = &r->x->c.store->tables[table];
@@ -113,13 +117,18 @@ static int may_mix(const route_t *r, int owner, int table) {
          !serves_itself(r, table);
 }
 
+/* No bag has more than one edge. */
+static int all_single(const route_t *r) {
+  return r->lists == 1 && r->x->c.kind == SBAG_EXCHANGE_AUTO && r->info.longest <= 1;
+}
+
 /* The forward's share with the fewest bytes. Where both directions can travel alike they do, with one list.
  */
 static void choose(route_t *r, int owner, int table) {
   const exchange_t *x = r->x;
   int64_t block = (int64_t)owner * x->tables + table, best = INT64_MAX;
   share_t from = SHARE_ROWS, to = SHARE_POOLS;
-  if (x->c.reproducible || x->c.kind == SBAG_EXCHANGE_ROWS)
+  if (x->c.reproducible || x->c.kind == SBAG_EXCHANGE_ROWS || all_single(r))
     to = SHARE_ROWS;
   else if (x->c.kind != SBAG_EXCHANGE_AUTO || owner == x->rank)
     from = SHARE_POOLS;
@@ -130,7 +139,7 @@ static void choose(route_t *r, int owner, int table) {
     share_t pair[PHASES] = {share, gradients_pool(r, table) ? SHARE_POOLS : share};
     if (share == SHARE_NONE) pair[BACKWARD] = share;
     int64_t bytes = from == to ? 0 : share_bytes(r, owner, table, pair);
-    if (bytes >= best) continue;
+    if (bytes >= (share == SHARE_MIXED ? best - best / MIXED_GAIN : best)) continue;
     best = bytes;
     r->share[FORWARD][block] = pair[FORWARD];
     r->share[BACKWARD][block] = pair[BACKWARD];
@@ -332,7 +341,7 @@ void route_set_lists(route_t *r) {
 static int may_pool(const route_t *r) {
   const exchange_t *x = r->x;
   if (r->lists == 2) return 1;
-  return x->c.kind != SBAG_EXCHANGE_ROWS && !x->c.reproducible;
+  return !all_single(r) && x->c.kind != SBAG_EXCHANGE_ROWS && !x->c.reproducible;
 }
 
 sbag_code_t route_share(route_t *r, sbag_status_t *status) {

@@ -90,7 +90,7 @@ static sbag_code_t sort_rows(route_t *r, const int64_t **begin, const int64_t **
   SBAG_TRY(route_take_i64(r, BUF_ROW_BEGIN, edges + 1, &u.begin, status));
   SBAG_TRY(route_take_i64(r, BUF_MERGE_MEMBER, edges, &u.member, status));
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * edges, &u.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, unique_scratch(edges, 0, u.key_limit), &u.scratch, status));
   k->ops->unique(k, NULL, &u, &r->own_count);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   kernel_arena_release(k, &r->arena, mark);

@@ -7,7 +7,10 @@
  *   keys of each table by class, ascending, from the owner's first row of the table on | touched keys, from
  * the owner's first on | of each list, by feature: where runs begin among the feature's edges | shifts (max)
  * | the runs' bags (tables that this rank offers for dense pools) | edges, as places among the table's keys |
- * their weights */
+ * their weights
+ *
+ * What a rank asks of itself is not sent: its keys are laid by as they are, and the rest is read from its
+ * lists when the others' messages are unpacked. */
 #include "exchange/route.h"
 
 #include <string.h>
@@ -34,16 +37,21 @@ typedef struct segment {
 typedef struct walk {
   const route_t *r;
   const int64_t *words;
-  int owner;
-  int64_t at; /* bytes so far */
+  int owner, self; /* self: the owner is the requester */
+  int64_t at;      /* bytes so far */
   void (*visit)(const segment_t *segment, void *context);
   void *context;
 } walk_t;
 
+static int64_t segment_bytes(const walk_t *w, const segment_t *s) {
+  if (w->self) return s->part == PART_KEYS || s->part == PART_TOUCH ? s->count * (int64_t)sizeof(int64_t) : 0;
+  if (s->part == PART_WEIGHTS) return round8(s->count * w->r->x->real_bytes);
+  return pack_bytes(s->count, s->range, s->ascending);
+}
+
 static void visit(walk_t *w, segment_t s) {
   s.at = w->at;
-  s.bytes = s.part == PART_WEIGHTS ? round8(s.count * w->r->x->real_bytes)
-                                   : pack_bytes(s.count, s.range, s.ascending);
+  s.bytes = segment_bytes(w, &s);
   w->at += s.bytes;
   if (s.count > 0 && w->visit != NULL) w->visit(&s, w->context);
 }
@@ -69,10 +77,15 @@ static void walk_list(walk_t *w, phase_t phase) {
 }
 
 /* Visits the segments of a message in their order; returns its bytes. */
-static int64_t walk(const route_t *r, const int64_t *words, int owner,
+static int64_t walk(const route_t *r, const int64_t *words, int peer, int owner,
                     void (*visitor)(const segment_t *segment, void *context), void *context) {
   const exchange_t *x = r->x;
-  walk_t w = {.r = r, .words = words, .owner = owner, .visit = visitor, .context = context};
+  walk_t w = {.r = r,
+              .words = words,
+              .owner = owner,
+              .self = peer == r->x->rank && owner == peer,
+              .visit = visitor,
+              .context = context};
   for (int t = 0; t < x->tables; t++)
     for (int c = 0; c < CLASSES; c++)
       visit(&w, (segment_t){.part = PART_KEYS,
@@ -224,17 +237,32 @@ static void pack_segment(const segment_t *s, void *context) {
   if (s->bytes > 0) r->packs[p->tasks++] = task;
 }
 
+/* Of what is this rank's own: the keys, which are not kept for so long. */
+static void keep_segment(const segment_t *s, void *context) {
+  packing_t *p = context;
+  route_t *r = p->r;
+  exchange_t *x = r->x;
+  const int64_t *from = i64_of(r, BUF_TOUCH_DISTINCT) + r->touch_begin[p->owner];
+  if (s->bytes == 0) return;
+  if (s->part == PART_KEYS)
+    from =
+        i64_of(r, BUF_KEY) + r->class_begin[((int64_t)p->owner * x->tables + s->index) * CLASSES + s->class];
+  x->c.kernel->ops->gather_i64(x->c.kernel, NULL, from, NULL, s->count, 0,
+                               (int64_t *)(void *)(p->to + s->at));
+}
+
 sbag_code_t route_pack_ids(route_t *r, sbag_status_t *status) {
   kernel_t *k = r->x->c.kernel;
   void *out;
   count_words(r);
   r->ids_out[0] = 0;
   for (int p = 0; p < r->x->ranks; p++)
-    r->ids_out[p + 1] = r->ids_out[p] + walk(r, route_words(r, r->out, p), p, NULL, NULL);
+    r->ids_out[p + 1] = r->ids_out[p] + walk(r, route_words(r, r->out, p), r->x->rank, p, NULL, NULL);
   SBAG_TRY(route_take_bytes(r, BUF_IDS_OUT, r->ids_out[r->x->ranks], &out, status));
   for (int p = 0; p < r->x->ranks; p++) {
     packing_t packing = {.r = r, .owner = p, .to = (char *)out + r->ids_out[p]};
-    walk(r, route_words(r, r->out, p), p, pack_segment, &packing);
+    walk(r, route_words(r, r->out, p), r->x->rank, p, p == r->x->rank ? keep_segment : pack_segment,
+         &packing);
     k->ops->pack(k, NULL, r->packs, packing.tasks);
   }
   return SBAG_OK;
@@ -267,7 +295,7 @@ static void place_incoming(route_t *r) {
       key += words_keys(r, words, t);
     }
     r->in_touch[p + 1] = r->in_touch[p] + words[WORD_TOUCH];
-    r->ids_in[p + 1] = r->ids_in[p] + walk(r, words, x->rank, NULL, NULL);
+    r->ids_in[p + 1] = r->ids_in[p] + (p == x->rank ? 0 : walk(r, words, p, x->rank, NULL, NULL));
   }
   r->in_key[(int64_t)x->ranks * x->tables] = key;
   for (int l = 0; l < r->lists; l++) {
@@ -307,8 +335,8 @@ sbag_code_t route_send_ids(route_t *r, int *agreed, sbag_status_t *status) {
   dense_agree(r);
   SBAG_TRY(route_take_bytes(r, BUF_IDS_IN, r->ids_in[x->ranks], &in, status));
   for (int p = 0; p < x->ranks; p++) {
-    r->send[p] =
-        (comm_part_t){(char *)real_of(r, BUF_IDS_OUT) + r->ids_out[p], r->ids_out[p + 1] - r->ids_out[p]};
+    r->send[p] = (comm_part_t){(char *)real_of(r, BUF_IDS_OUT) + r->ids_out[p],
+                               p == x->rank ? 0 : r->ids_out[p + 1] - r->ids_out[p]};
     r->recv[p] = (comm_part_t){(char *)in + r->ids_in[p], r->ids_in[p + 1] - r->ids_in[p]};
     if (p != x->rank) r->ids_sent += r->send[p].bytes + r->words_used * (int64_t)sizeof(int64_t);
   }
@@ -326,6 +354,20 @@ typedef struct unpacking {
   int table;
 } unpacking_t;
 
+/* Where keys of a table and class go, in the order of the walk. */
+static int64_t *take_keys(unpacking_t *u, const segment_t *s) {
+  if (u->table != s->index) u->class_at = 0;
+  u->table = s->index;
+  u->class_at += s->count;
+  return i64_of(u->r, BUF_IN_KEY) + u->r->in_key[(int64_t)u->peer * u->r->x->tables + s->index] +
+         u->class_at - s->count;
+}
+
+static int64_t *touch_at(const unpacking_t *u) {
+  const route_t *r = u->r;
+  return i64_of(r, BUF_IN_KEY) + r->in_key[(int64_t)r->x->ranks * r->x->tables] + r->in_touch[u->peer];
+}
+
 static void unpack_segment(const segment_t *s, void *context) {
   unpacking_t *u = context;
   route_t *r = u->r;
@@ -338,14 +380,11 @@ static void unpack_segment(const segment_t *s, void *context) {
                         .words = (const uint64_t *)(const void *)(u->from + s->at)};
   switch (s->part) {
   case PART_KEYS:
-    if (u->table != s->index) u->class_at = 0;
-    u->table = s->index;
-    task.to = i64_of(r, BUF_IN_KEY) + r->in_key[(int64_t)u->peer * x->tables + s->index] + u->class_at;
+    task.to = take_keys(u, s);
     task.base = plan_block_key(x->c.plan, x->rank, s->index);
-    u->class_at += s->count;
     break;
   case PART_TOUCH:
-    task.to = i64_of(r, BUF_IN_KEY) + r->in_key[(int64_t)x->ranks * x->tables] + r->in_touch[u->peer];
+    task.to = touch_at(u);
     task.base = plan_rank_key(x->c.plan, x->rank);
     break;
   case PART_RUNS:
@@ -371,6 +410,51 @@ static void unpack_segment(const segment_t *s, void *context) {
   }
   }
   r->unpacks[u->tasks++] = task;
+}
+
+/* The same of what is this rank's own. */
+static void take_segment(const segment_t *s, void *context) {
+  unpacking_t *u = context;
+  route_t *r = u->r;
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t block = (int64_t)u->peer * x->features + s->index, *to = NULL, add = 0;
+  const pool_list_t *in = in_list_at(r, s->phase), *out = list_at(r, s->phase);
+  const int64_t *from = NULL, *index = NULL;
+  switch (s->part) {
+  case PART_KEYS:
+  case PART_TOUCH:
+    from = (const int64_t *)(const void *)(u->from + s->at);
+    to = s->part == PART_TOUCH ? touch_at(u) : take_keys(u, s);
+    break;
+  case PART_RUNS:
+    from = list_i64(r, s->phase, LIST_RUN_BEGIN) + out->run_block[block];
+    to = in_i64(r, s->phase, IN_RUN_BEGIN) + in->run_block[block];
+    add = in->edge_block[block] - out->edge_block[block];
+    break;
+  case PART_SHIFTS:
+    from = list_i64(r, s->phase, LIST_SHIFT) + out->run_block[block];
+    to = in_i64(r, s->phase, IN_SHIFT) + in->run_block[block];
+    break;
+  case PART_BAGS:
+    from = list_i64(r, s->phase, LIST_RUN_SLOT) + out->run_block[block];
+    to = in_i64(r, s->phase, IN_RUN_BAG) + in->run_block[block];
+    add = -s->index * r->bag_count;
+    break;
+  case PART_EDGES:
+    from = i64_of(r, BUF_WHICH);
+    index = list_i64(r, s->phase, LIST_ORDER) + out->edge_block[block];
+    to = in_i64(r, s->phase, IN_EDGE) + in->edge_block[block];
+    add = r->in_key[(int64_t)u->peer * x->tables + x->feature_table[s->index]] -
+          key_range_begin(r, u->peer, x->feature_table[s->index]);
+    break;
+  case PART_WEIGHTS:
+    k->ops->gather_real(k, NULL, x->c.store->dtype, real_of(r, BUF_WEIGHT),
+                        list_i64(r, s->phase, LIST_ORDER) + out->edge_block[block], s->count,
+                        real_at(x, real_of(r, in_buffer(r, s->phase, IN_WEIGHT)), in->edge_block[block]));
+    return;
+  }
+  k->ops->gather_i64(k, NULL, from, index, s->count, add, to);
 }
 
 static sbag_code_t take_list(route_t *r, phase_t phase, sbag_status_t *status) {
@@ -423,7 +507,8 @@ static void unpack_messages(route_t *r) {
   for (int p = 0; p < x->ranks; p++) {
     unpacking_t u = {
         .r = r, .peer = p, .from = (const char *)real_of(r, BUF_IDS_IN) + r->ids_in[p], .table = -1};
-    walk(r, route_words(r, r->in, p), x->rank, unpack_segment, &u);
+    if (p == x->rank) u.from = (const char *)real_of(r, BUF_IDS_OUT) + r->ids_out[p];
+    walk(r, route_words(r, r->in, p), p, x->rank, p == x->rank ? take_segment : unpack_segment, &u);
     k->ops->unpack(k, NULL, r->unpacks, u.tasks);
   }
 }

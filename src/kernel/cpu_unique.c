@@ -197,9 +197,9 @@ static int64_t by_map(kernel_isa_t isa, const unique_request_t *r, int threads) 
 
 /* Where there is room for the map, which is where it is no more work than a sort. */
 static int may_map(const unique_request_t *r) {
-  int64_t words = (r->key_limit + 63) / 64;
+  int64_t words = (r->key_limit - r->key_first + 63) / 64;
   return r->member == NULL && r->begin == NULL && r->which != NULL && r->count <= UINT32_MAX &&
-         words + (words + 1) / 2 <= 2 * r->count;
+         words + (words + 1) / 2 <= unique_scratch(r->count, r->key_first, r->key_limit);
 }
 
 static void cpu_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r,

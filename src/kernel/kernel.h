@@ -213,13 +213,21 @@ typedef struct wire_error {
 typedef struct unique_request {
   int64_t count;
   const int64_t *key; /* [count] not negative */
+  int64_t key_first;  /* keys are not below it */
   int64_t key_limit;  /* keys are below it */
   int64_t *distinct;  /* out: [count] distinct keys, ascending */
   int64_t *begin;     /* out: [count + 1] first member of each distinct key in `member` */
   int64_t *member;    /* out: [count] positions in `key`, grouped by distinct key, in order within one */
   int64_t *which;     /* out: [count] which distinct key a position has */
-  int64_t *scratch;   /* [2 * count] */
+  int64_t *scratch;   /* [unique_scratch()] */
 } unique_request_t;
+
+/* Room for a sort, or for a bit a key and a count each word of them, where a sort would be more work. */
+enum { UNIQUE_WORDS = 4 /* of bits, for each key, at most */ };
+static inline int64_t unique_scratch(int64_t count, int64_t key_first, int64_t key_limit) {
+  int64_t words = (key_limit - key_first + 63) / 64, map = words + (words + 1) / 2;
+  return map > 2 * count && words / UNIQUE_WORDS < count ? map : 2 * count;
+}
 
 /* ---- init ---- */
 

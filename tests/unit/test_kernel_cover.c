@@ -361,7 +361,7 @@ static covered_t draw_batch(kernel_case_t *c, draw_t *draw, double z, int64_t le
                         .begin = kernel_new_ints(c, edges + 1),
                         .member = kernel_new_ints(c, edges),
                         .which = kernel_new_ints(c, edges),
-                        .scratch = kernel_new_ints(c, 2 * edges)};
+                        .scratch = kernel_new_ints(c, unique_scratch(edges, 0, (int64_t)ranks * ROWS))};
   c->ops->unique(c->kernel, NULL, &u, &distinct);
   ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
   c->ops->lower_bounds(c->kernel, NULL, u.distinct, distinct, first, ranks + 1, key_block);

@@ -259,21 +259,24 @@ END_TEST
  */
 static void check_unique_parts(kernel_case_t *c, const unique_request_t *all, const int64_t *key,
                                int64_t found) {
-  for (int part = 0; part < 3; part++) {
-    int64_t *again = kernel_put_ints(c, key, all->count), count = all->count, distinct = -1;
+  int64_t count = all->count, first = all->key_limit;
+  for (int64_t i = 0; i < count; i++) first = key[i] < first ? key[i] : first;
+  for (int part = 0; part < 4; part++) { /* the last: the first one again, with the least key told */
+    int64_t *again = kernel_put_ints(c, key, count), least = part == 3 ? first : 0, distinct = -1;
     unique_request_t u = {.count = count,
                           .key = again,
+                          .key_first = least,
                           .key_limit = all->key_limit,
                           .distinct = again,
                           .begin = part == 1 ? kernel_new_ints(c, count + 1) : NULL,
                           .member = part == 2 ? kernel_new_ints(c, count) : NULL,
-                          .which = part == 0 ? kernel_new_ints(c, count) : NULL,
-                          .scratch = kernel_new_ints(c, 2 * count)};
+                          .which = part % 3 == 0 ? kernel_new_ints(c, count) : NULL,
+                          .scratch = kernel_new_ints(c, unique_scratch(count, least, all->key_limit))};
     c->ops->unique(c->kernel, NULL, &u, &distinct);
     ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
     ck_assert_int_eq(distinct, found);
     check_ints("distinct", kernel_get_ints(c, again, found), kernel_get_ints(c, all->distinct, found), found);
-    if (part == 0)
+    if (part % 3 == 0)
       check_ints("which", kernel_get_ints(c, u.which, count), kernel_get_ints(c, all->which, count), count);
     if (part == 1)
       check_ints("begin", kernel_get_ints(c, u.begin, found + 1), kernel_get_ints(c, all->begin, found + 1),
@@ -292,7 +295,7 @@ static void check_unique(kernel_case_t *c, const int64_t *key, int64_t count, in
                         .begin = kernel_new_ints(c, count + 1),
                         .member = kernel_new_ints(c, count),
                         .which = kernel_new_ints(c, count),
-                        .scratch = kernel_new_ints(c, 2 * count)};
+                        .scratch = kernel_new_ints(c, unique_scratch(count, 0, limit))};
   int64_t found = -1, at = 0;
   c->ops->unique(c->kernel, NULL, &u, &found);
   ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
@@ -626,7 +629,7 @@ START_TEST(unique_and_bucket_do_not_depend_on_threads) {
   draw_t draw = draw_start(12, (uint64_t)_i);
   int64_t limit = limits[_i], *key = arena_ints(&arena, COUNT), *begin[2], *member[2], *which[2],
           *distinct[2];
-  int64_t *scratch = arena_ints(&arena, (int64_t)2 * COUNT), found[2];
+  int64_t *scratch = arena_ints(&arena, unique_scratch(COUNT, 0, limit)), found[2];
   ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
   open_threaded(mem, kernel);
   for (int64_t i = 0; i < COUNT; i++) key[i] = draw_below(&draw, draw_one_in(&draw, 3) ? 100 : limit);
@@ -637,8 +640,14 @@ START_TEST(unique_and_bucket_do_not_depend_on_threads) {
   for (int i = 0; i < 2 * THREAD_KERNELS; i++) {
     int at = i > 0, map = i >= THREAD_KERNELS; /* the first one's results are what the others must give */
     kernel_t *k = kernel[i % THREAD_KERNELS];
-    unique_request_t u = {
-        COUNT, key, limit, distinct[at], map ? NULL : begin[at], map ? NULL : member[at], which[at], scratch};
+    unique_request_t u = {.count = COUNT,
+                          .key = key,
+                          .key_limit = limit,
+                          .distinct = distinct[at],
+                          .begin = map ? NULL : begin[at],
+                          .member = map ? NULL : member[at],
+                          .which = which[at],
+                          .scratch = scratch};
     k->ops->unique(k, NULL, &u, &found[at]);
     ck_assert_int_eq(found[at], found[0]);
     check_equal(distinct[at], distinct[0], found[0]);
