@@ -1,6 +1,7 @@
 /* shardbag bench step CONFIG: the training's own steps, without evaluations, checkpoints and lines of a log.
  */
 #include "app/bench.h"
+#include "bench/dense.h"
 #include "bench/step.h"
 #include "collection/context.h"
 #include "train/walk.h"
@@ -10,6 +11,7 @@
 
 typedef struct stepping {
   walk_t walk;
+  bench_dense_t *dense;
   int64_t step, epoch;
 } stepping_t;
 
@@ -33,6 +35,19 @@ static sbag_code_t take(void *user, int ahead, sbag_status_t *status) {
   if (ahead) SBAG_TRY(walk_ahead(&s->walk, s->step, status));
   SBAG_TRY(walk_compute(&s->walk, s->step, status));
   return walk_finish(&s->walk, 1.0, &loss, status);
+}
+
+static sbag_code_t take_alone(void *user, bench_alone_t what, sbag_status_t *status) {
+  const stepping_t *s = user;
+  if (what == BENCH_DENSE) return bench_dense_step(s->dense, status);
+  bench_dense_products(s->dense);
+  return SBAG_OK;
+}
+
+/* Rank 0's share of the batch is the largest. */
+static int64_t share(const session_t *session) {
+  int64_t ranks = comm_size(session->comm);
+  return (session->settings->train.global_batch + ranks - 1) / ranks;
 }
 
 static void print_setup(const session_t *session) {
@@ -65,7 +80,10 @@ static sbag_code_t measure(job_t *job, const options_t *options, void *state, FI
   session_t *session = state;
   const settings_bench_t *bench = &session->settings->bench;
   stepping_t s = {.step = 0};
-  sbag_code_t code = comm_agree(session->comm, walk_open(session, &s.walk, status), status);
+  sbag_code_t code = walk_open(session, &s.walk, status);
+  if (code == SBAG_OK)
+    code = bench_dense_create(session->model, share(session), session->mem, &s.dense, status);
+  code = comm_agree(session->comm, code, status);
   if (code == SBAG_OK) code = walk_start(&s.walk, 0, 0, status);
   if (code == SBAG_OK) {
     const bench_step_config_t config = {.comm = session->comm,
@@ -73,11 +91,14 @@ static sbag_code_t measure(job_t *job, const options_t *options, void *state, FI
                                         .warmup = bench->warmup,
                                         .steps = bench->steps,
                                         .rounds = bench->rounds,
+                                        .samples = session->settings->train.global_batch,
                                         .take = take,
+                                        .alone = model_dense_on_host(session->model) ? take_alone : NULL,
                                         .user = &s};
     if (comm_rank(session->comm) == 0) print_setup(session);
     code = bench_step(&config, stdout, json, options->json, status);
   }
+  bench_dense_destroy(&s.dense);
   walk_close(&s.walk);
   return code;
 }
@@ -96,7 +117,7 @@ const bench_kind_t bench_kind_step = {
          .details =
              "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
              "bench.rounds=5, bench.warmup=10. Trains with and without train.pipeline in turn; nothing "
-             "is\nsaved.\n",
+             "is\nsaved. Beside them, on the CPU: the dense part alone, and its matrix products.\n",
          .run = bench_run},
     .state_bytes = sizeof(session_t),
     .open = open,

@@ -1,4 +1,4 @@
-/* Rounds of steps with and without the pipeline: see step.h.
+/* Rounds of steps with and without the pipeline, and of the dense part by itself: see step.h.
  *
  * Every step gives each row of the comm's trace a number of its own. A rank's number for a row is the median
  * over its steps; what is printed is the median and the largest of the ranks' numbers. */
@@ -9,10 +9,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { PIPELINED, PLAIN, WAYS };
+enum { PIPELINED, PLAIN, STEP_WAYS, DENSE = STEP_WAYS, PRODUCTS, WAYS };
 enum { NAME_BYTES = 48 };
 
-static const char *const way_names[WAYS] = {"pipelined", "one step after the other"};
+static const char *const way_names[STEP_WAYS] = {"pipelined", "one step after the other"};
 
 /* A row of the trace as rank 0 knows it, and what all ranks say of it. */
 typedef struct step_name {
@@ -26,7 +26,7 @@ typedef struct step_number {
 
 typedef struct bench {
   const bench_step_config_t *c;
-  int ranks;
+  int ranks, ways;
   int64_t samples; /* of each way */
   int64_t taken[WAYS];
   double *ms[WAYS];     /* [samples] whole steps */
@@ -34,6 +34,7 @@ typedef struct bench {
   double *row_hidden[WAYS];
   double bytes[WAYS][COMM_TRACE_ROWS]; /* sums */
   double *scratch;                     /* [samples or ranks] */
+  double whole_ms[WAYS];               /* the slowest rank's */
   comm_trace_t before;
   struct {
     int64_t count;
@@ -99,12 +100,29 @@ static sbag_code_t take_block(bench_t *b, int way, int64_t steps, int measured, 
   return take_step(b, way, 0, 0, status);
 }
 
+/* A rank that fails alone tells the others by the comm. */
+static sbag_code_t take_alone(bench_t *b, int way, int64_t count, int measured, sbag_status_t *status) {
+  for (int64_t i = 0; i < count; i++) {
+    double start_s = comm_trace_now();
+    sbag_code_t code = b->c->alone(b->c->user, way == DENSE ? BENCH_DENSE : BENCH_PRODUCTS, status);
+    if (code != SBAG_OK) comm_fail(b->c->comm, status);
+    SBAG_TRY(code);
+    if (measured) b->ms[way][b->taken[way]++] = 1e3 * (comm_trace_now() - start_s);
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t take_turn(bench_t *b, int way, int64_t count, int measured, sbag_status_t *status) {
+  return way < STEP_WAYS ? take_block(b, way, count, measured, status)
+                         : take_alone(b, way, count, measured, status);
+}
+
 static sbag_code_t run_rounds(bench_t *b, sbag_status_t *status) {
-  for (int way = 0; way < WAYS; way++) SBAG_TRY(take_block(b, way, b->c->warmup, 0, status));
+  for (int way = 0; way < b->ways; way++) SBAG_TRY(take_turn(b, way, b->c->warmup, 0, status));
   for (int64_t round = 0; round < b->c->rounds; round++)
-    for (int turn = 0; turn < WAYS; turn++) {
+    for (int turn = 0; turn < b->ways; turn++) {
       SBAG_TRY(comm_barrier(b->c->comm, "bench: round", status));
-      SBAG_TRY(take_block(b, (int)((turn + round) % WAYS), b->c->steps, 1, status));
+      SBAG_TRY(take_turn(b, (int)((turn + round) % b->ways), b->c->steps, 1, status));
     }
   return SBAG_OK;
 }
@@ -252,14 +270,37 @@ static void report_gain(bench_t *b, FILE *out) {
           range.median, range.max);
 }
 
+static sbag_code_t report_rate(bench_t *b, int way, double ms, FILE *out, FILE *json, const char *json_path,
+                               sbag_status_t *status) {
+  static const char *const names[WAYS] = {"pipelined", "one step after the other", "the dense part alone",
+                                          "its matrix products alone"};
+  double rate = ms > 0 ? 1e3 * (double)b->c->samples / ms : 0;
+  fprintf(out, "# %-26s %9.3f ms %9.0f samples/s", names[way], ms, rate);
+  if (way == DENSE)
+    fprintf(out, "; the steps': %.3f of it", rate > 0 ? b->whole_ms[DENSE] / b->whole_ms[PIPELINED] : 0);
+  if (way == PRODUCTS) fprintf(out, "; the dense part's: %.3f of it", rate > 0 ? ms / b->whole_ms[DENSE] : 0);
+  fprintf(out, "\n");
+  if (json == NULL) return SBAG_OK;
+  json_object *object = bench_json("step");
+  bench_json_int(object, "ranks", b->ranks);
+  bench_json_text(object, "kind", "rate");
+  bench_json_text(object, "name", names[way]);
+  bench_json_real(object, "ms", ms);
+  bench_json_real(object, "samples_per_s", rate);
+  return bench_json_write(json, json_path, object, status);
+}
+
 static sbag_code_t report(bench_t *b, FILE *out, FILE *json, const char *json_path, sbag_status_t *status) {
   SBAG_TRY(share_names(b, status));
   sbag_code_t code = SBAG_OK;
-  for (int way = 0; way < WAYS; way++) {
+  int tells = comm_rank(b->c->comm) == 0;
+  for (int way = 0; way < b->ways; way++) {
     SBAG_TRY(gather(b, way, status));
-    if (comm_rank(b->c->comm) == 0 && code == SBAG_OK)
-      code = report_way(b, way, out, json, json_path, status);
+    if (tells && code == SBAG_OK && way < STEP_WAYS) code = report_way(b, way, out, json, json_path, status);
+    b->whole_ms[way] = over_ranks(b, WHOLE).ms_max;
   }
+  for (int way = 0; tells && code == SBAG_OK && way < b->ways; way++)
+    code = report_rate(b, way, b->whole_ms[way], out, json, json_path, status);
   if (comm_rank(b->c->comm) == 0 && code == SBAG_OK) report_gain(b, out);
   return comm_agree(b->c->comm, code, status);
 }
@@ -271,6 +312,7 @@ sbag_code_t bench_step(const bench_step_config_t *config, FILE *out, FILE *json,
   bench_t *b = block;
   if (code == SBAG_OK) {
     *b = (bench_t){.c = config, .ranks = comm_size(config->comm), .samples = config->rounds * config->steps};
+    b->ways = config->alone != NULL ? WAYS : STEP_WAYS;
     code = allocate(b, status);
   }
   code = comm_agree(config->comm, code, status);

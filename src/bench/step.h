@@ -10,11 +10,17 @@
  * the comm's trace. */
 typedef sbag_code_t bench_step_fn(void *user, int ahead, sbag_status_t *status);
 
+/* What stands beside the steps, not collective: the dense part by itself, and its matrix products. */
+typedef enum bench_alone { BENCH_DENSE, BENCH_PRODUCTS } bench_alone_t;
+typedef sbag_code_t bench_alone_fn(void *user, bench_alone_t what, sbag_status_t *status);
+
 typedef struct bench_step_config {
   comm_t *comm;
   mem_t *mem;
   int64_t warmup, steps, rounds; /* steps before all; steps of a round, each way; rounds */
+  int64_t samples;               /* of a step, all ranks' */
   bench_step_fn *take;
+  bench_alone_fn *alone; /* or NULL */
   void *user;
 } bench_step_config_t;
 

@@ -134,6 +134,20 @@ int model_output_count(const model_t *model);
  */
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *outputs, sbag_status_t *status);
 
+/* The layers forward and backward and their update at a learning rate of 0, with the pooled vectors that the
+ * last step left: for a benchmark. batch: its features are not read. Refused while a step is under way. Not
+ * collective. */
+sbag_code_t model_dense_step(model_t *model, const model_batch_t *batch, sbag_status_t *status);
+/* Their linear layers, in the order of the forward pass. Not collective. */
+typedef struct model_layer {
+  int64_t in, out;
+} model_layer_t;
+int model_layer_count(const model_t *model);
+model_layer_t model_layer(const model_t *model, int layer);
+int64_t model_dense_count(const model_t *model);
+/* 1: the layers are computed on the CPU. */
+int model_dense_on_host(const model_t *model);
+
 /* The dense parameters and their optimizer state as named arrays ("bottom/0/weight" [out][in], "top/1/bias",
  * "state/top/1/bias/sum"), for checkpoints: the same on every rank. data is the host's
  * memory: fetch brings it up to date with the layers, send brings what was written there to them. Not

@@ -395,6 +395,54 @@ sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t
   return model_train_finish(model, lr_factor, loss, status);
 }
 
+/* ---- the dense part by itself ---- */
+
+static sbag_code_t dense_alone(model_t *m, const model_batch_t *batch, sbag_status_t *status) {
+  network_t *n = m->network;
+  model_input_t *input = &m->inputs[MODEL_STEPS_MAX];
+  network_pass_t pass = {.rows = batch->samples, .step = 1, .training = 1};
+  double sum = 0.0;
+  SBAG_TRY(n->ops->reserve(n, batch->samples, 1, status));
+  SBAG_TRY(copy_input(m, batch, input, status));
+  const network_targets_t targets = {.rows = pass.rows,
+                                     .labels = input->labels,
+                                     .weights = input->weights,
+                                     .grad_scale = 1.0 / (double)batch->global_samples};
+  const network_backward_t backward = {.pass = &pass, .rows = pass.rows};
+  pass.values = dense_values(m, input);
+  m->dense->ops->input_ready(m->dense);
+  n->ops->begin(n, &pass);
+  (void)n->ops->forward(n, &pass);
+  n->ops->loss(n, &pass, &targets, &sum);
+  SBAG_TRY(n->ops->backward_pooled(n, &backward, status));
+  SBAG_TRY(n->ops->backward_rest(n, &backward, status));
+  update_dense(m, 1, 0.0, 1.0);
+  return dense_sync(m->dense, status);
+}
+
+sbag_code_t model_dense_step(model_t *model, const model_batch_t *batch, sbag_status_t *status) {
+  if (model->slots[0].taken)
+    return status_set(status, SBAG_ERR_STATE, "model: a step is under way already; finish it first");
+  return dense_alone(model, batch, status);
+}
+
+int model_layer_count(const model_t *model) {
+  return model->network->params.layer_count;
+}
+
+model_layer_t model_layer(const model_t *model, int layer) {
+  const params_layer_t *l = &model->network->params.layers[layer];
+  return (model_layer_t){.in = l->in, .out = l->out};
+}
+
+int64_t model_dense_count(const model_t *model) {
+  return model->network->dense_count;
+}
+
+int model_dense_on_host(const model_t *model) {
+  return model->dense->on_host;
+}
+
 /* ---- prediction ---- */
 
 static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *step, float *outputs,

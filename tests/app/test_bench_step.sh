@@ -28,6 +28,8 @@ for n in 1 2 3; do
     check "$name, both ways, on $n" test "$(rows "$name")" = 2
   done
   [ $n = 1 ] || check "waits, on $n" test "$(rows "model: loss")" = 2
+  check "the dense part alone, on $n" printed '^# the dense part alone +[0-9.]+ ms +[0-9]+ samples/s; the steps.: [0-9.]+ of it$'
+  check "its products, on $n" printed '^# its matrix products alone +[0-9.]+ ms +[0-9]+ samples/s; the dense part.s: [0-9.]+ of it$'
   check "the gain, on $n" printed '^# pipelined / one after the other, by round: min [0-9.]+, median [0-9.]+, max [0-9.]+$'
 done
 
@@ -38,7 +40,7 @@ json() {
 import json, sys
 lines = [json.loads(line) for line in open(sys.argv[1])]
 for pipeline in True, False:
-    mine = [l for l in lines if l["pipeline"] == pipeline]
+    mine = [l for l in lines if l["kind"] != "rate" and l["pipeline"] == pipeline]
     assert all(l["event"] == "bench" and l["bench"] == "step" and l["ranks"] == 2 for l in mine)
     whole = [l for l in mine if l["kind"] == "step"]
     assert len(whole) == 1 and whole[0]["ms"] > 0, whole
@@ -46,6 +48,8 @@ for pipeline in True, False:
     moved = {l["name"]: l["sent_bytes"] for l in mine if l["kind"] == "transfer"}
     assert sum(moved.values()) > 1000 and moved["model: loss"] == 16, moved
     assert all(l["ms_max"] >= l["ms"] >= 0 and l["hidden_ms_max"] >= l["hidden_ms"] for l in mine)
+rates = {l["name"]: l["samples_per_s"] for l in lines if l["kind"] == "rate"}
+assert len(rates) == 4 and all(rate > 0 for rate in rates.values()), rates
 PYTHON
 }
 check "--json" json
