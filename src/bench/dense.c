@@ -8,7 +8,7 @@ struct bench_dense {
   mem_t *mem;
   int64_t samples;
   float *values, *labels;
-  float *input, *output, *weight; /* of any layer */
+  float *layers; /* of each: inputs, outputs, weights, their gradient, the inputs' */
   void *block;
 };
 
@@ -16,23 +16,22 @@ static void fill(float *to, int64_t count) {
   for (int64_t i = 0; i < count; i++) to[i] = (float)(i % 17 - 8) / 16;
 }
 
+static int64_t layer_values(const bench_dense_t *d, int l) {
+  model_layer_t layer = model_layer(d->model, l);
+  return d->samples * (2 * layer.in + layer.out) + 2 * layer.in * layer.out;
+}
+
+/* Each layer has matrices of its own, as in a step: what is in the cache is what a step would find there. */
 static sbag_code_t take_room(bench_dense_t *d, sbag_status_t *status) {
-  int64_t in = 0, out = 0, weights = 0, rows = d->samples, values = rows * model_dense_count(d->model);
-  for (int l = 0; l < model_layer_count(d->model); l++) {
-    model_layer_t layer = model_layer(d->model, l);
-    in = layer.in > in ? layer.in : in;
-    out = layer.out > out ? layer.out : out;
-    weights = layer.in * layer.out > weights ? layer.in * layer.out : weights;
-  }
-  SBAG_TRY(mem_calloc(d->mem, mem_array_bytes(values + rows + rows * (in + out) + weights, sizeof(float)),
-                      "bench: dense values", &d->block, status));
+  int64_t rows = d->samples, values = rows * model_dense_count(d->model), count = 0;
+  for (int l = 0; l < model_layer_count(d->model); l++) count += layer_values(d, l);
+  SBAG_TRY(mem_calloc(d->mem, mem_array_bytes(values + rows + count, sizeof(float)), "bench: dense values",
+                      &d->block, status));
   d->values = d->block;
   d->labels = d->values + values;
-  d->input = d->labels + rows;
-  d->output = d->input + rows * in;
-  d->weight = d->output + rows * out;
+  d->layers = d->labels + rows;
   fill(d->values, values);
-  fill(d->input, rows * (in + out) + weights);
+  fill(d->layers, count);
   return SBAG_OK;
 }
 
@@ -69,11 +68,15 @@ sbag_code_t bench_dense_step(bench_dense_t *dense, sbag_status_t *status) {
 
 void bench_dense_products(const bench_dense_t *d) {
   const gemm_ops_t *gemm = gemm_openblas();
+  float *next = d->layers;
   for (int l = 0; l < model_layer_count(d->model); l++) {
     model_layer_t layer = model_layer(d->model, l);
     int64_t rows = d->samples, in = layer.in, out = layer.out;
-    gemm->nt(rows, out, in, d->input, in, d->weight, in, d->output, out);
-    gemm->tn(out, in, rows, d->output, out, d->input, in, d->weight, in);
-    if (l > 0) gemm->nn(rows, in, out, d->output, out, d->weight, in, d->input, in);
+    float *input = next, *output = input + rows * in, *weight = output + rows * out,
+          *grad = weight + in * out;
+    gemm->nt(rows, out, in, input, in, weight, in, output, out);
+    gemm->tn(out, in, rows, output, out, input, in, grad, in);
+    if (l > 0) gemm->nn(rows, in, out, output, out, weight, in, grad + in * out, in);
+    next += layer_values(d, l);
   }
 }

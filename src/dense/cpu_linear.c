@@ -27,7 +27,7 @@ static void drop(const dropout_t *dropout, int64_t row, int64_t units, float *y)
 
 /* Rows, and units, of a block: large enough for the product to be fast. Bits depend on them, not on the
  * threads. */
-enum { BLOCK_ROWS = 256, BLOCK_UNITS = 128 };
+enum { BLOCK_ROWS = 512, BLOCK_UNITS = 128 };
 
 static int64_t block_end(int64_t begin, int64_t size, int64_t count) {
   return begin + size < count ? begin + size : count;
