@@ -134,8 +134,8 @@ int model_output_count(const model_t *model);
  */
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *outputs, sbag_status_t *status);
 
-/* The layers forward and backward and their update at a learning rate of 0, with the pooled vectors that the
- * last step left: for a benchmark. batch: its features are not read. Refused while a step is under way. Not
+/* The layers forward and backward, with whatever pooled vectors are at hand, and an update that changes no
+ * weight: for a benchmark. batch: its features are not read. Refused while a step is under way. Not
  * collective. */
 sbag_code_t model_dense_step(model_t *model, const model_batch_t *batch, sbag_status_t *status);
 /* Their linear layers, in the order of the forward pass. Not collective. */

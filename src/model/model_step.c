@@ -397,6 +397,7 @@ sbag_code_t model_train_step(model_t *model, const model_batch_t *batch, int64_t
 
 /* ---- the dense part by itself ---- */
 
+/* The gradients, which may be of anything, are forgotten before the update: it takes as long with zeros. */
 static sbag_code_t dense_alone(model_t *m, const model_batch_t *batch, sbag_status_t *status) {
   network_t *n = m->network;
   model_input_t *input = &m->inputs[MODEL_STEPS_MAX];
@@ -416,6 +417,8 @@ static sbag_code_t dense_alone(model_t *m, const model_batch_t *batch, sbag_stat
   n->ops->loss(n, &pass, &targets, &sum);
   SBAG_TRY(n->ops->backward_pooled(n, &backward, status));
   SBAG_TRY(n->ops->backward_rest(n, &backward, status));
+  m->dense->kernel->ops->clear(m->dense->kernel, NULL, n->params.grad,
+                               n->params.count * (int64_t)sizeof *n->params.grad);
   update_dense(m, 1, 0.0, 1.0);
   return dense_sync(m->dense, status);
 }
