@@ -46,7 +46,7 @@ for pipeline in True, False:
     assert len(whole) == 1 and whole[0]["ms"] > 0, whole
     assert len([l for l in mine if l["kind"] == "phase"]) > 10
     moved = {l["name"]: l["sent_bytes"] for l in mine if l["kind"] == "transfer"}
-    assert sum(moved.values()) > 1000 and moved["model: loss"] == 16, moved
+    assert sum(moved.values()) > 1000 and moved["model: loss"] == 24, moved
     assert all(l["ms_max"] >= l["ms"] >= 0 and l["hidden_ms_max"] >= l["hidden_ms"] for l in mine)
 rates = {l["name"]: l["samples_per_s"] for l in lines if l["kind"] == "rate"}
 assert len(rates) == 4 and all(rate > 0 for rate in rates.values()), rates
