@@ -34,5 +34,12 @@ void cuda_dense_blas(cuda_lane_t *lane, cublasStatus_t status, const char *call,
 void cuda_interaction_ops(dense_ops_t *ops);
 void cuda_linear_ops(dense_ops_t *ops);
 void cuda_sum_ops(dense_ops_t *ops);
+void cuda_combine_ops(dense_ops_t *ops);
+
+/* The interaction without products. */
+void cuda_beside_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                         int64_t first_row, int64_t rows, float *out);
+void cuda_beside_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
+                          int64_t first_row, int64_t rows, const float *out_grad);
 
 #endif

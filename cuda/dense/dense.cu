@@ -93,6 +93,7 @@ void table_fill(dense_ops_t *ops) {
   cuda_interaction_ops(ops);
   cuda_linear_ops(ops);
   cuda_sum_ops(ops);
+  cuda_combine_ops(ops);
 }
 
 /* Default: f32 is f32. In TF32 products would differ from the CPU's in the fourth digit. */

@@ -207,6 +207,10 @@ size_t shared_bytes(const samples_t &s) {
 
 void interaction_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                          int64_t first_row, int64_t rows, float *out) {
+  if (shape->concat_only) {
+    cuda_beside_forward(dense, shape, vectors, first_row, rows, out);
+    return;
+  }
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
   const int64_t n = shape->vectors;
   const samples_t s = samples_of(lane, shape, vectors, first_row, rows, n * (DEPTH + 1));
@@ -219,6 +223,10 @@ void interaction_forward(dense_t *dense, const interaction_t *shape, const inter
 
 void interaction_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                           int64_t first_row, int64_t rows, const float *out_grad) {
+  if (shape->concat_only) {
+    cuda_beside_backward(dense, shape, vectors, first_row, rows, out_grad);
+    return;
+  }
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
   const int64_t n = shape->vectors, pitch = (n + EDGE - 1) / EDGE * EDGE;
   /* a warp's part begins at a multiple of EDGE floats, for its loads of as many */

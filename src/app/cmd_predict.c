@@ -14,6 +14,7 @@
 typedef struct output {
   predict_sink_t sink;
   char path[4096]; /* of the unfinished file; "": standard output */
+  journal_t journal;
 } output_t;
 
 static sbag_code_t open_output(const job_t *job, const options_t *options, output_t *output,
@@ -21,6 +22,8 @@ static sbag_code_t open_output(const job_t *job, const options_t *options, outpu
   output->sink.format = options->format;
   output->sink.name = options->output != NULL ? options->output : "standard output";
   output->sink.file = stdout;
+  journal_init(job->rank, JOURNAL_NONE, &output->journal);
+  if (options->json != NULL) SBAG_TRY(journal_add_file(&output->journal, options->json, status));
   if (options->output == NULL || job->rank != 0) return SBAG_OK;
   int length = snprintf(output->path, sizeof output->path, "%s.tmp", options->output);
   if (length >= (int)sizeof output->path)
@@ -31,6 +34,11 @@ static sbag_code_t open_output(const job_t *job, const options_t *options, outpu
 }
 
 static sbag_code_t close_output(output_t *output, sbag_code_t code, sbag_status_t *status) {
+  sbag_status_t closing;
+  if (journal_close(&output->journal, &closing) != SBAG_OK && code == SBAG_OK) {
+    *status = closing;
+    code = closing.code;
+  }
   if (output->path[0] == '\0' || output->sink.file == NULL) return code;
   int closed = fclose(output->sink.file) == 0;
   if (code == SBAG_OK && (!closed || rename(output->path, output->sink.name) != 0))
@@ -59,7 +67,7 @@ static sbag_code_t check_options(const options_t *options, reader_split_t *split
 
 /* The vocabularies and transforms are the checkpoint's, never fitted anew. */
 static int predict_file(job_t *job, const settings_t *settings, snapshot_t *snapshot, reader_split_t split,
-                        const predict_sink_t *sink, sbag_status_t *status) {
+                        output_t *output, sbag_status_t *status) {
   session_t session;
   int64_t rows = 0;
   sbag_code_t code = session_open(settings, job->context, snapshot->blobs, snapshot->blob_count,
@@ -68,18 +76,22 @@ static int predict_file(job_t *job, const settings_t *settings, snapshot_t *snap
   int exit_code = EXIT_OTHER;
   code = snapshot_load(snapshot, &session, status);
   if (code == SBAG_ERR_ARGUMENT) exit_code = EXIT_USAGE; /* config and checkpoint do not fit */
-  if (code == SBAG_OK) code = predict_split(&session, split, sink, &rows, status);
+  if (code == SBAG_OK) code = predict_split(&session, split, &output->sink, &rows, status);
+  if (code == SBAG_OK) {
+    code = journal_predict(&output->journal, snapshot->step, rows, status);
+    if (code != SBAG_OK) session_fail(&session, status);
+  }
   session_close(&session);
   return code == SBAG_OK ? EXIT_DONE : exit_code;
 }
 
 static int predict_to(job_t *job, const settings_t *settings, const options_t *options, reader_split_t split,
-                      const predict_sink_t *sink, sbag_status_t *status) {
+                      output_t *output, sbag_status_t *status) {
   snapshot_t snapshot;
   if (snapshot_open(context_comm(job->context), context_mem(job->context), options->arguments[0], &snapshot,
                     status) != SBAG_OK)
     return EXIT_OTHER;
-  int exit_code = predict_file(job, settings, &snapshot, split, sink, status);
+  int exit_code = predict_file(job, settings, &snapshot, split, output, status);
   snapshot_close(&snapshot);
   return exit_code;
 }
@@ -98,7 +110,7 @@ static settings_t own_settings(const settings_t *settings, const options_t *opti
 static int predict(job_t *job, const settings_t *settings, const options_t *options, sbag_status_t *status) {
   settings_t own = own_settings(settings, options);
   reader_split_t split = READER_TEST;
-  output_t output = {.path = ""};
+  output_t output = {.sink.file = NULL};
   if (job_context(job, &own, status) != SBAG_OK) return EXIT_OTHER;
   sbag_code_t code = check_options(options, &split, status);
   if (code == SBAG_OK && access(options->arguments[0], R_OK) != 0)
@@ -109,7 +121,7 @@ static int predict(job_t *job, const settings_t *settings, const options_t *opti
     close_output(&output, SBAG_ERR_ARGUMENT, NULL);
     return EXIT_USAGE;
   }
-  int exit_code = predict_to(job, &own, options, split, &output.sink, status);
+  int exit_code = predict_to(job, &own, options, split, &output, status);
   code = exit_code == EXIT_DONE ? SBAG_OK : SBAG_ERR_STATE;
   code = close_output(&output, code, status);
   return exit_code == EXIT_DONE && code != SBAG_OK ? EXIT_OTHER : exit_code;
@@ -124,8 +136,8 @@ const command_t command_predict = {
     .arguments = "CHECKPOINT CONFIG",
     .summary = "a line for each row of a file: what a checkpoint makes of it",
     .argument_count = 2,
-    .options = OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT | OPTION_INPUT | OPTION_NO_LABEL | OPTION_SPLIT |
-               OPTION_FORMAT | OPTION_OUTPUT,
+    .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT | OPTION_INPUT | OPTION_NO_LABEL |
+               OPTION_SPLIT | OPTION_FORMAT | OPTION_OUTPUT,
     .details =
         "The file has the columns of the config's data.delimited or data.criteo; labels and weights are "
         "not read, and with\n"

@@ -56,7 +56,7 @@ typedef struct interaction_vector {
 typedef struct interaction {
   int vectors, concat; /* concat <= vectors */
   int64_t dim;
-  int concat_only; /* no products; on device cpu alone */
+  int concat_only; /* no products */
 } interaction_t;
 
 /* Values a sample: concat * dim + vectors * (vectors - 1) / 2, or without the products. */
@@ -111,8 +111,7 @@ typedef struct dense_ops {
                                const float *out_grad);
 
   /* One of DCN-v2's cross layers (Wang et al. 2020, arXiv:2008.13535) behind its linear layer, z = W x + b:
-   * out = x0 * z + x, element by element. All: [rows][width]. This and the ops up to fm_backward are NULL
-   * where a device has none. */
+   * out = x0 * z + x, element by element. All: [rows][width]. */
   void (*cross_forward)(dense_t *dense, int64_t count, const float *x0, const float *z, const float *x,
                         float *out);
   /* dz = x0 * out_grad; x0_grad += z * out_grad. What goes to x past the layer is out_grad itself. */

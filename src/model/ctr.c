@@ -134,8 +134,8 @@ static sbag_code_t check_first_order(const ctr_t *c, const network_features_t *f
   return SBAG_OK;
 }
 
-static sbag_code_t check_config(const dense_t *dense, const model_config_t *config,
-                                const network_features_t *features, sbag_status_t *status) {
+static sbag_code_t check_config(const model_config_t *config, const network_features_t *features,
+                                sbag_status_t *status) {
   if (config->interaction == MODEL_CROSS && (config->cross_count < 1 || config->cross_rank < 0))
     return status_set(
         status, SBAG_ERR_ARGUMENT,
@@ -145,13 +145,7 @@ static sbag_code_t check_config(const dense_t *dense, const model_config_t *conf
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "model: %d of %d features are first-order weights; one at least must give a vector",
                       config->first_order, features->count);
-  int plain = config->interaction == MODEL_DOT && config->first_order == 0;
-  if (plain || dense->ops->cross_forward != NULL) return SBAG_OK;
-  return status_set(
-      status, SBAG_ERR_UNSUPPORTED,
-      "model: cross layers, factorisation machines, vectors side by side and first-order weights "
-      "need device cpu; device %s has the dot interaction",
-      dense->ops->name);
+  return SBAG_OK;
 }
 
 static sbag_code_t allocate_lists(ctr_t *c, sbag_status_t *status) {
@@ -292,7 +286,7 @@ sbag_code_t ctr_create(dense_t *dense, const model_config_t *config, const netwo
                        network_t **network, sbag_status_t *status) {
   mem_t *mem = dense->kernel->mem;
   void *block = NULL;
-  SBAG_TRY(check_config(dense, config, features, status));
+  SBAG_TRY(check_config(config, features, status));
   SBAG_TRY(mem_calloc(mem, sizeof(ctr_t), "model: network", &block, status));
   ctr_t *made = block;
   made->base = (network_t){.ops = &ops,

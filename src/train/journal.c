@@ -276,6 +276,14 @@ sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *pat
   return emit(journal, object, status);
 }
 
+sbag_code_t journal_predict(journal_t *journal, int64_t step, int64_t rows, sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  json_object *object = event("predict");
+  add_int(object, "step", step);
+  add_int(object, "rows", rows);
+  return emit(journal, object, status);
+}
+
 sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status) {
   if (!journal->speaks) return SBAG_OK;
   double seconds = training_s(journal);

@@ -1,7 +1,8 @@
 /* What a run tells while it goes: lines or a progress bar on stdout, and one JSON object a line in files.
  * Rank 0 speaks; on the others every call does nothing.
  *
- * Objects: {"event":"start"|"train"|"eval"|"checkpoint"|"end", ...}; see the functions for the fields. */
+ * Objects: {"event":"start"|"train"|"eval"|"checkpoint"|"predict"|"end", ...}; see the functions for the
+ * fields. */
 #ifndef TRAIN_JOURNAL_H
 #define TRAIN_JOURNAL_H
 
@@ -65,6 +66,8 @@ sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, co
                          sbag_status_t *status);
 /* "checkpoint": step, path. */
 sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status);
+/* "predict": step (of the checkpoint), rows. */
+sbag_code_t journal_predict(journal_t *journal, int64_t step, int64_t rows, sbag_status_t *status);
 /* "end": step, seconds (of training alone), reason. */
 sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status);
 

@@ -80,7 +80,8 @@ check "the config's own split" [ "$(cut -f2 "$work/split")" = "$(tail -n 60 "$wo
 predict 1 json --input "$work/all.tsv" --format json
 check "JSON" grep -qxE '\{"row":17,"probability":0\.[0-9]{6},"logit":-?[0-9.]+\}' "$work/json"
 check "JSON says the same" [ "$(grep -o '"probability":[^,]*' "$work/json" | cut -d: -f2)" = "$(cut -f2 "$work/p1")" ]
-alone "$program" predict "$checkpoint" "$work/small.yaml" --input "$work/all.tsv"
+alone "$program" predict "$checkpoint" "$work/small.yaml" --input "$work/all.tsv" --json "$work/events.json"
+check "an event" grep -qx '{"event":"predict","step":16,"rows":600}' "$work/events.json"
 check "to standard output" cmp "$work/p1" "$work/out"
 
 ### what is malformed

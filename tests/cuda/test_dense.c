@@ -175,6 +175,61 @@ START_TEST(test_interaction) {
 }
 END_TEST
 
+/* Vectors side by side, and a factorisation machine of them, which adds. */
+START_TEST(test_beside) {
+  const shape_case_t *c = &shapes[_i];
+  const interaction_t shape = {.vectors = c->vectors, .concat = c->vectors, .dim = c->dim, .concat_only = 1};
+  const int64_t stride = c->dim * c->vectors + 3, width = interaction_width(&shape);
+  twin_t v = twin((FIRST + c->rows) * stride), grad = twin(c->rows * stride), sum = twin(c->rows);
+  twin_t out = twin(c->rows * width + 1), out_grad = twin(c->rows * width + 1), sum_grad = twin(c->rows);
+  interaction_vector_t *host = calloc((size_t)c->vectors, sizeof *host);
+  interaction_vector_t *device = calloc((size_t)c->vectors, sizeof *device);
+  ck_assert(host != NULL && device != NULL);
+  for (int i = 0; i < c->vectors; i++) {
+    host[i] = (interaction_vector_t){v.host + i * c->dim, grad.host + i * c->dim, stride, stride};
+    device[i] = (interaction_vector_t){v.device + i * c->dim, grad.device + i * c->dim, stride, stride};
+  }
+  rig.cpu->ops->interaction_forward(rig.cpu, &shape, host, FIRST, c->rows, out.host);
+  rig.gpu->ops->interaction_forward(rig.gpu, &shape, device, FIRST, c->rows, out.device);
+  rig.cpu->ops->fm_forward(rig.cpu, &shape, host, FIRST, c->rows, sum.host);
+  rig.gpu->ops->fm_forward(rig.gpu, &shape, device, FIRST, c->rows, sum.device);
+  rig.cpu->ops->interaction_backward(rig.cpu, &shape, host, FIRST, c->rows, out_grad.host);
+  rig.gpu->ops->interaction_backward(rig.gpu, &shape, device, FIRST, c->rows, out_grad.device);
+  rig.cpu->ops->fm_backward(rig.cpu, &shape, host, FIRST, c->rows, sum_grad.host);
+  rig.gpu->ops->fm_backward(rig.gpu, &shape, device, FIRST, c->rows, sum_grad.device);
+  check(&out, 0, "vectors");
+  check(&sum, 1e-4, "the products' sum");
+  check(&grad, 1e-4, "gradients");
+  drop(&v), drop(&out_grad), drop(&sum_grad);
+  free(host), free(device);
+}
+END_TEST
+
+START_TEST(test_combine) {
+  static const int64_t counts[] = {0, 1, 33, 5000};
+  const int64_t n = counts[_i], width = 7, stride = 11;
+  twin_t x0 = twin(n), z = twin(n), x = twin(n), out = twin(n), dz = twin(n), x0_grad = twin(n);
+  twin_t matrix = twin(n * stride), sum = twin(n), spread = twin(n * stride), sums = twin(n);
+  rig.cpu->ops->cross_forward(rig.cpu, n, x0.host, z.host, x.host, out.host);
+  rig.gpu->ops->cross_forward(rig.gpu, n, x0.device, z.device, x.device, out.device);
+  rig.cpu->ops->cross_backward(rig.cpu, n, x0.host, z.host, x.host, dz.host, x0_grad.host);
+  rig.gpu->ops->cross_backward(rig.gpu, n, x0.device, z.device, x.device, dz.device, x0_grad.device);
+  rig.cpu->ops->add(rig.cpu, n, x.host, sum.host);
+  rig.gpu->ops->add(rig.gpu, n, x.device, sum.device);
+  rig.cpu->ops->add_rows(rig.cpu, n, width, matrix.host, stride, sums.host);
+  rig.gpu->ops->add_rows(rig.gpu, n, width, matrix.device, stride, sums.device);
+  rig.cpu->ops->spread_rows(rig.cpu, n, width, z.host, spread.host, stride);
+  rig.gpu->ops->spread_rows(rig.gpu, n, width, z.device, spread.device, stride);
+  check(&out, 1e-6, "a cross layer");
+  check(&dz, 1e-6, "dz");
+  check(&x0_grad, 1e-6, "the gradient of x0");
+  check(&sum, 1e-6, "a sum");
+  check(&sums, 1e-5, "sums of rows");
+  check(&spread, 0, "rows"); /* and what is between them stays */
+  drop(&x0), drop(&z), drop(&x), drop(&matrix);
+}
+END_TEST
+
 /* A vector that is not finite spoils its pairs and no others; its own gradient is of the others alone, but on
  * a CPU that multiplies it by the zeros of a diagonal. */
 START_TEST(test_interaction_not_finite) {
@@ -216,6 +271,19 @@ START_TEST(test_loss) {
   ck_assert_double_eq_tol(got, want, 1e-12 * (double)(count + 1));
   check(&grad, 0.0, "gradient");
   drop(&logits), drop(&labels);
+}
+END_TEST
+
+START_TEST(test_weighted_loss) {
+  enum { COUNT = 3000 };
+  twin_t logits = twin(COUNT), labels = twin(COUNT), weights = twin(COUNT), grad = twin(COUNT);
+  double want = NAN, got = NAN;
+  rig.cpu->ops->loss(rig.cpu, COUNT, logits.host, labels.host, weights.host, 0.5, grad.host, &want);
+  rig.gpu->ops->loss(rig.gpu, COUNT, logits.device, labels.device, weights.device, 0.5, grad.device, &got);
+  cuda_case_sync(&rig.c);
+  ck_assert_double_eq_tol(got, want, 1e-9 * (1.0 + fabs(want)));
+  check(&grad, 1e-6, "gradient");
+  drop(&logits), drop(&labels), drop(&weights);
 }
 END_TEST
 
@@ -325,6 +393,9 @@ Suite *cuda_dense_suite(void) {
   tcase_add_loop_test(tc, test_interaction, 0, SHAPES);
   tcase_add_test(tc, test_interaction_not_finite);
   tcase_add_loop_test(tc, test_loss, 0, 5);
+  tcase_add_test(tc, test_weighted_loss);
+  tcase_add_loop_test(tc, test_beside, 0, SHAPES);
+  tcase_add_loop_test(tc, test_combine, 0, 4);
   tcase_add_loop_test(tc, test_loss_not_finite, 0, 3);
   tcase_add_loop_test(tc, test_norm, 0, 4);
   tcase_add_loop_test(tc, test_update, 0, 5);

@@ -1010,7 +1010,7 @@ Suite *model_suite(void) {
   Suite *suite = suite_create("model");
   TCase *tc = case_of(suite, "as one rank");
   tcase_add_loop_test(tc, test_same_as_one_rank, 0, DEAL_COUNT);
-  tcase_add_loop_test(tc, test_interactions, 0, 5 * ON_CPU);
+  tcase_add_loop_test(tc, test_interactions, 0, 5);
   tcase_add_loop_test(tc, test_interactions_reproducible, 0, 5 * ON_CPU);
   tcase_add_loop_test(tc, test_weights_on_ranks, 0, 3);
   tcase_add_loop_test(tc, test_weights_are_repetitions, 0, 2);
