@@ -195,18 +195,33 @@ static sbag_code_t take_bench(report_t *r, json_object *object, sbag_status_t *s
                    status);
 }
 
+/* Rank 0's, of the run's steps. */
+static sbag_code_t take_end(report_t *r, json_object *object, sbag_status_t *status) {
+  report_run_t *run = &r->runs[r->run_count - 1];
+  json_object *phases = NULL;
+  run->seconds = number(object, "seconds");
+  run->steps = whole(object, "step");
+  take_text(text(object, "reason"), run->reason);
+  if (!json_object_object_get_ex(object, "phases_ms", &phases) ||
+      !json_object_is_type(phases, json_type_object))
+    return SBAG_OK;
+  struct json_object_iterator at = json_object_iter_begin(phases), end = json_object_iter_end(phases);
+  for (; !json_object_iter_equal(&at, &end); json_object_iter_next(&at)) {
+    int category = 0;
+    const char *name = json_object_iter_peek_name(&at);
+    SBAG_TRY(category_of(r, name, &category, status));
+    SBAG_TRY(add_point(r, bars, "", category, number(phases, name), status));
+  }
+  return SBAG_OK;
+}
+
 static sbag_code_t take_object(report_t *r, json_object *object, sbag_status_t *status) {
   const char *event = text(object, "event");
-  report_run_t *run = &r->runs[r->run_count - 1];
   if (strcmp(event, "start") == 0) take_start(r, object);
   if (strcmp(event, "train") == 0) return take_train(r, object, status);
   if (strcmp(event, "eval") == 0) return take_eval(r, object, status);
   if (strcmp(event, "bench") == 0) return take_bench(r, object, status);
-  if (strcmp(event, "end") == 0) {
-    run->seconds = number(object, "seconds");
-    run->steps = whole(object, "step");
-    take_text(text(object, "reason"), run->reason);
-  }
+  if (strcmp(event, "end") == 0) return take_end(r, object, status);
   return SBAG_OK;
 }
 

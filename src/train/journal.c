@@ -284,7 +284,20 @@ sbag_code_t journal_predict(journal_t *journal, int64_t step, int64_t rows, sbag
   return emit(journal, object, status);
 }
 
-sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status) {
+static void add_phases(json_object *object, const phases_t *phases, int64_t steps) {
+  json_object *all = json_object_new_object();
+  for (int i = 0; i < phases_count(phases) && steps > 0; i++) {
+    const comm_trace_row_t *row = &phases->trace->rows[i];
+    char name[128];
+    double ms = 1e3 * phases_seconds(phases, i) / (double)steps;
+    snprintf(name, sizeof name, "%s%s", row->is_transfer ? "wait: " : "", row->name);
+    if (ms > 0) add_real(all, name, ms);
+  }
+  json_object_object_add(object, "phases_ms", all);
+}
+
+sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, const phases_t *phases,
+                        sbag_status_t *status) {
   if (!journal->speaks) return SBAG_OK;
   double seconds = training_s(journal);
   journal_say(journal, "trained %" PRId64 " steps in %.2f s (%s)", step - journal->first_step, seconds,
@@ -293,5 +306,6 @@ sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sb
   add_int(object, "step", step);
   add_real(object, "seconds", seconds);
   json_object_object_add(object, "reason", json_object_new_string(reason));
+  add_phases(object, phases, step - journal->first_step);
   return emit(journal, object, status);
 }

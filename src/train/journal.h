@@ -10,6 +10,7 @@
 #include "reader/reader.h"
 #include "train/imbalance.h"
 #include "train/metrics.h"
+#include "train/phases.h"
 #include "train/progress.h"
 #include <stdint.h>
 #include <stdio.h>
@@ -68,7 +69,9 @@ sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, co
 sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status);
 /* "predict": step (of the checkpoint), rows. */
 sbag_code_t journal_predict(journal_t *journal, int64_t step, int64_t rows, sbag_status_t *status);
-/* "end": step, seconds (of training alone), reason. */
-sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, sbag_status_t *status);
+/* "end": step, seconds (of training alone), reason, phases_ms (of rank 0, of a step of this start; a wait for
+ * a transfer is "wait: " and its name). */
+sbag_code_t journal_end(journal_t *journal, int64_t step, const char *reason, const phases_t *phases,
+                        sbag_status_t *status);
 
 #endif

@@ -30,6 +30,7 @@ typedef struct loop {
   double lr; /* as told_lr, before the schedule */
   walk_t walk;
   imbalance_t *imbalance;
+  phases_t phases;
   int64_t total_steps;
   int32_t *wishes;    /* [WISHES]; a block of its own for the comm */
   double saved_s;     /* rank 0's clock when the last checkpoint was complete */
@@ -75,6 +76,17 @@ static int save_due_by_step(const loop_t *loop) {
 
 static int save_due(const loop_t *loop) {
   return loop->wishes[WISH_SAVE] || save_due_by_step(loop);
+}
+
+/* Of what is no training. */
+static void pause_clocks(loop_t *loop) {
+  journal_pause(loop->journal);
+  phases_pause(&loop->phases);
+}
+
+static void resume_clocks(loop_t *loop) {
+  phases_resume(&loop->phases);
+  journal_resume(loop->journal);
 }
 
 /* An error of this rank alone becomes everybody's. */
@@ -208,10 +220,10 @@ static sbag_code_t find_patience_metric(loop_t *loop, sbag_status_t *status) {
 static sbag_code_t evaluate_on_the_way(loop_t *loop, sbag_status_t *status) {
   progress_t *p = loop->progress;
   metrics_result_t result = {.auc = 0};
-  journal_pause(loop->journal);
+  pause_clocks(loop);
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));
   SBAG_TRY(evaluate_sets(loop, status));
-  journal_resume(loop->journal);
+  resume_clocks(loop);
   p->evaluated_step = p->step;
   p->valid = result;
   note_best(loop, &result);
@@ -233,7 +245,7 @@ static sbag_code_t retain(loop_t *loop, sbag_status_t *status) {
 static sbag_code_t save(loop_t *loop, sbag_status_t *status) {
   int64_t step = loop->progress->step;
   char path[FOLDER_PATH_BYTES];
-  journal_pause(loop->journal);
+  pause_clocks(loop);
   SBAG_TRY(local(loop, folder_checkpoint(loop->checkpoint->dir, step, path, status), status));
   sbag_code_t code = snapshot_save(loop->session, path, loop->progress, status);
   if (code == SBAG_ERR_TIMEOUT || code == SBAG_ERR_COMM) /* these know no file */
@@ -243,7 +255,7 @@ static sbag_code_t save(loop_t *loop, sbag_status_t *status) {
   loop->saved_s = now_s();
   SBAG_TRY(local(loop, journal_checkpoint(loop->journal, step, path, status), status));
   SBAG_TRY(local(loop, retain(loop, status), status));
-  journal_resume(loop->journal);
+  resume_clocks(loop);
   return SBAG_OK;
 }
 
@@ -279,13 +291,15 @@ static sbag_code_t run_loop(loop_t *loop, sbag_status_t *status) {
                                s->training, loop->settings->log_every, loop->progress, status),
                  status));
   loop->saved_s = now_s();
+  phases_begin(&s->comm->trace, &loop->phases);
   if (out_of_patience(loop)) loop->reason = loop->stale;
   SBAG_TRY(look_around(loop, status));
   while (loop->reason == NULL) SBAG_TRY(run_epoch(loop, status));
   /* Saved first: an evaluation that fails then costs nothing but its numbers. */
   int wanted = s->settings->run.checkpoint || loop->wishes[WISH_STOP];
   if (wanted && loop->saved_step != loop->progress->step) SBAG_TRY(save(loop, status));
-  SBAG_TRY(local(loop, journal_end(loop->journal, loop->progress->step, loop->reason, status), status));
+  SBAG_TRY(local(loop, journal_end(loop->journal, loop->progress->step, loop->reason, &loop->phases, status),
+                 status));
   if (loop->wishes[WISH_STOP]) return SBAG_OK;
   metrics_result_t result;
   SBAG_TRY(evaluate(loop, READER_VALID, &result, status));

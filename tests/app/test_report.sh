@@ -17,7 +17,7 @@ log() {
     printf '"owned_rows_max":3,"owned_rows_median":2,"sent_bytes_max":5,"sent_bytes_mean":5}\n'
   done
   printf '{"event":"eval","space":"test","step":40,"samples":9,"auc":0.8125,"recall@20":null,"hits":0.25}\n'
-  printf '{"event":"end","step":40,"seconds":1.5,"reason":"done"}\n'
+  printf '{"event":"end","step":40,"seconds":1.5,"reason":"done","phases_ms":{"top MLP":0.5,"wait: ids":0.25}}\n'
   printf '{"event":"train","step":50,"lo' # a line that was cut off
 }
 mkdir "$work/a"
@@ -72,6 +72,7 @@ if command -v gnuplot >/dev/null; then
   check "two runs of one name" grep -qF 'title "one (2)"' "$work/report/loss.gp"
   check "imbalance of more ranks than one" [ "$(grep -c 'EOD$' "$work/report/imbalance.gp")" = 6 ]
   check "the imbalance" grep -qx '10 1.5' "$work/report/imbalance.gp"
+  check "phases" grep -qx "$(printf 'top MLP\t0.5\t0.5\t2.5')" "$work/report/phases.gp"
   check "last metrics" grep -qF 'test auc 0.8125' "$work/report/index.html"
   check "a curve" grep -q '<path' "$work/report/loss.svg"
   check "a PNG" [ "$(head -c 4 "$work/report/loss.png" | tail -c 3)" = PNG ]
