@@ -145,7 +145,7 @@ one+=(--set 'data.delimited.columns=[{name: l, kind: label}, {name: w, kind: wei
 for run in heavy twice; do
   alone "$program" train "$work/small.yaml" "${one[@]}" --set "data.delimited.path=$work/$run.tsv" --set "run.dir=$work/$run"
 done
-losses() { grep -o '"loss":0\.[0-9]\{5\}' "$work/$1/metrics.jsonl"; }
+losses() { grep '"event":"train"' "$work/$1/metrics.jsonl" | grep -o '"loss":0\.[0-9]\{5\}'; }
 check "weights are repetitions" [ "$(losses heavy)" = "$(losses twice)" ]
 check "of both epochs" [ "$(losses heavy | wc -l)" = 2 ]
 
