@@ -51,6 +51,12 @@ static void describe(exchange_t *x) {
     x->table_sums[feature->table] &= feature->mode != SBAG_MAX;
     x->any_max |= feature->mode == SBAG_MAX;
     x->any_freq |= feature->by_freq;
+    x->table_features[feature->table]++;
+  }
+  for (int t = 0, n = 0; t < x->tables; t++) {
+    x->row_limit[t] = x->c.store->tables[t].rows;
+    for (int f = 0; f < x->features && x->table_features[t] > 0; f++)
+      if (x->feature_table[f] == t) x->by_table[n++] = f;
   }
 }
 
@@ -72,6 +78,9 @@ sbag_code_t exchange_create(const exchange_config_t *config, exchange_t **exchan
   x->table_freq = take(&a, x->tables, sizeof *x->table_freq);
   x->table_sums = take(&a, x->tables, sizeof *x->table_sums);
   x->table_feature = take(&a, x->tables, sizeof *x->table_feature);
+  x->table_features = take(&a, x->tables, sizeof *x->table_features);
+  x->by_table = take(&a, x->features, sizeof *x->by_table);
+  x->row_limit = take(&a, x->tables, sizeof *x->row_limit);
   x->transfer_counts = take(&a, 4 * (int64_t)(x->ranks + 1) * (x->tables + 2), sizeof(int64_t));
   x->transfer_send = take(&a, x->ranks, sizeof *x->transfer_send);
   x->transfer_recv = take(&a, x->ranks, sizeof *x->transfer_recv);
@@ -93,8 +102,9 @@ void exchange_destroy(exchange_t **exchange) {
   *exchange = NULL;
   if (comm_check(x->c.comm, NULL) != SBAG_OK) return;
   mem_t *mem = x->c.kernel->mem;
-  void *blocks[] = {x->column,     x->mode,          x->by_freq,         x->feature_table, x->table_freq,
-                    x->table_sums, x->table_feature, x->transfer_counts, x->transfer_send, x->transfer_recv};
+  void *blocks[] = {x->table_features,  x->by_table,      x->row_limit,    x->column,     x->mode,
+                    x->by_freq,         x->feature_table, x->table_freq,   x->table_sums, x->table_feature,
+                    x->transfer_counts, x->transfer_send, x->transfer_recv};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(mem, blocks[i]);
   kernel_buffer_free(x->c.kernel, &x->range_rows);
   kernel_buffer_free(x->c.kernel, &x->range_values);
@@ -147,6 +157,7 @@ static int route_fields(route_t *r, field_t *f) {
   FIELD(dense, x->tables);
   FIELD(send, ranks);
   FIELD(recv, ranks);
+  FIELD(pieces, x->features);
   FIELD(tasks, tables + features + x->tables + x->features);
   FIELD(packs, segments);
   FIELD(unpacks, segments);

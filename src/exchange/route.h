@@ -1,8 +1,8 @@
 /* The inside of an exchange and its routes, shared by the files of this layer, in the order of a step:
  * edges.c (the requester's edges and distinct keys), share.c (what travels as rows, what as pools), list.c
  * (runs of pooled edges), wire.c (counts and ids), owner.c (the owner's view), layout.c (where vectors stand
- * in messages), forward.c, dense.c, backward.c, merge.c, weight_grads.c; and solo.c, all of a step on one
- * rank. */
+ * in messages), forward.c, dense.c, backward.c, merge.c, weight_grads.c; and solo.c and solo_sums.c, all of a
+ * step on one rank. */
 #ifndef EXCHANGE_ROUTE_H
 #define EXCHANGE_ROUTE_H
 
@@ -19,14 +19,17 @@ struct exchange {
   int rank, ranks, tables, features;
   int64_t real_bytes, wire_bytes; /* of one value: as computed, and as it travels */
   int any_max, any_freq, any_mirror;
-  int solo;           /* one rank, which serves itself without an exchange: solo.c */
-  int64_t *column;    /* [features] for slot_map_t */
-  sbag_mode_t *mode;  /* [features] */
-  int *by_freq;       /* [features] */
-  int *feature_table; /* [features] */
-  int *table_freq;    /* [tables] a feature of it counts frequencies */
-  int *table_sums;    /* [tables] no feature of it pools by max */
-  int *table_feature; /* [tables] one of its features, or -1 */
+  int solo;            /* one rank, which serves itself without an exchange: solo.c */
+  int64_t *column;     /* [features] for slot_map_t */
+  sbag_mode_t *mode;   /* [features] */
+  int *by_freq;        /* [features] */
+  int *feature_table;  /* [features] */
+  int *table_freq;     /* [tables] a feature of it counts frequencies */
+  int *table_sums;     /* [tables] no feature of it pools by max */
+  int *table_feature;  /* [tables] one of its features, or -1 */
+  int *table_features; /* [tables] how many it has */
+  int *by_table;       /* [features] table by table */
+  int64_t *row_limit;  /* [tables] rows */
   int64_t next_id;
   kernel_buffer_t range_rows, range_values;   /* of range.c */
   kernel_buffer_t transfer[TRANSFER_BUFFERS]; /* of transfer.c and mirror.c */
@@ -204,6 +207,7 @@ struct route {
   layout_t layout_out[PHASES], layout_in[PHASES];
   int vectors_out, vectors_in; /* buffers of the phase under way */
   comm_part_t *send, *recv;    /* [ranks] */
+  row_piece_t *pieces;         /* [features] */
   reduce_task_t *tasks;        /* [ranks * (tables + features) + tables + features] */
   pack_task_t *packs;          /* [segments_most] */
   unpack_task_t *unpacks;      /* likewise */
@@ -392,6 +396,11 @@ int solo_possible(const exchange_t *x);
 sbag_code_t solo_begin(route_t *r, sbag_status_t *status);
 sbag_code_t solo_forward(route_t *r, void *out, sbag_status_t *status);
 sbag_code_t solo_backward(route_t *r, const void *grad_out, void *const *weight_grads, sbag_status_t *status);
+/* Rows of a feature's edges, each at the edge's number over all features. */
+const int64_t *solo_rows_of(const route_t *r, int f);
+/* solo_sums.c: r->sums, where a bag gives one gradient to all its rows. */
+int solo_sums_possible(const route_t *r);
+sbag_code_t solo_sums(route_t *r, const void *grad_out, sbag_status_t *status);
 
 /* merge.c: gradients that have come in, sorted by row: r->sums, whose terms stay in the arena. */
 sbag_code_t route_merge(route_t *r, sbag_status_t *status);

@@ -37,7 +37,7 @@ static const void *from_entry(const void *array, int64_t first_entry, int64_t by
   return (const void *)((uintptr_t)array - (uintptr_t)(first_entry * bytes));
 }
 
-static const int64_t *rows_of(const route_t *r, int f) {
+const int64_t *solo_rows_of(const route_t *r, int f) {
   return r->direct ? from_entry(r->bags[f].indices, r->first_entry[f], sizeof(int64_t)) : i64_of(r, BUF_ROW);
 }
 
@@ -61,7 +61,7 @@ sbag_code_t solo_forward(route_t *r, void *out, sbag_status_t *status) {
                                   .segment_begin = f * r->bag_count,
                                   .segment_end = (f + 1) * r->bag_count,
                                   .begin = slot_begin,
-                                  .term = rows_of(r, f),
+                                  .term = solo_rows_of(r, f),
                                   .stride = feature->dim,
                                   .src = x->c.store->tables[feature->table].weight,
                                   .storage = x->c.store->tables[feature->table].storage,
@@ -185,7 +185,7 @@ static sbag_code_t weight_grads_of(route_t *r, const grad_terms_t *terms, const 
     }
     row_dots_t dots = {.table = feature->table,
                        .rows = x->c.store->tables[feature->table].weight,
-                       .row = rows_of(r, f) + range[0],
+                       .row = solo_rows_of(r, f) + range[0],
                        .count = range[1] - range[0],
                        .grad = grad_out,
                        .grad_at = terms->at + range[0],
@@ -203,6 +203,7 @@ sbag_code_t solo_backward(route_t *r, const void *grad_out, void *const *weight_
   int wanted = EDGE_KEYS | EDGE_WEIGHTS;
   if (r->flags & SBAG_FORWARD_WEIGHT_GRADS) wanted |= EDGE_ENTRIES;
   kernel_arena_release(x->c.kernel, &r->arena, 0);
+  if (solo_sums_possible(r)) return solo_sums(r, grad_out, status);
   SBAG_TRY(route_build_edges(r, wanted, status));
   SBAG_TRY(sort_rows(r, &begin, &member, status));
   SBAG_TRY(make_terms(r, &terms, status));

@@ -59,6 +59,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
                              .winner_rows = cpu_winner_rows};
   cpu_integer_ops(&made->ops);
   cpu_unique_ops(&made->ops);
+  cpu_rows_ops(&made->ops);
   cpu_pack_ops(&made->ops);
   cpu_cover_ops(&made->ops);
   cpu_places_ops(&made->ops);

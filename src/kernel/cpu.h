@@ -1,6 +1,6 @@
 /* The scalar kernel's ops, by file: cpu_edges.c, cpu_integer.c, cpu_pack.c, cpu_cover.c,
  * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc), cpu_reduce.c (of cpu_reduce.inc),
- * cpu_storage.c. */
+ * cpu_rows.c, cpu_storage.c. */
 #ifndef KERNEL_CPU_H
 #define KERNEL_CPU_H
 
@@ -49,6 +49,7 @@ void cpu_keys(const plan_table_t *plan, sbag_index_t type, const void *rows, int
 /* Each adds its file's ops to the table. */
 void cpu_integer_ops(kernel_ops_t *ops);
 void cpu_unique_ops(kernel_ops_t *ops);
+void cpu_rows_ops(kernel_ops_t *ops);
 void cpu_pack_ops(kernel_ops_t *ops);
 void cpu_cover_ops(kernel_ops_t *ops);
 void cpu_places_ops(kernel_ops_t *ops);

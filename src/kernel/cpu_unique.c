@@ -42,12 +42,6 @@ typedef struct digit {
   uint64_t mask;
 } digit_t;
 
-static int bits_below(int64_t limit) {
-  int bits = 0;
-  while (bits < 63 && (limit - 1) >> bits > 0) bits++;
-  return bits;
-}
-
 static inline uint64_t word_at(kind_t kind, const sorting_t *s, int64_t i) {
   return kind == KEYS ? (uint64_t)s->key[i] << s->position_bits | (uint64_t)i : s->from[i];
 }
@@ -140,12 +134,30 @@ static void sort_by(sorting_t *s, digit_t d) {
   if (s->kind == KEYS) s->kind = WORDS;
 }
 
-static sorting_t sort_keys(const unique_request_t *r, int threads) {
-  int key_bits = bits_below(r->key_limit), most = r->count < SMALL ? SMALL_RADIX_BITS : RADIX_BITS;
+static void sort_digits(sorting_t *s, int key_bits) {
+  int most = s->count < SMALL ? SMALL_RADIX_BITS : RADIX_BITS;
   int passes = (key_bits + most - 1) / most, bits = passes > 0 ? (key_bits + passes - 1) / passes : 0;
+  for (int shift = 0; shift < key_bits; shift += bits)
+    sort_by(s, (digit_t){shift, ((uint64_t)1 << bits) - 1});
+}
+
+uint64_t *cpu_sort_words(uint64_t *words, uint64_t *room, int64_t count, int low_bits, int key_bits,
+                         int threads) {
+  sorting_t s = {.count = count,
+                 .position_bits = low_bits,
+                 .threads = threads < RANGES ? threads : RANGES,
+                 .kind = WORDS,
+                 .from = words,
+                 .to = room};
+  sort_digits(&s, key_bits);
+  return s.from;
+}
+
+static sorting_t sort_keys(const unique_request_t *r, int threads) {
+  int key_bits = cpu_bits_below(r->key_limit);
   sorting_t s = {.key = r->key,
                  .count = r->count,
-                 .position_bits = bits_below(r->count),
+                 .position_bits = cpu_bits_below(r->count),
                  .threads = threads < RANGES ? threads : RANGES,
                  .from = (uint64_t *)r->scratch,
                  .to = (uint64_t *)r->scratch + r->count};
@@ -153,8 +165,7 @@ static sorting_t sort_keys(const unique_request_t *r, int threads) {
     s.kind = POSITIONS;
     for (int64_t i = 0; i < r->count; i++) s.from[i] = (uint64_t)i;
   }
-  for (int shift = 0; shift < key_bits; shift += bits)
-    sort_by(&s, (digit_t){shift, ((uint64_t)1 << bits) - 1});
+  sort_digits(&s, key_bits);
   return s;
 }
 

@@ -229,6 +229,30 @@ static inline int64_t unique_scratch(int64_t count, int64_t key_first, int64_t k
   return map > 2 * count && words / UNIQUE_WORDS < count ? map : 2 * count;
 }
 
+/* The edges of one feature, whose bag b has edges begin[b] to begin[b + 1] - 1; all are of term first_term +
+ * b. */
+typedef struct row_piece {
+  int table;
+  const int64_t *begin; /* [bags + 1] edges, counted over all pieces' features */
+  const int64_t *row;   /* of an edge, at its number: only the piece's own are there */
+  int64_t first_term;
+} row_piece_t;
+
+/* Every table's terms by row, rows ascending; those of one row in the order of pieces and edges. */
+typedef struct row_sort {
+  const row_piece_t *pieces; /* host, tables ascending */
+  int64_t piece_count, bag_count;
+  int tables;
+  const int64_t
+      *row_limit;     /* host: [tables] rows are below it: its bits and a term's are 64 together at most */
+  int64_t term_limit; /* terms are below it */
+  int64_t *row;       /* out: [edges] distinct rows, table by table */
+  int64_t *begin;     /* out: [edges + 1] first of each row's terms in `term` */
+  int64_t *term;      /* out: [edges] */
+  int64_t *table_row; /* out, host: [tables + 1] first distinct row of each table */
+  int64_t *scratch;   /* [2 * edges] */
+} row_sort_t;
+
 /* ---- init ---- */
 
 typedef struct init_task {
@@ -299,6 +323,8 @@ struct kernel_ops {
   /* *distinct_count: host. */
   void (*unique)(kernel_t *k, kernel_stream_t *stream, const unique_request_t *request,
                  int64_t *distinct_count);
+  /* NULL where the kernel sorts keys by unique alone. */
+  void (*sort_rows)(kernel_t *k, kernel_stream_t *stream, const row_sort_t *request);
   /* Stable counting sort of bucket[count], values in [0, buckets): begin [buckets + 1], member [count]. */
   void (*bucket)(kernel_t *k, kernel_stream_t *stream, const int64_t *bucket, int64_t count, int64_t buckets,
                  int64_t *begin, int64_t *member);
