@@ -297,7 +297,9 @@ START_TEST(out_of_memory_is_survived) {
 END_TEST
 
 START_TEST(the_shipped_configs_load) {
-  static const char *const names[] = {"movielens", "mathsx", "criteo", "criteo_multihot", "synthetic"};
+  static const char *const names[] = {"movielens",  "mathsx", "criteo",  "criteo_multihot",
+                                      "synthetic",  "dcn",    "deepfm",  "wide_deep",
+                                      "dlrm_small", "text",   "ranking", "cbow"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     mem_t *mem = NULL;
     settings_t settings;
@@ -308,6 +310,43 @@ START_TEST(the_shipped_configs_load) {
     ck_assert_msg(settings_load(path, NULL, 0, mem, &settings, &status) == SBAG_OK, "%s", status.message);
     ck_assert_str_eq(settings.name, names[i]);
     settings_clear(&settings);
+    mem_destroy(&mem);
+  }
+}
+END_TEST
+
+/* Sections that are lists of maps, and what needs more than one key. */
+START_TEST(further_sets_and_weights) {
+  static const struct {
+    const char *sets[3], *words;
+  } cases[] = {{{"eval=[{name: a, path: x}, {name: b, path: [y, z]}]", "train.class_weights=[1, 2.5]"}, NULL},
+               {{"eval=[{name: a, path: x}, {name: a, path: y}]"}, "'a' is described twice"},
+               {{"eval=[{name: valid, path: x}]"}, "'valid' cannot be used"},
+               {{"eval=[{name: two words, path: x}]"}, "'two words' cannot be used"},
+               {{"eval=[{name: a}]"}, "path"},
+               {{"data.kind=synthetic", "eval=[{name: a, path: x}]"}, "delimited, criteo or binary"},
+               {{"train.class_weights=[1, -2]"}, "class_weights"},
+               {{"model.cross_rank=0"}, "cross_rank"},
+               {{"model.cross_structure=both"}, "cross_structure"},
+               {{"model.interaction=Dot"}, "dot, cross, fm or concat"}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    mem_t *mem = NULL;
+    settings_t settings;
+    sbag_status_t status;
+    int count = cases[i].sets[1] != NULL ? 2 : 1;
+    ck_assert_int_eq(mem_create(&mem, &status), SBAG_OK);
+    sbag_code_t code = settings_load(SHARDBAG_SOURCE_DIR "/configs/criteo.yaml", cases[i].sets, count, mem,
+                                     &settings, &status);
+    if (cases[i].words == NULL) {
+      ck_assert_msg(code == SBAG_OK, "%s", status.message);
+      ck_assert_int_eq(settings.eval.count, 2);
+      ck_assert_int_eq(((settings_eval_t *)settings.eval.items)[1].path.count, 2);
+      ck_assert(settings.train.class_weights.values[1] == 2.5);
+      settings_clear(&settings);
+    } else {
+      ck_assert_int_eq(code, SBAG_ERR_ARGUMENT);
+      ck_assert_msg(strstr(status.message, cases[i].words) != NULL, "%zu: %s", i, status.message);
+    }
     mem_destroy(&mem);
   }
 }
@@ -455,6 +494,7 @@ Suite *config_suite(void) {
   tcase_add_test(tree, a_missing_file_is_refused);
   tcase_add_test(tree, out_of_memory_is_survived);
   tcase_add_test(tree, the_shipped_configs_load);
+  tcase_add_test(tree, further_sets_and_weights);
   tcase_add_test(tree, help_names_every_key);
   suite_add_tcase(suite, tree);
   TCase *set = tcase_create("set");
