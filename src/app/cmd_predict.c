@@ -100,6 +100,7 @@ static int predict_to(job_t *job, const settings_t *settings, const options_t *o
  * any number of ranks. */
 static settings_t own_settings(const settings_t *settings, const options_t *options) {
   settings_t own = *settings;
+  if (options->k > 0) own.train.top_k = options->k;
   own.train.reproducible |= settings->device == SBAG_DEVICE_CPU;
   if (options->input == NULL) return own;
   own.data.files = (config_texts_t){.count = 1, .values = &options->input};
@@ -137,7 +138,7 @@ const command_t command_predict = {
     .summary = "a line for each row of a file: what a checkpoint makes of it",
     .argument_count = 2,
     .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT | OPTION_INPUT | OPTION_NO_LABEL |
-               OPTION_SPLIT | OPTION_FORMAT | OPTION_OUTPUT,
+               OPTION_SPLIT | OPTION_FORMAT | OPTION_OUTPUT | OPTION_K,
     .details =
         "The file has the columns of the config's data.delimited or data.criteo; labels and weights are "
         "not read, and with\n"
@@ -145,5 +146,7 @@ const command_t command_predict = {
         "row's number, from 0,\n"
         "and the probability of label 1, on any number of ranks in the file's order and the same to the "
         "last digit; JSON\n"
-        "also has the logit.\n",
+        "also has the logit. Of classes it has the likeliest label and its probability; of --split of a "
+        "ranking's\n"
+        "data it is a user and the best --k items, those that it was trained with left out.\n",
     .run = run};

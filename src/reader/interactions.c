@@ -270,10 +270,18 @@ static int by_user_and_time(const void *a, const void *b) {
   return (x->order > y->order) - (x->order < y->order);
 }
 
+/* An item that a user has twice is as old as its first time. */
+static int by_age(const void *a, const void *b) {
+  const event_t *x = a, *y = b;
+  if (x->time != y->time) return x->time < y->time ? -1 : 1;
+  return (x->order > y->order) - (x->order < y->order);
+}
+
 static int by_user_and_item(const void *a, const void *b) {
   const event_t *x = a, *y = b;
   if (x->user != y->user) return x->user < y->user ? -1 : 1;
-  return (x->item > y->item) - (x->item < y->item);
+  if (x->item != y->item) return x->item < y->item ? -1 : 1;
+  return by_age(x, y);
 }
 
 /* The newest of each user's are the test's, those before them valid's; shares are rounded down. */
@@ -289,6 +297,36 @@ static void hold_out(load_t *l) {
                            : i >= end - test - valid ? READER_VALID
                                                      : READER_TRAIN;
   }
+}
+
+/* events: a user's, each item once, in the order of the items from `begin` on. */
+static void fill_timeline(interactions_t *out, event_t *events, int64_t begin, int64_t count) {
+  for (int64_t i = 0; i < count; i++) events[i].user = begin + i; /* whose place is sought */
+  qsort(events, (size_t)count, sizeof *events, by_age);
+  for (int64_t i = 0; i < count; i++) {
+    out->timeline[begin + i] = events[i].item + 1;
+    out->place[events[i].user] = i;
+  }
+}
+
+static sbag_code_t fill_timelines(load_t *l, sbag_status_t *status) {
+  interactions_t *out = l->out;
+  mem_t *mem = l->source->mem;
+  size_t bytes = mem_array_bytes(out->count[READER_TRAIN], sizeof(int64_t));
+  SBAG_TRY(mem_alloc(mem, bytes, "reader: interactions by time", (void **)&out->timeline, status));
+  SBAG_TRY(mem_alloc(mem, bytes, "reader: interactions by time", (void **)&out->place, status));
+  for (int64_t i = 0, at = 0, begin = 0; i < l->count;) {
+    int64_t user = l->events[i].user, kept = 0, first = i, last = -1;
+    for (; i < l->count && l->events[i].user == user; i++) {
+      if (l->events[i].split != READER_TRAIN || l->events[i].item == last) continue;
+      last = l->events[i].item;
+      l->events[first + kept++] = l->events[i];
+    }
+    begin = at;
+    at += kept;
+    fill_timeline(out, l->events + first, begin, kept);
+  }
+  return SBAG_OK;
 }
 
 /* A split's items by user; an item that a user has twice counts once. */
@@ -333,7 +371,7 @@ static sbag_code_t load(load_t *l, sbag_status_t *status) {
   out->item_rows = reader_vocabulary_count(out->item_tokens) + 1;
   qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_item);
   for (int split = 0; split < READER_SPLITS; split++) SBAG_TRY(fill_split(l, split, status));
-  return SBAG_OK;
+  return l->config->held_out ? fill_timelines(l, status) : SBAG_OK;
 }
 
 sbag_code_t reader_interactions_load(source_t *source, interactions_t *interactions, sbag_status_t *status) {
@@ -353,6 +391,8 @@ void reader_interactions_clear(mem_t *mem, interactions_t *interactions) {
     mem_free(mem, interactions->begin[split]);
     mem_free(mem, interactions->items[split]);
   }
+  mem_free(mem, interactions->timeline);
+  mem_free(mem, interactions->place);
   *interactions = (interactions_t){0};
 }
 

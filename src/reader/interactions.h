@@ -9,10 +9,13 @@
 #include "reader/vocabulary.h"
 
 struct interactions {
-  int64_t user_rows, item_rows;      /* row 0 included */
-  int64_t *begin[READER_SPLITS];     /* [user_rows + 1] where a user's items begin */
-  int64_t *items[READER_SPLITS];     /* item rows, ascending, each once a user */
-  int64_t count[READER_SPLITS];      /* of items */
+  int64_t user_rows, item_rows;  /* row 0 included */
+  int64_t *begin[READER_SPLITS]; /* [user_rows + 1] where a user's items begin */
+  int64_t *items[READER_SPLITS]; /* item rows, ascending, each once a user */
+  int64_t count[READER_SPLITS];  /* of items */
+  int64_t *timeline; /* where times are known: a user's training items from the oldest on, each user's from
+                        begin[READER_TRAIN] on; else NULL */
+  int64_t *place;    /* with it: where the i-th of items[READER_TRAIN] is among its user's */
   vocabulary_t *users, *item_tokens; /* index + 1 is the row */
 };
 

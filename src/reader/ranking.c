@@ -124,15 +124,21 @@ static sbag_code_t ranking_seek(source_t *source, reader_split_t split, int64_t 
   return SBAG_OK;
 }
 
-/* Of the user's training items but `target`, at most so many, side by side from a place that is drawn. */
-static sbag_code_t push_history(const source_t *source, int64_t user, int64_t target, int64_t sample,
-                                slot_t *slot, sbag_status_t *status) {
-  const ranking_t *r = source->state;
-  int64_t most = source->config->source.ranking.history_length, taken = 0;
+/* The newest of the user's items before `end`. */
+static sbag_code_t push_newest(const ranking_t *r, int64_t most, int64_t user, int64_t end, slot_t *slot,
+                               sbag_status_t *status) {
+  const int64_t *line = r->all.timeline + r->all.begin[READER_TRAIN][user];
+  for (int64_t i = end; i > 0 && i > end - most; i--)
+    SBAG_TRY(reader_slot_push(slot, r->history, line[i - 1], status));
+  return SBAG_OK;
+}
+
+/* Without times: of the user's items but `target`, side by side from a place that is drawn. */
+static sbag_code_t push_any(const ranking_t *r, int64_t most, int64_t user, int64_t target, int64_t sample,
+                            slot_t *slot, sbag_status_t *status) {
   const int64_t *items;
-  int64_t count = reader_interactions_of(&r->all, READER_TRAIN, user, &items);
-  if (r->history < 0 || count == 0) return SBAG_OK;
-  int64_t first = random_below(r->history_key, (uint64_t)sample, count);
+  int64_t count = reader_interactions_of(&r->all, READER_TRAIN, user, &items), taken = 0;
+  int64_t first = count > 0 ? random_below(r->history_key, (uint64_t)sample, count) : 0;
   for (int64_t i = 0; i < count && taken < most; i++) {
     int64_t item = items[(first + i) % count];
     if (item == target) continue;
@@ -140,6 +146,18 @@ static sbag_code_t push_history(const source_t *source, int64_t user, int64_t ta
     taken++;
   }
   return SBAG_OK;
+}
+
+/* At most so many of the user's training items: those before the target, of an evaluation the newest. */
+static sbag_code_t push_history(const source_t *source, int64_t user, int64_t target, int64_t sample,
+                                slot_t *slot, sbag_status_t *status) {
+  const ranking_t *r = source->state;
+  int64_t most = source->config->source.ranking.history_length;
+  const int64_t *begin = &r->all.begin[READER_TRAIN][user];
+  if (r->history < 0) return SBAG_OK;
+  if (r->all.timeline == NULL) return push_any(r, most, user, target, sample, slot, status);
+  return push_newest(r, most, user, r->split == READER_TRAIN ? r->all.place[sample] : begin[1] - begin[0],
+                     slot, status);
 }
 
 /* Who has all items gets no negatives. */

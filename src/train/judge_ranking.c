@@ -4,9 +4,8 @@
 #include "train/judge.h"
 
 #include "base/exact_sum.h"
-#include "model/topk.h"
 #include "reader/interactions.h"
-#include "reader/grow.h"
+#include "train/recommend.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -23,24 +22,17 @@ typedef struct ranking_judge {
   judge_t base;
   reader_split_t split;
   const interactions_t *all;
-  topk_t *topk;
+  recommend_t best;
   int64_t k;
   popular_t *popular; /* [items], the most popular first */
   totals_t totals;
-  int64_t room; /* samples that the lists below have room for */
-  const int64_t **excluded;
-  int64_t *excluded_counts;
-  topk_hit_t *hits; /* [room][k] */
 } ranking_judge_t;
 
 static void destroy(judge_t *judge) {
   ranking_judge_t *r = (ranking_judge_t *)judge;
   mem_t *mem = judge->session->mem;
-  topk_destroy(&r->topk);
+  recommend_clear(&r->best);
   mem_free(mem, r->popular);
-  mem_free(mem, r->excluded);
-  mem_free(mem, r->excluded_counts);
-  mem_free(mem, r->hits);
   mem_free(mem, r);
 }
 
@@ -85,36 +77,12 @@ static void add_user(ranking_judge_t *r, int64_t user, const topk_hit_t *hits) {
   add_gains(&theirs, r->k, &r->totals.popular_recall, &r->totals.popular_ndcg);
 }
 
-/* ---- batches ---- */
-
-static sbag_code_t make_room(ranking_judge_t *r, int64_t samples, sbag_status_t *status) {
-  mem_t *mem = r->base.session->mem;
-  if (samples <= r->room) return SBAG_OK;
-  r->room = 0;
-  SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples, sizeof *r->excluded), "metrics: users",
-                       (void **)(uintptr_t)&r->excluded, status));
-  SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples, sizeof *r->excluded_counts), "metrics: users",
-                       (void **)&r->excluded_counts, status));
-  SBAG_TRY(mem_realloc(mem, mem_array_bytes(samples * r->k, sizeof *r->hits), "metrics: best items",
-                       (void **)&r->hits, status));
-  r->room = samples;
-  return SBAG_OK;
-}
-
 static sbag_code_t add(judge_t *judge, const reader_batch_t *batch, const float *outputs,
                        sbag_status_t *status) {
   ranking_judge_t *r = (ranking_judge_t *)judge;
-  const int64_t *users = batch->features[0].indices;
-  if (make_room(r, batch->samples, status) != SBAG_OK) return session_fail(judge->session, status);
+  SBAG_TRY(recommend_batch(&r->best, batch, outputs, status));
   for (int64_t i = 0; i < batch->samples; i++)
-    r->excluded_counts[i] = reader_interactions_of(r->all, READER_TRAIN, users[i], &r->excluded[i]);
-  const topk_queries_t queries = {.count = batch->samples,
-                                  .stride = model_output_count(judge->session->model),
-                                  .vectors = outputs,
-                                  .excluded = r->excluded,
-                                  .excluded_counts = r->excluded_counts};
-  SBAG_TRY(topk_search(r->topk, &queries, r->hits, status));
-  for (int64_t i = 0; i < batch->samples; i++) add_user(r, users[i], r->hits + i * r->k);
+    add_user(r, batch->features[0].indices[i], r->best.hits + i * r->k);
   return SBAG_OK;
 }
 
@@ -156,12 +124,6 @@ static sbag_code_t list_popular(ranking_judge_t *r, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-static int item_table(const model_config_t *config) {
-  int f = 0;
-  while (config->roles[f] != MODEL_POSITIVE) f++;
-  return config->features[f].table;
-}
-
 static void clear_totals(totals_t *t) {
   t->users = 0;
   exact_sum_clear(&t->recall);
@@ -185,11 +147,7 @@ sbag_code_t judge_ranking_create(session_t *session, reader_split_t split, judge
     code = list_popular(made, status);
   }
   code = comm_agree(session->comm, code, status);
-  const topk_options_t options = {
-      .table = item_table(&session->assembly.model), .first_row = 1, .k = session->settings->train.top_k};
-  if (code == SBAG_OK)
-    code = topk_create(model_collection(session->model), session->comm, session->mem, &options, &made->topk,
-                       status);
+  if (code == SBAG_OK) code = recommend_create(session, &made->best, status);
   if (code == SBAG_OK) {
     *judge = &made->base;
     return SBAG_OK;

@@ -2,33 +2,18 @@
  * input's, and writes them. */
 #include "train/predict.h"
 
-#include "dense/loss.h"
+#include "train/predict_line.h"
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
-
-/* ---- lines ---- */
-
-static int ctr_line(FILE *file, predict_format_t format, int64_t row, const float *outputs, int count) {
-  double p = 0.0;
-  (void)count;
-  (void)loss_bce((double)outputs[0], 0.0, &p);
-  if (format == PREDICT_TSV) return fprintf(file, "%" PRId64 "\t%.6f\n", row, p);
-  return fprintf(file, "{\"row\":%" PRId64 ",\"probability\":%.6f,\"logit\":%.6f}\n", row, p,
-                 (double)outputs[0]);
-}
-
-static predict_line_fn *const lines[MODEL_KINDS] = {[MODEL_CTR] = ctr_line};
-
-/* ---- batches ---- */
 
 typedef struct predicting {
   session_t *session;
   const predict_sink_t *sink;
-  int width;
+  predict_line_t *line;
+  int outputs, width; /* floats of a sample: the model's, and a line's record */
   sbag_bags_t *bags;
-  float *own, *all; /* outputs of this rank's share; rank 0: of the whole batch */
-  int64_t own_room, all_room;
+  float *made, *own, *all; /* outputs and records of this rank's share; rank 0: records of the whole batch */
+  int64_t made_room, own_room, all_room;
   int64_t *counts;          /* [ranks] samples */
   comm_part_t *send, *recv; /* [ranks] */
   int64_t rows;
@@ -51,17 +36,18 @@ static sbag_code_t prepare(predicting_t *p, sbag_status_t *status) {
 }
 
 static void clear(predicting_t *p) {
-  void *blocks[] = {p->bags, p->own, p->all, p->counts, p->send, p->recv};
+  void *blocks[] = {p->bags, p->made, p->own, p->all, p->counts, p->send, p->recv};
   /* In a broken comm the transport may still write to them; they then live until the process ends. */
+  predict_line_destroy(&p->line);
   if (comm_check(p->session->comm, NULL) != SBAG_OK) return;
   for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) mem_free(p->session->mem, blocks[i]);
 }
 
-static sbag_code_t fit(const predicting_t *p, int64_t samples, float **block, int64_t *room,
+static sbag_code_t fit(const predicting_t *p, int64_t samples, int width, float **block, int64_t *room,
                        sbag_status_t *status) {
   void *grown = *block;
   if (samples <= *room) return SBAG_OK;
-  SBAG_TRY(mem_realloc(p->session->mem, mem_array_bytes(samples, (size_t)p->width * sizeof(float)),
+  SBAG_TRY(mem_realloc(p->session->mem, mem_array_bytes(samples, (size_t)width * sizeof(float)),
                        "prediction: outputs", &grown, status));
   *block = grown;
   *room = samples;
@@ -84,10 +70,9 @@ static sbag_code_t collect(predicting_t *p, int64_t samples, sbag_status_t *stat
 }
 
 static sbag_code_t write_lines(predicting_t *p, int64_t samples, sbag_status_t *status) {
-  predict_line_fn *line = lines[p->session->assembly.model.kind];
   const predict_sink_t *sink = p->sink;
   for (int64_t i = 0; i < samples && comm_rank(p->session->comm) == 0; i++)
-    if (line(sink->file, sink->format, p->rows + i, p->all + i * p->width, p->width) < 0)
+    if (p->line->write(p->line, sink->file, sink->format, p->rows + i, p->all + i * p->width) < 0)
       return status_set(status, SBAG_ERR_IO, "%s: cannot write: %s", sink->name, strerror(errno));
   p->rows += samples;
   return SBAG_OK;
@@ -96,11 +81,13 @@ static sbag_code_t write_lines(predicting_t *p, int64_t samples, sbag_status_t *
 static sbag_code_t predict_batch(predicting_t *p, const reader_batch_t *batch, sbag_status_t *status) {
   session_t *s = p->session;
   int64_t whole = comm_rank(s->comm) == 0 ? batch->global_samples : 0;
-  if (fit(p, batch->samples, &p->own, &p->own_room, status) != SBAG_OK ||
-      fit(p, whole, &p->all, &p->all_room, status) != SBAG_OK)
+  if (fit(p, batch->samples, p->outputs, &p->made, &p->made_room, status) != SBAG_OK ||
+      fit(p, batch->samples, p->width, &p->own, &p->own_room, status) != SBAG_OK ||
+      fit(p, whole, p->width, &p->all, &p->all_room, status) != SBAG_OK)
     return session_fail(s, status);
   model_batch_t input = session_batch(s, batch, p->bags);
-  SBAG_TRY(model_predict(s->model, &input, p->own, status));
+  SBAG_TRY(model_predict(s->model, &input, p->made, status));
+  SBAG_TRY(p->line->convert(p->line, batch, p->made, p->own, status));
   SBAG_TRY(collect(p, batch->samples, status));
   return write_lines(p, batch->global_samples, status) == SBAG_OK ? SBAG_OK : session_fail(s, status);
 }
@@ -118,8 +105,10 @@ static sbag_code_t predict_all(predicting_t *p, reader_split_t split, sbag_statu
 
 sbag_code_t predict_split(session_t *session, reader_split_t split, const predict_sink_t *sink, int64_t *rows,
                           sbag_status_t *status) {
-  predicting_t p = {.session = session, .sink = sink, .width = model_output_count(session->model)};
+  predicting_t p = {.session = session, .sink = sink, .outputs = model_output_count(session->model)};
   sbag_code_t code = comm_agree(session->comm, prepare(&p, status), status);
+  if (code == SBAG_OK) code = predict_line_create(session, &p.line, status);
+  if (code == SBAG_OK) p.width = p.line->width;
   if (code == SBAG_OK) code = predict_all(&p, split, status);
   clear(&p);
   *rows = p.rows;

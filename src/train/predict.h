@@ -18,9 +18,4 @@ typedef struct predict_sink {
 sbag_code_t predict_split(session_t *session, reader_split_t split, const predict_sink_t *sink, int64_t *rows,
                           sbag_status_t *status);
 
-/* One line of a kind of model: outputs: [model_output_count] of row `row`, counted from 0. Returns a negative
- * number where it could not be written. */
-typedef int predict_line_fn(FILE *file, predict_format_t format, int64_t row, const float *outputs,
-                            int count);
-
 #endif

@@ -300,9 +300,10 @@ static const config_key_t ranking_keys[] = {
     KEY_REAL(settings_ranking_t, min_rating, "0", -1e9, 1e9, NULL, "inter: lower ratings are left out"),
     KEY_INT(settings_ranking_t, negatives, "1", 1, RANKING_NEGATIVES_MAX, NULL,
             "items that are none of the user's, drawn for each of the user's"),
-    KEY_INT(
-        settings_ranking_t, history_length, "0", 0, 1e6, NULL,
-        "at most so many of the user's other items beside the user's own vector; 0 leaves the feature out"),
+    KEY_INT(settings_ranking_t, history_length, "0", 0, 1e6, NULL,
+            "at most so many of the user's other items beside the user's own vector, of inter the newest "
+            "before the "
+            "item; 0 leaves the feature out"),
     KEY_CHOICE(settings_ranking_t, "on_bad_row", skip_bad_rows, "error", bad_row_names,
                "a row that cannot be read ends the run, or is left out and counted"),
     KEYS_END};

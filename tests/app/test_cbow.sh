@@ -58,6 +58,9 @@ check "a table without words" ended 2 "'target' has no vocabulary"
 alone "$program" neighbours "$work/none.h5" the
 check "a file that is not there" ended 2 "none.h5: cannot open"
 
+alone "$program" predict "$file" "$config" --set "data.corpus.path=$work/text" --set table.dim=16 --split train
+check "nothing to predict" ended 1 "shardbag neighbours"
+
 # Stopped, and gone on.
 train 2 whole
 train 2 parts --set train.max_steps=60

@@ -6,7 +6,7 @@ set -uo pipefail
 . "$(dirname "$0")/common.bash"
 [ $# = 1 ] || fail "usage: test_ranking.sh BUILD_FOLDER"
 begin "$1"
-config=$root/configs/ranking.yaml
+config=$root/configs/ranking_lists.yaml
 
 # 120 users and 90 items of three kinds; a user has 14 of the 30 items of its kind, and the same item, 0, is everybody's.
 awk -v test="$work/test.txt" 'BEGIN {
@@ -27,8 +27,9 @@ awk -v test="$work/test.txt" 'BEGIN {
 train() {
   local count=$1 run=$2
   shift 2
-  launch "$count" "$program" train "$config" --set data.ranking.format=lists --set "data.ranking.train=$work/train.txt" \
+  launch "$count" "$program" train "$config" --set "data.ranking.train=$work/train.txt" \
     --set "data.ranking.test=$work/test.txt" --set table.dim=16 --set train.epochs=10 --set train.global_batch=64 \
+    --set model.temperature=1 --set model.l2=0.01 --set data.ranking.negatives=16 \
     --set train.log_every=10 --set "run.dir=$work/$run" "$@"
 }
 metrics() { grep -E '^test ' "$work/out"; }
@@ -47,10 +48,21 @@ for n in 1 2 4; do
 done
 check "popularity beside it" grep -qE '^test popularity_recall@20 0\.[0-3]' "$work/metrics1"
 check "the same weights on 4 ranks" same fixed1/ckpt-210.h5 fixed4/ckpt-210.h5
-launch 3 "$program" eval "$work/fixed1/ckpt-210.h5" "$config" --set data.ranking.format=lists \
+launch 3 "$program" eval "$work/fixed1/ckpt-210.h5" "$config" \
   --set "data.ranking.train=$work/train.txt" --set "data.ranking.test=$work/test.txt" --set table.dim=16
 metrics >"$work/metrics"
 check "an evaluation of the checkpoint on 3 ranks says the same" diff "$work/metrics1" "$work/metrics"
+
+# The best items of each test user: those of its kind that it was not trained with.
+mine=(--set "data.ranking.train=$work/train.txt" --set "data.ranking.test=$work/test.txt" --set table.dim=16)
+launch 3 "$program" predict "$work/fixed1/ckpt-210.h5" "$config" "${mine[@]}" --split test --k 15 --output "$work/best"
+check "predictions" ended 0
+check "are of the users' kinds" awk 'NF != 16 { bad = 1 } { for (i = 2; i <= 16; i++) good += int(($i - 1) / 30) == $1 % 3 } END { exit bad || NR != 120 || good < 0.9 * 15 * 120 }' "$work/best"
+check "and no training items" awk 'NR == FNR { for (i = 2; i <= NF; i++) known[$1, $i]; next } { for (i = 2; i <= NF; i++) if (($1, $i) in known) exit 1 }' "$work/train.txt" "$work/best"
+alone "$program" predict "$work/fixed1/ckpt-210.h5" "$config" "${mine[@]}" --split test --k 15
+check "on one rank the same" diff "$work/out" "$work/best"
+alone "$program" predict "$work/fixed1/ckpt-210.h5" "$config" "${mine[@]}" --split test --k 2 --format json
+check "as JSON" [ "$(grep -cE '^\{"user":"[0-9]+","items":\[\["[0-9]+",-?[0-9.]+\],\["[0-9]+",-?[0-9.]+\]\]\}$' "$work/out")" = 120 ]
 
 train 2 bpr --set model.loss=bpr --set data.ranking.negatives=1 --set train.top_k=5
 check "BPR" above recall@5 0.1
@@ -94,7 +106,7 @@ check "a file that is not there" ended 1 "nowhere.txt: cannot open" "data.rankin
 train 2 kind --set model.kind=ctr
 check "another model" ended 2 "model.kind is ctr" "match"
 printf '500 1\n' >"$work/bad.txt"
-launch 2 "$program" eval "$work/fixed1/ckpt-210.h5" "$config" --set data.ranking.format=lists \
+launch 2 "$program" eval "$work/fixed1/ckpt-210.h5" "$config" \
   --set "data.ranking.train=$work/train.txt" --set "data.ranking.test=$work/bad.txt" --set table.dim=16
 check "a user that the model does not know" ended 1 "bad.txt:1: column 0" "'500'"
 

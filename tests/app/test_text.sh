@@ -69,6 +69,16 @@ check "to the same bits" same whole2/ckpt-78.h5 parts/ckpt-78.h5
 train 2 hidden --set 'model.top=[16]' --set model.dropout=0.1 --set 'train.class_weights=[1, 2, 1, 0.5]'
 check "a hidden layer, dropout, class weights" ended 0
 
+# Predictions: a label each; the same on 3 ranks; without labels in the file.
+mine=(--set "data.text.train=$work/train.tsv" --set "data.text.valid=$work/valid.tsv" --set "data.text.test=$work/test.tsv.gz"
+  --set data.text.buckets=4096 --set table.dim=8)
+printf 'q then p with red\na dog of blue barks\n' >"$work/new"
+launch 3 "$program" predict "$work/one/ckpt-78.h5" "$config" "${mine[@]}" --input "$work/new" --no-label --output "$work/lines"
+check "predictions" ended 0
+check "of the right labels" [ "$(cut -f1,2 "$work/lines" | tr '\t\n' ' ;')" = "0 second;1 dog;" ]
+alone "$program" predict "$work/one/ckpt-78.h5" "$config" "${mine[@]}" --split test --format json
+check "of a split, as JSON" [ "$(grep -cE '^\{"row":[0-9]+,"label":"(cat|dog|first|second)","probability":[01]\.[0-9]{6}\}$' "$work/out")" = 200 ]
+
 ### what cannot be read: file, line, column, reason
 bad() {
   local name=$1

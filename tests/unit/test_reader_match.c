@@ -78,6 +78,39 @@ START_TEST(test_held_out) {
 }
 END_TEST
 
+/* With times, what came before the target, the newest first; of an evaluation, what came last. */
+START_TEST(test_newest_history) {
+  const char *path =
+      write_text("a.inter", "user_id\titem_id\ttimestamp\n1\t5\t40\n1\t3\t10\n1\t4\t30\n1\t3\t20\n"
+                            "1\t9\t50\n1\t8\t60\n2\t3\t9\n");
+  reader_config_t config = inter_config(&path);
+  config.source.ranking.history_length = 2;
+  config.shuffle = 0;
+  reader_t *reader = NULL;
+  const reader_batch_t *batch = NULL;
+  OK(reader_open(&config, NULL, 0, mem, &reader, &status));
+  /* rows: 3, 4, 5, 8, 9 are 1 to 5; user 1 trains on 3 (10, again 20), 4 (30), 5 (40), and the test is 9, 8
+   */
+  OK(reader_start(reader, READER_TRAIN, 0, 0, &status));
+  OK(reader_next(reader, &batch, &status));
+  const reader_bags_t *bags = &batch->features[1];
+  const int64_t want[] = {1, 2, 1}; /* of 3: none, of 4: 3, of 5: 4 and 3; of user 2's 3: none */
+  ck_assert_int_eq(batch->samples, 4);
+  ck_assert_int_eq(bags->nnz, 3);
+  for (int i = 0; i < 3; i++) ck_assert_int_eq(bags->indices[i], want[i]);
+  ck_assert_int_eq(bags->offsets[1], 0);
+  ck_assert_int_eq(bags->offsets[2], 1);
+  ck_assert_int_eq(bags->offsets[3], 3);
+  OK(reader_start(reader, READER_TEST, 0, 0, &status));
+  OK(reader_next(reader, &batch, &status));
+  ck_assert_int_eq(batch->samples, 1);
+  ck_assert_int_eq(batch->features[1].nnz, 2);
+  ck_assert_int_eq(batch->features[1].indices[0], 3);
+  ck_assert_int_eq(batch->features[1].indices[1], 2);
+  reader_close(&reader);
+}
+END_TEST
+
 /* User u has items u + 1 to u + 12, of 40. */
 static const char *write_users(const char *name, int users) {
   char text[8192];
@@ -403,6 +436,7 @@ Suite *reader_match_suite(void) {
   tcase_add_test(tc, test_others);
   tcase_add_test(tc, test_ranking_order);
   tcase_add_test(tc, test_history);
+  tcase_add_test(tc, test_newest_history);
   tcase_add_test(tc, test_malformed_lists);
   tcase_add_test(tc, test_malformed_inter);
   tcase_add_test(tc, test_shrinking_file);
