@@ -247,6 +247,10 @@ const void *cuda_input_bytes(cuda_lane_t *lane, const void *data, size_t bytes) 
   return cuda_upload_bytes(lane, data, bytes);
 }
 
+static int cuda_reaches(kernel_t *, const void *data) {
+  return cuda_memory_of(data) == MEMORY_DEVICE;
+}
+
 static bool results_grow(cuda_lane_t *lane) {
   enum : int64_t { FIRST_ROOM = 64 };
   if (lane->results < lane->results_room) return true;
@@ -361,6 +365,7 @@ static void table_fill(kernel_ops_t *ops) {
   ops->phase = cuda_phase;
   ops->alloc = cuda_alloc;
   ops->release = cuda_release;
+  ops->reaches = cuda_reaches;
   ops->stream_sync = cuda_stream_sync;
   cuda_copy_ops(ops);
   cuda_cover_ops(ops);

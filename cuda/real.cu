@@ -149,8 +149,13 @@ void cuda_edge_weights(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype,
   cuda_lane_t *lane = cuda_begin(k, stream);
   if (edge_count == 0) return;
   const void **staged = cuda_stage<const void *>(lane, feature_count);
-  for (int f = 0; staged != nullptr && f < feature_count; f++)
-    staged[f] = features[f].bags.per_sample_weights;
+  for (int f = 0; staged != nullptr && f < feature_count; f++) {
+    const sbag_bags_t *bags = &features[f].bags;
+    staged[f] = bags->per_sample_weights == nullptr
+                    ? nullptr
+                    : cuda_input_bytes(lane, bags->per_sample_weights,
+                                       mem_array_bytes(bags->index_count, kernel_dtype_bytes(dtype)));
+  }
   const void *const *given = cuda_send<const void *>(lane, staged, feature_count);
   const int64_t *first = cuda_upload(lane, first_entry, static_cast<int64_t>(feature_count) + 1);
   REAL_BY_DTYPE(dtype, launch_edge_weights, lane, first, given, feature_count, entry, edge_count, weight);

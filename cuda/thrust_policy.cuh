@@ -21,7 +21,7 @@
 
 template <class F> void cuda_thrust(cuda_lane_t *lane, const char *name, F function) {
   (void)name; /* what can fail has an error of its own on the host */
-  if (!cuda_has_failed(lane)) emu::enqueue(lane->stream, [function] { function(thrust::cpp::par); });
+  if (!cuda_has_failed(lane)) emu::enqueue_kernel(lane->stream, [function] { function(thrust::cpp::par); });
 }
 #else
 #include <thrust/system/cuda/execution_policy.h>

@@ -13,7 +13,10 @@
  *
  * All calls are collective unless said otherwise: every rank makes them in the same order; a rank may bring
  * zero samples. An error that one rank meets in its batch is returned by all ranks alike, and nothing has
- * changed then. */
+ * changed then.
+ *
+ * Where the context's device is a GPU, every array that a call takes may be the host's memory or that GPU's.
+ */
 #ifndef SHARDBAG_COLLECTION_H
 #define SHARDBAG_COLLECTION_H
 
@@ -90,7 +93,7 @@ SBAG_API sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_
 /* Sends gradients home and merges them by row. grad_out: [samples][output_dim]; already divided as the
  * caller's loss demands. weight_grads: NULL, or [feature_count], each NULL or [index_count] and filled with
  * per_sample_weights' gradient (0 at padding); needs SBAG_FORWARD_WEIGHT_GRADS. grad_out must stay as it is
- * until the step's update, or its release: the update may read it. */
+ * until the step's update, or its release: the update may read it. What is written is there on return. */
 SBAG_API sbag_code_t sbag_step_backward(sbag_step_h step, const void *grad_out, void *const *weight_grads,
                                         sbag_status_t *status);
 
@@ -101,7 +104,8 @@ SBAG_API sbag_code_t sbag_step_backward_end(sbag_step_h step, void *const *weigh
 
 /* After backward: this rank's part of the table's gradient as coalesced sparse rows: `rows` [count] distinct
  * global row numbers (all looked up, non-padding rows that this rank owns, in its storage order), `values`
- * [count][dim]. Borrowed until the step is released. Not collective. */
+ * [count][dim]. Borrowed until the step is released; both are memory of the context's device, from where
+ * sbag_context_copy brings them. Not collective. */
 SBAG_API sbag_code_t sbag_step_sparse_grad(sbag_step_h step, int table, const int64_t **rows,
                                            const void **values, int64_t *count, sbag_status_t *status);
 /* After backward: the sum of squares of all merged gradients of all ranks' trainable tables: each row's in
@@ -168,8 +172,8 @@ SBAG_API sbag_code_t sbag_collection_set_step_count(sbag_collection_h collection
                                                     int64_t step_count, sbag_status_t *status);
 
 /* The same for consecutive rows [first_row, first_row + count), each rank its own range, also none; state -1
- * is the weight. Takes no memory that grows with count; for tables in blocks rows move without any other
- * copy. Ranges that ranks write must not overlap. */
+ * is the weight. Takes no memory that grows with count, but on a GPU, where the host's values are staged; for
+ * tables in blocks rows move without any other copy. Ranges that ranks write must not overlap. */
 SBAG_API sbag_code_t sbag_collection_read_range(sbag_collection_h collection, int table, int state,
                                                 int64_t first_row, int64_t count, void *values,
                                                 sbag_status_t *status);

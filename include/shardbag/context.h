@@ -68,6 +68,15 @@ SBAG_API int sbag_context_size(sbag_context_h context);
 /* SBAG_DEVICE_CPU or SBAG_DEVICE_CUDA, the same on all ranks. */
 SBAG_API sbag_device_t sbag_context_device(sbag_context_h context);
 
+/* On a GPU: all arrays of values and indices that calls take may be the host's memory or the GPU's
+ * (cudaMalloc), as the caller has them; the host's are copied to and fro. What calls lend
+ * (sbag_step_sparse_grad) is the device's.
+ *
+ * Copies `bytes` bytes from anywhere to anywhere, the host's memory or the device's, and returns when they
+ * are there. Not collective. */
+SBAG_API sbag_code_t sbag_context_copy(sbag_context_h context, void *to, const void *from, int64_t bytes,
+                                       sbag_status_t *status);
+
 /* The threads that this rank uses on the CPU. */
 SBAG_API int sbag_context_threads(sbag_context_h context);
 

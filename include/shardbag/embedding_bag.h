@@ -1,5 +1,6 @@
 /* torch.nn.functional.embedding_bag on the caller's own weights, in one process: no table, no communication.
- */
+ * On a GPU, arrays may be the host's memory or the GPU's; weights that are the host's are copied there by
+ * each call. */
 #ifndef SHARDBAG_EMBEDDING_BAG_H
 #define SHARDBAG_EMBEDDING_BAG_H
 

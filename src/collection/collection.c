@@ -107,8 +107,12 @@ static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t 
   SBAG_TRY(
       mem_calloc(context->mem, mem_array_bytes(c->table_count, sizeof *c->sums), "collection", &p, status));
   c->sums = p;
+  SBAG_TRY(mem_calloc(context->mem, mem_array_bytes(c->feature_count, sizeof *c->weight_grads), "collection",
+                      &p, status));
+  c->weight_grads = p;
+  c->out_staged.kind = MEMORY_DEVICE;
   for (int s = 0; s <= COLLECTION_STEPS; s++) {
-    c->steps[s] = (struct sbag_step){.collection = c};
+    c->steps[s] = (struct sbag_step){.collection = c, .grad_staged.kind = MEMORY_DEVICE};
     SBAG_TRY(route_create(c->exchange, &c->steps[s].route, status));
   }
   return SBAG_OK;
@@ -178,6 +182,7 @@ void sbag_collection_destroy(sbag_collection_h *collection) {
   for (int s = 0; s <= COLLECTION_STEPS; s++) {
     if (c->steps[s].route != NULL) route_release(c->steps[s].route);
     route_destroy(&c->steps[s].route);
+    kernel_buffer_free(c->context->kernel, &c->steps[s].grad_staged);
   }
   exchange_destroy(&c->exchange);
   store_destroy(&c->store);
@@ -187,6 +192,8 @@ void sbag_collection_destroy(sbag_collection_h *collection) {
   mem_free(mem, c->features);
   mem_free(mem, c->updates);
   mem_free(mem, c->sums);
+  mem_free(mem, c->weight_grads);
+  kernel_buffer_free(c->context->kernel, &c->out_staged);
   if (comm_check(c->context->comm, NULL) == SBAG_OK) mem_free(mem, c); /* else `norm` is left to the comm */
   *collection = NULL;
 }

@@ -25,8 +25,11 @@ struct sbag_step {
   route_t *route;
   step_state_t state;
   int flags;
-  int held;             /* its ids are out; its vectors wait for the other step's update */
-  const void *grad_out; /* from backward_begin on */
+  int held; /* its ids are out; its vectors wait for the other step's update */
+  int64_t bag_count;
+  const sbag_bags_t *batch;
+  const void *grad_out; /* from backward_begin on: where ops reach it */
+  kernel_buffer_t grad_staged;
 };
 
 struct sbag_collection {
@@ -40,6 +43,8 @@ struct sbag_collection {
   int64_t output_dim;
   optimizer_update_t *updates;                  /* [tables] of a step */
   reduce_task_t *sums;                          /* [tables] beside them */
+  void **weight_grads;                          /* [features] of a backward, where ops reach them */
+  kernel_buffer_t out_staged;                   /* the output, or the weights' gradients: see stage.h */
   struct sbag_step steps[COLLECTION_STEPS + 1]; /* the last: to tell the other ranks that none is free here */
   int64_t
       norm[EXACT_SUM_DIGITS + 1]; /* of grad_norm_squared: not on its stack, as a broken comm may write on */

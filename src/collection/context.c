@@ -126,6 +126,16 @@ int sbag_context_threads(sbag_context_h context) {
   return context->options.threads;
 }
 
+sbag_code_t sbag_context_copy(sbag_context_h context, void *to, const void *from, int64_t bytes,
+                              sbag_status_t *status) {
+  kernel_t *k = context->kernel;
+  const copy_part_t part = {to, from, bytes};
+  if (bytes < 0)
+    return status_set(status, SBAG_ERR_ARGUMENT, "copy: %lld bytes are below 0", (long long)bytes);
+  k->ops->copy(k, NULL, &part, 1);
+  return k->ops->stream_sync(k, NULL, status);
+}
+
 sbag_code_t sbag_context_agree(sbag_context_h context, sbag_code_t mine, sbag_status_t *status) {
   return comm_agree(context->comm, mine, status);
 }

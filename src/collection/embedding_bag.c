@@ -1,6 +1,7 @@
 /* torch's functional form on the caller's own weights: a collection of one table on one rank whose store
  * borrows them, so that it is the same code that training runs. */
 #include "collection/collection.h"
+#include "collection/stage.h"
 
 #include <shardbag/embedding_bag.h>
 
@@ -24,6 +25,7 @@ typedef struct call {
   exchange_t *exchange;
   route_t *route;
   int64_t bag_count;
+  kernel_buffer_t weight, out, grad, weight_grad; /* of what ops do not reach themselves: see stage.h */
 } call_t;
 
 static void describe(const sbag_embedding_bag_options_t *o, sbag_table_options_t *table,
@@ -59,6 +61,13 @@ static void close_call(call_t *c) {
   exchange_destroy(&c->exchange);
   plan_destroy(&c->plan);
   comm_destroy(&c->comm);
+  kernel_buffer_t *buffers[] = {&c->weight, &c->out, &c->grad, &c->weight_grad};
+  for (size_t i = 0; c->kernel != NULL && i < sizeof buffers / sizeof *buffers; i++)
+    kernel_buffer_free(c->kernel, buffers[i]);
+}
+
+static size_t rows_bytes(const sbag_embedding_bag_options_t *o, int64_t rows) {
+  return mem_array_bytes(rows, mem_array_bytes(o->embedding_dim, kernel_dtype_bytes(o->dtype)));
 }
 
 static sbag_code_t open_call(sbag_context_h context, const sbag_embedding_bag_options_t *o,
@@ -70,12 +79,17 @@ static sbag_code_t open_call(sbag_context_h context, const sbag_embedding_bag_op
   options.dtype = o->dtype;
   describe(o, &table, &feature);
   SBAG_TRY(collection_check(&options, &table, 1, &feature, 1, status));
-  *c = (call_t){.kernel = context->kernel};
+  *c = (call_t){.kernel = context->kernel,
+                .weight.kind = MEMORY_DEVICE,
+                .out.kind = MEMORY_DEVICE,
+                .grad.kind = MEMORY_DEVICE,
+                .weight_grad.kind = MEMORY_DEVICE};
   int64_t columns = collection_features(&table, &feature, 1, &c->feature);
   SBAG_TRY(batch_check(&c->feature, 1, bags, &c->bag_count, status));
   comm_options_t comm_options = {0};
   SBAG_TRY(comm_self_create(context->mem, &comm_options, &c->comm, status));
   SBAG_TRY(plan_create(context->mem, 1, &table, 1, &c->plan, status));
+  SBAG_TRY(stage_in(c->kernel, &c->weight, weight, rows_bytes(o, o->num_embeddings), &weight, status));
   borrow(c, o, weight, (flags & SBAG_FORWARD_NO_BACKWARD) != 0);
   exchange_config_t config = {.kernel = c->kernel,
                               .comm = c->comm,
@@ -95,11 +109,15 @@ static sbag_code_t open_call(sbag_context_h context, const sbag_embedding_bag_op
 static sbag_code_t forward(sbag_context_h context, const sbag_embedding_bag_options_t *o, void *weight,
                            const sbag_bags_t *bags, void *out, int64_t *max_indices, call_t *c,
                            sbag_status_t *status) {
+  void *there = NULL;
   SBAG_TRY(open_call(context, o, weight, bags, SBAG_FORWARD_NO_BACKWARD, c, status));
+  size_t bytes = rows_bytes(o, c->bag_count);
+  SBAG_TRY(stage_out(c->kernel, &c->out, out, bytes, &there, status));
   SBAG_TRY(route_forward_begin(c->route, status));
-  SBAG_TRY(route_forward_end(c->route, out, status));
-  if (max_indices == NULL || o->mode != SBAG_MAX) return SBAG_OK;
-  route_max_rows(c->route, 0, max_indices);
+  SBAG_TRY(route_forward_end(c->route, there, status));
+  stage_give(c->kernel, out, there, bytes);
+  if (o->has_max_norm) stage_give(c->kernel, weight, c->table.weight, rows_bytes(o, o->num_embeddings));
+  if (max_indices != NULL && o->mode == SBAG_MAX) route_max_rows(c->route, 0, max_indices);
   return c->kernel->ops->stream_sync(c->kernel, NULL, status);
 }
 
@@ -118,22 +136,23 @@ static sbag_code_t backward(sbag_context_h context, const sbag_embedding_bag_opt
                             sbag_status_t *status) {
   int flags = weight_grad != NULL ? SBAG_FORWARD_WEIGHT_GRADS : 0;
   SBAG_TRY(open_call(context, o, weight, bags, flags, c, status));
-  size_t row_bytes = (size_t)o->embedding_dim * kernel_dtype_bytes(o->dtype);
-  void *out = NULL;
-  SBAG_TRY(mem_alloc(context->mem, mem_array_bytes(c->bag_count, row_bytes), "embedding_bag: forward", &out,
-                     status));
-  sbag_code_t code = route_forward_begin(c->route, status);
-  if (code == SBAG_OK)
-    code = route_forward_end(c->route, out, status); /* winners and rows for the gradients */
-  mem_free(context->mem, out);
-  SBAG_TRY(code);
+  size_t bytes = rows_bytes(o, c->bag_count);
+  size_t weight_bytes = mem_array_bytes(bags->index_count, kernel_dtype_bytes(o->dtype));
+  void *weights = NULL;
+  SBAG_TRY(kernel_buffer_reserve(c->kernel, &c->out, bytes, "embedding_bag: forward", status));
+  SBAG_TRY(stage_in(c->kernel, &c->grad, grad_out, bytes, &grad_out, status));
+  if (weight_grad != NULL)
+    SBAG_TRY(stage_out(c->kernel, &c->weight_grad, weight_grad, weight_bytes, &weights, status));
+  SBAG_TRY(route_forward_begin(c->route, status));
+  SBAG_TRY(route_forward_end(c->route, c->out.data, status)); /* winners and rows for the gradients */
   SBAG_TRY(route_backward_begin(c->route, grad_out, status));
-  SBAG_TRY(route_backward_end(c->route, grad_out, weight_grad != NULL ? &weight_grad : NULL, status));
+  SBAG_TRY(route_backward_end(c->route, grad_out, weight_grad != NULL ? &weights : NULL, status));
+  stage_give(c->kernel, weight_grad, weights, weight_bytes);
   const int64_t *rows;
   const void *values;
   SBAG_TRY(route_sparse_grad(c->route, 0, &rows, &values, row_count, status));
   copy_part_t parts[2] = {{grad_rows, rows, *row_count * (int64_t)sizeof *rows},
-                          {grad_values, values, *row_count * (int64_t)row_bytes}};
+                          {grad_values, values, (int64_t)rows_bytes(o, *row_count)}};
   c->kernel->ops->copy(c->kernel, NULL, parts, 2);
   return c->kernel->ops->stream_sync(c->kernel, NULL, status);
 }

@@ -1,5 +1,6 @@
 /* One step of a collection: forward, backward, update. */
 #include "collection/collection.h"
+#include "collection/stage.h"
 
 #include <math.h>
 #include <string.h>
@@ -93,6 +94,8 @@ sbag_code_t sbag_collection_prefetch(sbag_collection_h collection, const sbag_ba
   SBAG_TRY(code);
   s->state = STEP_PREFETCHED;
   s->flags = effective;
+  s->bag_count = bag_count;
+  s->batch = batch;
   s->held = 0;
   *step = s;
   return SBAG_OK;
@@ -134,11 +137,30 @@ sbag_code_t sbag_collection_forward_begin(sbag_collection_h collection, const sb
   return code;
 }
 
+/* Bytes of the output, and of its gradient. */
+static size_t output_bytes(const struct sbag_step *step) {
+  const struct sbag_collection *c = step->collection;
+  size_t value_bytes = kernel_dtype_bytes(c->options.dtype);
+  return mem_array_bytes(step->bag_count, mem_array_bytes(c->output_dim, value_bytes));
+}
+
+static sbag_code_t forward_end(struct sbag_step *step, void *out, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  kernel_t *k = c->context->kernel;
+  size_t bytes = output_bytes(step);
+  void *there = NULL;
+  SBAG_TRY(exchange_give_up(c->exchange, stage_out(k, &c->out_staged, out, bytes, &there, status), status));
+  SBAG_TRY(route_forward_end(step->route, there, status));
+  if (there == out) return SBAG_OK;
+  stage_give(k, out, there, bytes);
+  return exchange_give_up(c->exchange, k->ops->stream_sync(k, NULL, status), status);
+}
+
 sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
   SBAG_TRY(check_state(step, STEP_BEGUN, "forward_end", "forward_begin", status));
   SBAG_TRY(begin_held(step, status)); /* the other step was given up, or its update comes later */
   const char *phase = enter(step->collection, "exchange: combine vectors");
-  sbag_code_t code = route_forward_end(step->route, out, status);
+  sbag_code_t code = forward_end(step, out, status);
   enter(step->collection, phase);
   SBAG_TRY(code);
   step->state = STEP_FORWARD_DONE;
@@ -173,24 +195,63 @@ sbag_code_t sbag_step_backward_begin(sbag_step_h step, const void *grad_out, sba
     return status_set(status, SBAG_ERR_STATE,
                       "backward: the step was begun without one (read-only or no-backward flag, "
                       "or a collection without weight_grad)");
-  const char *phase = enter(step->collection, "exchange: send gradients");
-  sbag_code_t code = route_backward_begin(step->route, grad_out, status);
-  enter(step->collection, phase);
+  sbag_collection_h c = step->collection;
+  const char *phase = enter(c, "exchange: send gradients");
+  sbag_code_t code = exchange_give_up(
+      c->exchange,
+      stage_in(c->context->kernel, &step->grad_staged, grad_out, output_bytes(step), &step->grad_out, status),
+      status);
+  if (code == SBAG_OK) code = route_backward_begin(step->route, step->grad_out, status);
+  enter(c, phase);
   SBAG_TRY(code);
-  step->grad_out = grad_out;
   step->state = STEP_BACKWARD_BEGUN;
   return SBAG_OK;
+}
+
+/* Room for the gradients of one feature's weights. */
+static size_t weight_bytes(const struct sbag_step *step, int feature) {
+  return mem_array_bytes(step->batch[feature].index_count,
+                         kernel_dtype_bytes(step->collection->options.dtype));
+}
+
+/* Where ops write the weights' gradients: all of those that they do not reach share one buffer. */
+static sbag_code_t stage_weight_grads(struct sbag_step *step, void *const *weight_grads,
+                                      sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  kernel_t *k = c->context->kernel;
+  size_t bytes = 0;
+  for (int f = 0; f < c->feature_count; f++) {
+    c->weight_grads[f] = weight_grads[f];
+    if (weight_grads[f] != NULL && !k->ops->reaches(k, weight_grads[f])) bytes += weight_bytes(step, f);
+  }
+  if (bytes == 0) return SBAG_OK;
+  SBAG_TRY(kernel_buffer_reserve(k, &c->out_staged, bytes, "the weights' gradients", status));
+  char *room = c->out_staged.data;
+  for (int f = 0; f < c->feature_count; f++) {
+    if (weight_grads[f] == NULL || k->ops->reaches(k, weight_grads[f])) continue;
+    c->weight_grads[f] = room;
+    room += weight_bytes(step, f);
+  }
+  return SBAG_OK;
+}
+
+static sbag_code_t backward_end(struct sbag_step *step, void *const *weight_grads, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  kernel_t *k = c->context->kernel;
+  if (weight_grads == NULL) return route_backward_end(step->route, step->grad_out, NULL, status);
+  SBAG_TRY(exchange_give_up(c->exchange, stage_weight_grads(step, weight_grads, status), status));
+  SBAG_TRY(route_backward_end(step->route, step->grad_out, c->weight_grads, status));
+  for (int f = 0; f < c->feature_count; f++)
+    stage_give(k, weight_grads[f], c->weight_grads[f], weight_bytes(step, f));
+  /* the caller may read them at once */
+  return exchange_give_up(c->exchange, k->ops->stream_sync(k, NULL, status), status);
 }
 
 sbag_code_t sbag_step_backward_end(sbag_step_h step, void *const *weight_grads, sbag_status_t *status) {
   SBAG_TRY(check_state(step, STEP_BACKWARD_BEGUN, "backward_end", "backward_begin", status));
   SBAG_TRY(check_weight_grads(step, weight_grads, status));
   const char *phase = enter(step->collection, "exchange: merge gradients");
-  const kernel_ops_t *ops = step->collection->context->kernel->ops;
-  sbag_code_t code = route_backward_end(step->route, step->grad_out, weight_grads, status);
-  if (code == SBAG_OK && weight_grads != NULL) /* the caller may read them at once */
-    code = exchange_give_up(step->collection->exchange,
-                            ops->stream_sync(step->collection->context->kernel, NULL, status), status);
+  sbag_code_t code = backward_end(step, weight_grads, status);
   enter(step->collection, phase);
   SBAG_TRY(code);
   step->state = STEP_BACKWARD_DONE;

@@ -203,7 +203,7 @@ static sbag_code_t move_lists(range_t *r, int64_t longest, sbag_status_t *status
   return SBAG_OK;
 }
 
-/* Between the caller's memory and the device's, where they are not the same. */
+/* Between the caller's memory and the device's, where ops do not reach it. */
 static void copy_values(const range_t *r, int back) {
   kernel_t *k = r->x->c.kernel;
   int64_t bytes = r->count * r->width * r->x->real_bytes;
@@ -214,7 +214,7 @@ static void copy_values(const range_t *r, int back) {
 static sbag_code_t stage_values(range_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  if (k->ops->device == SBAG_DEVICE_CPU || r->count == 0) return SBAG_OK;
+  if (r->count == 0 || k->ops->reaches(k, r->values)) return SBAG_OK;
   SBAG_TRY(kernel_buffer_reserve(k, &x->range_values, (size_t)(r->count * r->width * x->real_bytes),
                                  "rows in transfer", status));
   r->callers = r->values;

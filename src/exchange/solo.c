@@ -16,20 +16,27 @@ int solo_possible(const exchange_t *x) {
   return 1;
 }
 
-/* The caller's arrays can be read as they are where each index counts. */
-static int is_direct(const route_t *r) {
-  for (int f = 0; f < r->x->features; f++)
-    if (r->bags[f].index_type != SBAG_I64) return 0;
-  return r->info.plain;
+/* Whether the caller's arrays can be read as they are, if each index counts. */
+static int can_be_direct(const route_t *r) {
+  kernel_t *k = r->x->c.kernel;
+  for (int f = 0; f < r->x->features; f++) {
+    const sbag_bags_t *bags = &r->bags[f];
+    if (bags->index_type != SBAG_I64) return 0;
+    if (bags->index_count > 0 && !k->ops->reaches(k, bags->indices)) return 0;
+    if (bags->per_sample_weights != NULL && !k->ops->reaches(k, bags->per_sample_weights)) return 0;
+  }
+  return 1;
 }
 
 sbag_code_t solo_begin(route_t *r, sbag_status_t *status) {
   int wanted = r->x->any_max ? EDGE_ENTRIES : 0;
   SBAG_TRY(kernel_arena_begin(r->x->c.kernel, &r->arena, status));
   route_describe(r);
+  int in_place = can_be_direct(r);
+  if (!in_place) wanted |= EDGE_ROWS | EDGE_WEIGHTS;
   SBAG_TRY(route_build_edges(r, wanted, status));
-  r->direct = is_direct(r);
-  return r->direct ? SBAG_OK : route_build_edges(r, wanted | EDGE_ROWS | EDGE_WEIGHTS, status);
+  r->direct = in_place && r->info.plain;
+  return r->direct || !in_place ? SBAG_OK : route_build_edges(r, wanted | EDGE_ROWS | EDGE_WEIGHTS, status);
 }
 
 /* Arrays of one feature's entries as one of all edges, of which only the feature's own are there. */

@@ -190,9 +190,10 @@ static sbag_code_t take_values(transfer_t *t, void **requester_side, void **owne
   return take(x, T_OUT_VALUES, t->in_count * t->width * x->real_bytes, owner_side, status);
 }
 
-/* Whether the caller's values may be where only `copy` can reach them. */
-static int is_apart(const transfer_t *t) {
-  return t->x->c.kernel->ops->device != SBAG_DEVICE_CPU;
+/* Whether the caller's values are where only `copy` can reach them. */
+static int is_apart(const transfer_t *t, int64_t count, const void *values) {
+  kernel_t *k = t->x->c.kernel;
+  return count > 0 && !k->ops->reaches(k, values);
 }
 
 static int64_t values_bytes(const transfer_t *t, int64_t count) {
@@ -213,9 +214,9 @@ static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, voi
   SBAG_TRY(take_values(t, &mine, &theirs, status));
   k->ops->gather_rows(k, NULL, dtype, t->storage, base, t->width, i64(t, T_IN), t->in_count, theirs);
   SBAG_TRY(exchange_values(t, mine, theirs, 0, status));
-  if (is_apart(t)) SBAG_TRY(take(t->x, T_VALUES, values_bytes(t, count), &read, status));
+  if (is_apart(t, count, values)) SBAG_TRY(take(t->x, T_VALUES, values_bytes(t, count), &read, status));
   k->ops->gather_rows(k, NULL, dtype, SBAG_STORAGE_FULL, mine, t->width, i64(t, T_WHICH), count, read);
-  if (is_apart(t)) copy_values(t, count, values, read);
+  if (read != values) copy_values(t, count, values, read);
   return k->ops->stream_sync(k, NULL, status);
 }
 
@@ -228,7 +229,7 @@ static sbag_code_t write_rows(transfer_t *t, void *base, int64_t count, const vo
   SBAG_TRY(take_values(t, &mine, &theirs, status));
   k->ops->gather_i64(k, NULL, i64(t, T_BEGIN) + 1, NULL, t->distinct, -1, last);
   k->ops->gather_i64(k, NULL, i64(t, T_MEMBER), last, t->distinct, 0, last);
-  if (is_apart(t)) {
+  if (is_apart(t, count, values)) {
     SBAG_TRY(take(x, T_VALUES, values_bytes(t, count), &given, status));
     copy_values(t, count, given, values);
     values = given;

@@ -25,6 +25,11 @@ static void cpu_release(kernel_t *k, kernel_memory_t kind, void *block) {
   mem_free(k->mem, block);
 }
 
+static int cpu_reaches(kernel_t *k, const void *data) {
+  (void)k, (void)data;
+  return 1;
+}
+
 static sbag_code_t cpu_stream_sync(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status) {
   (void)k, (void)stream, (void)status; /* eager: nothing is ever outstanding */
   return SBAG_OK;
@@ -53,6 +58,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
                              .phase = cpu_phase,
                              .alloc = cpu_alloc,
                              .release = cpu_release,
+                             .reaches = cpu_reaches,
                              .stream_sync = cpu_stream_sync,
                              .copy = cpu_copy,
                              .edges_build = cpu_edges_build,

@@ -308,6 +308,9 @@ struct kernel_ops {
   sbag_code_t (*alloc)(kernel_t *k, kernel_memory_t kind, size_t bytes, const char *what, void **block,
                        sbag_status_t *status);
   void (*release)(kernel_t *k, kernel_memory_t kind, void *block);
+  /* Whether ops can read and write at `data`, which somebody brought: not memory of the host, where the
+   * device is a GPU. */
+  int (*reaches)(kernel_t *k, const void *data);
   sbag_code_t (*stream_sync)(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status);
   /* Many copies as one op. Parts do not overlap. `parts` (host) is read during the call. Either side may be
    * host memory too: what is read there may change on return, what is written there is valid after

@@ -88,8 +88,16 @@ static const char *gather_gradient(const golden_run_t *run, arena_t *arena, cons
   int64_t *seen = arena_ints(arena, rows), wrong = -1;
   if (!agree(run, sbag_step_sparse_grad(step, 0, &row, &values, &count, &status), &status))
     return failed(arena, &status);
+  int64_t value_bytes = dtype == SBAG_F64 ? 8 : 4;
+  int64_t *own_row = arena_ints(arena, count);
+  void *own_values = arena_alloc(arena, count * dim, (size_t)value_bytes);
+  sbag_code_t code = sbag_context_copy(run->context, own_row, row, count * 8, &status);
+  if (code == SBAG_OK)
+    code = sbag_context_copy(run->context, own_values, values, count * dim * value_bytes, &status);
+  if (!agree(run, code, &status)) return failed(arena, &status);
+  row = own_row;
   double *part = arena_doubles(arena, count * dim);
-  batch_untyped(values, count * dim, dtype, part);
+  batch_untyped(own_values, count * dim, dtype, part);
   for (int64_t i = 0; i < count; i++) {
     int owner = -1;
     int64_t place;

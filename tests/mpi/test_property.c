@@ -370,8 +370,15 @@ static void gather_gradients(property_run_t *run, sbag_step_h step) {
     const void *values = NULL;
     if (!it->tables[t].freeze)
       check_ok(it, sbag_step_sparse_grad(step, t, &row, &values, &count, &status), &status);
+    int64_t value_bytes = it->options.dtype == SBAG_F64 ? 8 : 4;
+    int64_t *own_row = arena_ints(&it->arena, count);
+    void *own_values = arena_alloc(&it->arena, count * dim, (size_t)value_bytes);
+    check_ok(it, sbag_context_copy(run->context, own_row, row, count * 8, &status), &status);
+    check_ok(it, sbag_context_copy(run->context, own_values, values, count * dim * value_bytes, &status),
+             &status);
+    row = own_row;
     double *part = arena_doubles(&it->arena, count * dim);
-    batch_untyped(values, count * dim, it->options.dtype, part);
+    batch_untyped(own_values, count * dim, it->options.dtype, part);
     for (int64_t i = 0; i < count; i++) {
       int owner = -1;
       ck_assert_msg(row[i] >= 0 && row[i] < rows, "seed %llu case %llu: gradient of row %lld",

@@ -140,7 +140,7 @@ cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_
   if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
   const product p = {a_op, b_op, m, n, k, *alpha, *beta, a_stride, b_stride, c_stride};
   if (!is_valid(p) || batches < 0) return CUBLAS_STATUS_INVALID_VALUE;
-  emu::enqueue(handle->stream, [=] {
+  emu::enqueue_kernel(handle->stream, [=] {
     for (int i = 0; i < batches; i++) multiply(p, a + i * a_step, b + i * b_step, c + i * c_step);
   });
   return CUBLAS_STATUS_SUCCESS;
@@ -174,7 +174,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t a_op, cubla
                      b_stride,
                      c_stride};
   if (!is_valid(p)) return CUBLAS_STATUS_INVALID_VALUE;
-  emu::enqueue(handle->stream, [=] { multiply_mixed(p, a, a_type, b, b_type, c, c_type); });
+  emu::enqueue_kernel(handle->stream, [=] { multiply_mixed(p, a, a_type, b, b_type, c, c_type); });
   return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -7,7 +7,8 @@
  *   EMU_XBLOCK=1      ThreadSanitizer takes the blocks of a launch as unordered (finds races between blocks)
  *   EMU_STREAMS=lazy  nothing queued runs until something waits for it (finds missing waits)
  *   EMU_DEVICES=N     how many devices there are (default 1); -35 or -100: that error instead
- *   EMU_MEMORY=BYTES  what cudaMalloc gives in all (default 8 GiB) */
+ *   EMU_MEMORY=BYTES  what cudaMalloc gives in all (default 8 GiB)
+ *   EMU_APART=1       the host cannot touch device memory, nor a kernel the host's (see apart.h) */
 #ifndef EMU_CUDA_RUNTIME_H
 #define EMU_CUDA_RUNTIME_H
 #ifdef __CUDACC__
@@ -60,6 +61,8 @@ void *shared_dynamic();
 cudaError_t launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread);
 /* Puts work on a stream, NULL being the legacy default stream. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
+/* Work that touches device memory alone. */
+void enqueue_kernel(cudaStream_t stream, std::function<void()> work);
 
 template <class T> uint64_t bits(T value) {
   static_assert(sizeof(T) <= 8, "warp primitives take up to 8 bytes");

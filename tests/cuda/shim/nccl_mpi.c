@@ -2,6 +2,7 @@
  * memory. Groups nest and are queued on their streams; whatever the streams, operations run in the order in
  * which they were issued, as NCCL asks of its user. Their failures are found by ncclCommGetAsyncError. */
 #include "nccl_mpi.h"
+#include "apart.h"
 #include "stream.h"
 
 #include <stdio.h>
@@ -85,6 +86,13 @@ static ncclResult_t issue(void) {
   return ncclSuccess;
 }
 
+/* Where the two are told apart. */
+static int is_on_device(const void *at) {
+  struct cudaPointerAttributes attributes;
+  return !emu_apart() || (cudaPointerGetAttributes(&attributes, at) == cudaSuccess &&
+                          attributes.type == cudaMemoryTypeDevice);
+}
+
 static ncclResult_t add(emu_nccl_op_t op) {
   if (op.comm == NULL) return emu_nccl_fail(ncclInvalidArgument, "the communicator is NULL");
   if (emu_nccl_bytes(op.type) == 0)
@@ -93,6 +101,9 @@ static ncclResult_t add(emu_nccl_op_t op) {
     return emu_nccl_fail(ncclInvalidArgument, "there is no rank %d among %d", op.peer, op.comm->ranks);
   if (op.reduction < 0 || op.reduction > ncclAvg)
     return emu_nccl_fail(ncclInvalidArgument, "reduction %d is not known", (int)op.reduction);
+  if (op.count > 0 &&
+      ((op.from != NULL && !is_on_device(op.from)) || (op.to != NULL && !is_on_device(op.to))))
+    return emu_nccl_fail(ncclInvalidArgument, "a transfer of memory that is not the device's");
   if (op.comm->async != ncclSuccess) return op.comm->async;
   if (pending_count == pending_room) {
     pending_room = 2 * pending_room + 16;

@@ -1,5 +1,6 @@
 /* A stand-in for the CUDA runtime's library: devices, memory, launches and errors. Device memory is host
  * memory that begins as 0xa5 bytes; streams are in stream.cpp. */
+#include "apart.h"
 #include "scheduler.h"
 
 #include <cstdio>
@@ -46,7 +47,7 @@ cudaError_t launch(const cudaLaunchConfig_t *config, const void *kernel, std::fu
   const auto allowed = shared_allowed.find(kernel);
   if (shared > (allowed == shared_allowed.end() ? size_t{SHARED_DEFAULT_BYTES} : allowed->second))
     return fail(cudaErrorInvalidValue);
-  enqueue(config->stream, [g, b, shared, thread] { run_grid(g, b, shared, thread); });
+  enqueue_kernel(config->stream, [g, b, shared, thread] { run_grid(g, b, shared, thread); });
   return cudaSuccess;
 }
 
@@ -155,10 +156,16 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
 cudaError_t cudaMalloc(void **block, size_t bytes) {
   *block = nullptr;
   if (bytes == 0) return cudaSuccess;
-  if (bytes > emu::memory_most() - std::min(emu::memory_most(), emu::device_bytes) ||
-      posix_memalign(block, 256, bytes) != 0)
+  if (bytes > emu::memory_most() - std::min(emu::memory_most(), emu::device_bytes))
     return fail(cudaErrorMemoryAllocation);
+  if (emu_apart() != 0)
+    *block = emu::apart_get(bytes);
+  else if (posix_memalign(block, 256, bytes) != 0)
+    *block = nullptr;
+  if (*block == nullptr) return fail(cudaErrorMemoryAllocation);
+  const emu::runner before = emu::apart_enter(emu::COPY_RUNS);
   memset(*block, 0xa5, bytes);
+  emu::apart_enter(before);
   emu::device_blocks[*block] = bytes;
   emu::device_bytes += bytes;
   return cudaSuccess;
@@ -170,8 +177,11 @@ cudaError_t cudaFree(void *block) {
   const auto found = emu::device_blocks.find(block);
   if (found == emu::device_blocks.end()) return fail(cudaErrorInvalidValue);
   emu::device_bytes -= found->second;
+  if (emu_apart() != 0)
+    emu::apart_put(block, found->second);
+  else
+    free(block);
   emu::device_blocks.erase(found);
-  free(block);
   return cudaSuccess;
 }
 

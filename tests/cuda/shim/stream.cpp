@@ -3,6 +3,7 @@
  * queued before it, hence there are no cycles. */
 #include "stream.h"
 
+#include "apart.h"
 #include "scheduler.h"
 
 #include <cstdlib>
@@ -27,6 +28,13 @@ static bool lazy() {
   return is;
 }
 
+/* Both kinds of memory are open to it; a kernel closes the host's. */
+static void run_one(const std::function<void()> &work) {
+  const emu::runner before = emu::apart_enter(emu::COPY_RUNS);
+  work();
+  emu::apart_enter(before);
+}
+
 static void run_to(cudaStream_t stream, uint64_t position) {
   if (stream->done >= position) return;
   if (stream->busy) emu::fatal("a stream waits for what is queued on it later");
@@ -34,7 +42,7 @@ static void run_to(cudaStream_t stream, uint64_t position) {
   while (stream->done < position) {
     std::function<void()> work = std::move(stream->queue.front());
     stream->queue.pop_front();
-    work();
+    run_one(work);
     stream->done++;
   }
   stream->busy = false;
@@ -53,12 +61,20 @@ static void run_all() {
 void emu::enqueue(cudaStream_t stream, std::function<void()> work) {
   if (stream == nullptr) {
     run_blocking();
-    work();
+    run_one(work);
     return;
   }
   stream->queue.push_back(std::move(work));
   stream->queued++;
   if (!lazy()) run_to(stream, stream->queued);
+}
+
+void emu::enqueue_kernel(cudaStream_t stream, std::function<void()> work) {
+  enqueue(stream, [work] {
+    const runner before = apart_enter(KERNEL_RUNS);
+    work();
+    apart_enter(before);
+  });
 }
 
 extern "C" {
