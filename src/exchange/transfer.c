@@ -17,6 +17,9 @@ enum {
   T_VALUES
 };
 
+/* At the owner, once the keys have come, of what nobody needs any more: the rows that come, each once. */
+enum { T_OWN = T_KEY, T_OWN_BEGIN = T_SLOT_BEGIN, T_OWN_MEMBER = T_SLOT, T_OWN_LAST = T_DISTINCT };
+
 /* The message of counts: words of int64. */
 enum { WORD_OUTCOME, WORD_COUNT, WORD_TABLE, WORD_WIDTH, WORDS };
 
@@ -26,6 +29,9 @@ typedef struct transfer {
   sbag_storage_t
       storage; /* of the owners' rows; they travel, and the caller has them, in the store's dtype */
   int64_t width, distinct, in_count;
+  int write;
+  int64_t own_count;             /* distinct rows of those that come in: several ranks may ask for one */
+  int64_t *own;                  /* their local rows */
   int64_t *out_begin, *in_begin; /* [ranks + 1] distinct keys by owner; incoming keys by peer */
   int64_t *out_words, *in_words; /* [ranks][WORDS] */
 } transfer_t;
@@ -130,6 +136,24 @@ static sbag_code_t exchange_counts(transfer_t *t, sbag_code_t local, int *agreed
   return comm_agree(x->c.comm, local, status);
 }
 
+/* Ops take rows beside each other: what changes rows must have each once. */
+static sbag_code_t find_own(transfer_t *t, int64_t *in, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
+  const store_table_t *table = &x->c.store->tables[t->table];
+  unique_request_t u = {.count = t->in_count, .key = in, .key_limit = table->local_rows};
+  t->own = in;
+  t->own_count = t->in_count;
+  if (x->ranks == 1 || (!t->write && table->last_step == NULL)) return SBAG_OK;
+  SBAG_TRY(take_i64(x, T_OWN, t->in_count, &u.distinct, status));
+  SBAG_TRY(take_i64(x, T_OWN_BEGIN, t->in_count + 1, &u.begin, status));
+  SBAG_TRY(take_i64(x, T_OWN_MEMBER, t->in_count, &u.member, status));
+  SBAG_TRY(take_i64(x, T_SCRATCH, 2 * t->in_count, &u.scratch, status));
+  k->ops->unique(k, NULL, &u, &t->own_count);
+  t->own = u.distinct;
+  return k->ops->stream_sync(k, NULL, status);
+}
+
 /* Keys to owners, who turn them into local rows (T_IN). */
 static sbag_code_t exchange_keys(transfer_t *t, sbag_status_t *status) {
   exchange_t *x = t->x;
@@ -143,7 +167,8 @@ static sbag_code_t exchange_keys(transfer_t *t, sbag_status_t *status) {
   }
   SBAG_TRY(exchange_parts(x, "rows: keys", status));
   k->ops->gather_i64(k, NULL, in, NULL, t->in_count, -plan_block_key(x->c.plan, x->rank, t->table), in);
-  return store_catch_up(x->c.store, t->table, in, t->in_count, status);
+  SBAG_TRY(find_own(t, in, status));
+  return store_catch_up(x->c.store, t->table, t->own, t->own_count, status);
 }
 
 static void place_counts(transfer_t *t) {
@@ -220,6 +245,23 @@ static sbag_code_t read_rows(transfer_t *t, const void *base, int64_t count, voi
   return k->ops->stream_sync(k, NULL, status);
 }
 
+/* Of a row that several ranks write, the values of the last of them. */
+static sbag_code_t choose_values(transfer_t *t, void **values, sbag_status_t *status) {
+  exchange_t *x = t->x;
+  kernel_t *k = x->c.kernel;
+  int64_t *last;
+  void *chosen;
+  if (t->own == i64(t, T_IN)) return SBAG_OK;
+  SBAG_TRY(take_i64(x, T_OWN_LAST, t->own_count, &last, status));
+  SBAG_TRY(take(x, T_VALUES, values_bytes(t, t->own_count), &chosen, status));
+  k->ops->gather_i64(k, NULL, i64(t, T_OWN_BEGIN) + 1, NULL, t->own_count, -1, last);
+  k->ops->gather_i64(k, NULL, i64(t, T_OWN_MEMBER), last, t->own_count, 0, last);
+  k->ops->gather_rows(k, NULL, x->c.store->dtype, SBAG_STORAGE_FULL, *values, t->width, last, t->own_count,
+                      chosen);
+  *values = chosen;
+  return SBAG_OK;
+}
+
 static sbag_code_t write_rows(transfer_t *t, void *base, int64_t count, const void *values,
                               sbag_status_t *status) {
   exchange_t *x = t->x;
@@ -237,9 +279,9 @@ static sbag_code_t write_rows(transfer_t *t, void *base, int64_t count, const vo
   k->ops->gather_rows(k, NULL, x->c.store->dtype, SBAG_STORAGE_FULL, values, t->width, last, t->distinct,
                       mine);
   SBAG_TRY(exchange_values(t, mine, theirs, 1, status));
-  SBAG_TRY(store_will_write(x->c.store, t->table, i64(t, T_IN), t->in_count, status));
-  k->ops->scatter_rows(k, NULL, x->c.store->dtype, t->storage, theirs, t->width, i64(t, T_IN), t->in_count,
-                       base);
+  SBAG_TRY(store_will_write(x->c.store, t->table, t->own, t->own_count, status));
+  SBAG_TRY(choose_values(t, &theirs, status));
+  k->ops->scatter_rows(k, NULL, x->c.store->dtype, t->storage, theirs, t->width, t->own, t->own_count, base);
   return SBAG_OK;
 }
 
@@ -259,7 +301,8 @@ sbag_code_t exchange_read_rows(exchange_t *exchange, const exchange_rows_t *arra
 
 sbag_code_t exchange_write_rows(exchange_t *exchange, const exchange_rows_t *array, const int64_t *rows,
                                 int64_t count, const void *values, sbag_status_t *status) {
-  transfer_t t = {.x = exchange, .table = array->table, .storage = array->storage, .width = array->width};
+  transfer_t t = {
+      .x = exchange, .table = array->table, .storage = array->storage, .width = array->width, .write = 1};
   SBAG_TRY(open(&t, rows, count, status));
   SBAG_TRY(exchange_give_up(exchange, write_rows(&t, array->base, count, values, status), status));
   return exchange_refresh_mirrors(exchange, status);

@@ -172,7 +172,8 @@ static void check_own(rig_t *rig, int table, int state, const double *wanted) {
                   (long long)own.first_row);
   }
   MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
-  int together = rig->options.layout == SBAG_LAYOUT_BLOCK && rig->options.context.device == SBAG_DEVICE_CPU;
+  int together =
+      rig->options.layout == SBAG_LAYOUT_BLOCK && sbag_context_device(rig->context) == SBAG_DEVICE_CPU;
   ck_assert_int_eq(sum, together ? rig->options.rows[table] : 0);
 }
 
