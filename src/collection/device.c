@@ -90,6 +90,11 @@ static sbag_code_t take_seats(mem_t *mem, comm_t *comm, seats_t *seats, kernel_t
   return code;
 }
 
+sbag_code_t device_attach(comm_t *comm, const kernel_t *kernel, const void *seats, sbag_status_t *status) {
+  if (kernel->ops->device == SBAG_DEVICE_CPU) return SBAG_OK;
+  return comm_nccl_attach(comm, ((const seats_t *)seats)->mine.index, status);
+}
+
 sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, const kernel_cpu_options_t *cpu,
                         kernel_t **kernel, sbag_device_t *device, void **seats, sbag_status_t *status) {
   *device = SBAG_DEVICE_CPU;

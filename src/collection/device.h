@@ -13,4 +13,7 @@
 sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, const kernel_cpu_options_t *cpu,
                         kernel_t **kernel, sbag_device_t *device, void **seats, sbag_status_t *status);
 
+/* Another comm for a kernel of device_open, of this rank alone: its device's memory is the kernel's. */
+sbag_code_t device_attach(comm_t *comm, const kernel_t *kernel, const void *seats, sbag_status_t *status);
+
 #endif

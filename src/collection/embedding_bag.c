@@ -1,6 +1,7 @@
 /* torch's functional form on the caller's own weights: a collection of one table on one rank whose store
  * borrows them, so that it is the same code that training runs. */
 #include "collection/collection.h"
+#include "collection/device.h"
 #include "collection/stage.h"
 
 #include <shardbag/embedding_bag.h>
@@ -88,6 +89,7 @@ static sbag_code_t open_call(sbag_context_h context, const sbag_embedding_bag_op
   SBAG_TRY(batch_check(&c->feature, 1, bags, &c->bag_count, status));
   comm_options_t comm_options = {0};
   SBAG_TRY(comm_self_create(context->mem, &comm_options, &c->comm, status));
+  SBAG_TRY(device_attach(c->comm, c->kernel, context->seats, status));
   SBAG_TRY(plan_create(context->mem, 1, &table, 1, &c->plan, status));
   SBAG_TRY(stage_in(c->kernel, &c->weight, weight, rows_bytes(o, o->num_embeddings), &weight, status));
   borrow(c, o, weight, (flags & SBAG_FORWARD_NO_BACKWARD) != 0);
