@@ -59,6 +59,22 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
   }
 }
 
+/* The count of what is sorted is known on the device alone. */
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    place_bounds(const int64_t *__restrict__ sorted, const int64_t *__restrict__ count,
+                 const int64_t *__restrict__ bound, int64_t bounds, int64_t *__restrict__ place) {
+  for (int64_t i = cuda_first(); i < bounds; i += cuda_stride())
+    place[i] = lower_bound(sorted, *count, bound[i]);
+}
+
+void deliver_places(cuda_lane_t *lane, const unique_request_t *r, const int64_t *count) {
+  const int64_t *bound = cuda_upload(lane, r->bound, r->bounds);
+  int64_t *place = cuda_scratch<int64_t>(lane, r->bounds);
+  CUDA_LAUNCH(lane, place_bounds, cuda_blocks(lane, r->bounds), CUDA_BLOCK, 0, r->distinct, count, bound,
+              r->bounds, place);
+  cuda_deliver(lane, r->place, place, mem_array_bytes(r->bounds, sizeof *place), nullptr);
+}
+
 template <class Key, class Value>
 void find_distinct(cuda_lane_t *lane, const unique_request_t *r, int64_t *distinct_count) {
   const sorted<Key, Value> s = sort_numbered<Key, Value>(lane, r->key, r->count);
@@ -66,6 +82,7 @@ void find_distinct(cuda_lane_t *lane, const unique_request_t *r, int64_t *distin
   CUDA_LAUNCH(lane, (list_distinct<Key, Value>), cuda_blocks(lane, r->count), CUDA_BLOCK, 0, news, s,
               r->count, r->distinct, r->begin, r->member, r->which);
   cuda_deliver(lane, distinct_count, news.before + news.groups, sizeof *distinct_count, nullptr);
+  if (r->bounds > 0) deliver_places(lane, r, news.before + news.groups);
 }
 
 const int64_t BITS_32 = static_cast<int64_t>(1) << 32;
@@ -75,7 +92,10 @@ void cuda_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r
   *distinct_count = 0;
   if (r->count == 0 && r->begin != nullptr)
     CUDA_TRY(lane, cudaMemsetAsync(r->begin, 0, sizeof *r->begin, lane->stream));
-  if (r->count == 0) return;
+  if (r->count == 0) {
+    for (int64_t i = 0; i < r->bounds; i++) r->place[i] = 0;
+    return;
+  }
   if (r->key_limit <= BITS_32 && r->count <= BITS_32)
     find_distinct<uint32_t, uint32_t>(lane, r, distinct_count);
   else

@@ -50,6 +50,9 @@ struct sbag_collection {
       norm[EXACT_SUM_DIGITS + 1]; /* of grad_norm_squared: not on its stack, as a broken comm may write on */
 };
 
+/* step.c: sbag_step_forward_end that does not wait: `out` is there for whatever the context's kernel does
+ * next, and for the host after a stream_sync. */
+sbag_code_t collection_forward_end(sbag_step_h step, void *out, sbag_status_t *status);
 /* describe.c: refuses what no collection can be. */
 sbag_code_t collection_check(const sbag_collection_options_t *options, const sbag_table_options_t *tables,
                              int table_count, const sbag_feature_options_t *features, int feature_count,

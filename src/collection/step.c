@@ -151,12 +151,11 @@ static sbag_code_t forward_end(struct sbag_step *step, void *out, sbag_status_t 
   void *there = NULL;
   SBAG_TRY(exchange_give_up(c->exchange, stage_out(k, &c->out_staged, out, bytes, &there, status), status));
   SBAG_TRY(route_forward_end(step->route, there, status));
-  if (there == out) return SBAG_OK;
   stage_give(k, out, there, bytes);
-  return exchange_give_up(c->exchange, k->ops->stream_sync(k, NULL, status), status);
+  return SBAG_OK;
 }
 
-sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
+sbag_code_t collection_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
   SBAG_TRY(check_state(step, STEP_BEGUN, "forward_end", "forward_begin", status));
   SBAG_TRY(begin_held(step, status)); /* the other step was given up, or its update comes later */
   const char *phase = enter(step->collection, "exchange: combine vectors");
@@ -165,6 +164,16 @@ sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *st
   SBAG_TRY(code);
   step->state = STEP_FORWARD_DONE;
   return SBAG_OK;
+}
+
+sbag_code_t sbag_step_forward_end(sbag_step_h step, void *out, sbag_status_t *status) {
+  sbag_collection_h c = step->collection;
+  kernel_t *k = c->context->kernel;
+  SBAG_TRY(collection_forward_end(step, out, status));
+  const char *phase = enter(c, "exchange: combine vectors"); /* the caller may read it at once */
+  sbag_code_t code = exchange_give_up(c->exchange, k->ops->stream_sync(k, NULL, status), status);
+  enter(c, phase);
+  return code;
 }
 
 sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_t *max_indices,

@@ -78,7 +78,7 @@ sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
   if (wanted & EDGE_ENTRIES) SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
   if (wanted & EDGE_ROWS) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
   k->ops->edges_build(k, NULL, &request, &r->info);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  if (!(wanted & EDGE_AGAIN)) SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   if (r->info.fault != EDGES_FINE) return fault_status(r, status);
   if (!r->weighted || !(wanted & EDGE_WEIGHTS)) return SBAG_OK;
   void *weight = NULL;
@@ -89,7 +89,7 @@ sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
 }
 
 sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, int which, int64_t *distinct,
-                         sbag_status_t *status) {
+                         const int64_t *bound, int64_t bounds, int64_t *place, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   const int64_t *block_key = x->c.plan->block_key;
@@ -97,7 +97,10 @@ sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, in
                         .key = keys,
                         .key_first = owner < 0 ? 0 : block_key[(int64_t)owner * x->tables],
                         .key_limit = block_key[(int64_t)(owner < 0 ? x->ranks : owner + 1) * x->tables],
-                        .distinct = keys};
+                        .distinct = keys,
+                        .bound = bound,
+                        .bounds = bounds,
+                        .place = place};
   SBAG_TRY(route_take_i64(r, which, count, &u.which, status));
   size_t mark = kernel_arena_mark(&r->arena);
   SBAG_TRY(
@@ -109,25 +112,20 @@ sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, in
 }
 
 static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t blocks = (int64_t)x->ranks * x->tables, *keys = i64_of(r, BUF_DISTINCT);
-  SBAG_TRY(route_unique(r, -1, keys, r->info.edge_count, BUF_WHICH, &r->distinct, status));
-  k->ops->lower_bounds(k, NULL, keys, r->distinct, x->c.plan->block_key, blocks + 1, r->key_block);
-  return k->ops->stream_sync(k, NULL, status);
+  const exchange_t *x = r->x;
+  return route_unique(r, -1, i64_of(r, BUF_DISTINCT), r->info.edge_count, BUF_WHICH, &r->distinct,
+                      x->c.plan->block_key, (int64_t)x->ranks * x->tables + 1, r->key_block, status);
 }
 
 /* Padding rows that max_norm must see; few, so they travel beside the keys. */
 static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t distinct = 0, *keys = i64_of(r, BUF_TOUCH_DISTINCT);
-  SBAG_TRY(route_unique(r, -1, keys, r->info.touch_count, BUF_TOUCH_WHICH, &distinct, status));
-  for (int o = 0; o <= x->ranks; o++) {
-    int64_t bound = x->c.plan->block_key[(int64_t)o * x->tables];
-    k->ops->lower_bounds(k, NULL, keys, distinct, &bound, 1, &r->touch_begin[o]);
-  }
-  return k->ops->stream_sync(k, NULL, status);
+  const exchange_t *x = r->x;
+  int64_t distinct = 0, *bound = r->block_first; /* lent */
+  memset(r->touch_begin, 0, ((size_t)x->ranks + 1) * sizeof *r->touch_begin);
+  if (r->info.touch_count == 0) return SBAG_OK;
+  for (int o = 0; o <= x->ranks; o++) bound[o] = x->c.plan->block_key[(int64_t)o * x->tables];
+  return route_unique(r, -1, i64_of(r, BUF_TOUCH_DISTINCT), r->info.touch_count, BUF_TOUCH_WHICH, &distinct,
+                      bound, x->ranks + 1, r->touch_begin, status);
 }
 
 sbag_code_t route_edges(route_t *r, sbag_status_t *status) {

@@ -205,6 +205,7 @@ void route_destroy(route_t **route) {
   if (comm_check(r->x->c.comm, NULL) != SBAG_OK) return;
   field_t fields[FIELDS_MOST];
   int count = route_fields(r, fields);
+  (void)r->x->c.kernel->ops->stream_sync(r->x->c.kernel, NULL, NULL); /* numbers may be on their way to it */
   for (int b = 0; b < BUF_KEPT; b++) kernel_buffer_free(r->x->c.kernel, &r->buffer[b]);
   kernel_arena_free(r->x->c.kernel, &r->arena);
   for (int i = 0; i < count; i++) mem_free(r->mem, *fields[i].pointer);

@@ -80,7 +80,7 @@ sbag_code_t route_predict(route_t *route, const sbag_bags_t *bags, int64_t bag_c
 
 /* Owners renormalise, pool and send; collective. */
 sbag_code_t route_forward_begin(route_t *route, sbag_status_t *status);
-/* Requesters combine: out [bag_count][columns]. Collective. */
+/* Requesters combine: out [bag_count][columns], which is there after the next stream_sync. Collective. */
 sbag_code_t route_forward_end(route_t *route, void *out, sbag_status_t *status);
 
 /* Gradients go home; and are merged by row at the owner. weight_grads as in sbag_step_backward. Collective.

@@ -324,8 +324,7 @@ static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
   for (int f = 0; f < x->features; f++)
     if (!r->dense[x->feature_table[f]]) r->tasks[n++] = combine_task(r, f, &terms, out, winner);
   k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, n);
-  if (r->any_dense) SBAG_TRY(dense_forward_end(r, out, status));
-  return k->ops->stream_sync(k, NULL, status);
+  return r->any_dense ? dense_forward_end(r, out, status) : SBAG_OK;
 }
 
 sbag_code_t route_forward_end(route_t *r, void *out, sbag_status_t *status) {

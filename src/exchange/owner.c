@@ -3,14 +3,11 @@
 #include "exchange/route.h"
 
 static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  int64_t *keys = i64_of(r, BUF_IN_KEY);
+  const exchange_t *x = r->x;
   int64_t count = r->in_key[(int64_t)x->ranks * x->tables] + r->in_touch[x->ranks];
-  SBAG_TRY(route_unique(r, x->rank, keys, count, BUF_OWN_WHICH, &r->own_count, status));
-  k->ops->lower_bounds(k, NULL, keys, r->own_count, x->c.plan->block_key + (int64_t)x->rank * x->tables,
-                       x->tables + 1, r->own_block);
-  return k->ops->stream_sync(k, NULL, status);
+  return route_unique(r, x->rank, i64_of(r, BUF_IN_KEY), count, BUF_OWN_WHICH, &r->own_count,
+                      x->c.plan->block_key + (int64_t)x->rank * x->tables, x->tables + 1, r->own_block,
+                      status);
 }
 
 static sbag_code_t find_rows(route_t *r, sbag_status_t *status) {

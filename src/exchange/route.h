@@ -325,15 +325,16 @@ sbag_code_t route_wait(route_t *r, const char *what, sbag_status_t *status);
 /* edges.c */
 void route_describe(route_t *r);
 /* The batch's edges: r->info and BUF_SLOT_BEGIN, and what is wanted (EDGE_*) of keys (BUF_DISTINCT), slots,
- * entries, rows, and weights where the batch has any. */
-enum { EDGE_KEYS = 1, EDGE_SLOTS = 2, EDGE_ENTRIES = 4, EDGE_ROWS = 8, EDGE_WEIGHTS = 16 };
+ * entries, rows, and weights where the batch has any. EDGE_AGAIN: of a batch whose r->info is known already
+ * (and found good): nobody waits for it. */
+enum { EDGE_KEYS = 1, EDGE_SLOTS = 2, EDGE_ENTRIES = 4, EDGE_ROWS = 8, EDGE_WEIGHTS = 16, EDGE_AGAIN = 32 };
 sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status);
 /* Edges, and distinct keys by owner and table (BUF_DISTINCT, BUF_WHICH, key_block). */
 sbag_code_t route_edges(route_t *r, sbag_status_t *status);
-/* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them. owner:
- * whose they all are, or -1. */
+/* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them.
+ * owner: whose they all are, or -1. place[i]: how many of them are below bound[i]. */
 sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, int which, int64_t *distinct,
-                         sbag_status_t *status);
+                         const int64_t *bound, int64_t bounds, int64_t *place, sbag_status_t *status);
 /* Each edge's slot, into BUF_SLOT (scratch): kept between phases only as the slots' first edges. */
 sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status);
 

@@ -36,7 +36,9 @@ sbag_code_t solo_begin(route_t *r, sbag_status_t *status) {
   if (!in_place) wanted |= EDGE_ROWS | EDGE_WEIGHTS;
   SBAG_TRY(route_build_edges(r, wanted, status));
   r->direct = in_place && r->info.plain;
-  return r->direct || !in_place ? SBAG_OK : route_build_edges(r, wanted | EDGE_ROWS | EDGE_WEIGHTS, status);
+  return r->direct || !in_place
+             ? SBAG_OK
+             : route_build_edges(r, wanted | EDGE_ROWS | EDGE_WEIGHTS | EDGE_AGAIN, status);
 }
 
 /* Arrays of one feature's entries as one of all edges, of which only the feature's own are there. */
@@ -79,7 +81,7 @@ sbag_code_t solo_forward(route_t *r, void *out, sbag_status_t *status) {
                                   .out_position = is_max ? winner + feature->column : NULL};
   }
   k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, x->features);
-  return k->ops->stream_sync(k, NULL, status);
+  return SBAG_OK;
 }
 
 /* ---- backward ---- */
@@ -93,7 +95,10 @@ static sbag_code_t sort_rows(route_t *r, const int64_t **begin, const int64_t **
   unique_request_t u = {.count = edges,
                         .key = i64_of(r, BUF_DISTINCT),
                         .key_limit = x->c.plan->block_key[x->tables],
-                        .distinct = i64_of(r, BUF_DISTINCT)};
+                        .distinct = i64_of(r, BUF_DISTINCT),
+                        .bound = x->c.plan->block_key,
+                        .bounds = x->tables + 1,
+                        .place = r->own_block};
   SBAG_TRY(route_take_i64(r, BUF_ROW_BEGIN, edges + 1, &u.begin, status));
   SBAG_TRY(route_take_i64(r, BUF_MERGE_MEMBER, edges, &u.member, status));
   size_t mark = kernel_arena_mark(&r->arena);
@@ -101,8 +106,6 @@ static sbag_code_t sort_rows(route_t *r, const int64_t **begin, const int64_t **
   k->ops->unique(k, NULL, &u, &r->own_count);
   SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   kernel_arena_release(k, &r->arena, mark);
-  k->ops->lower_bounds(k, NULL, u.distinct, r->own_count, x->c.plan->block_key, x->tables + 1, r->own_block);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   SBAG_TRY(route_take_i64(r, BUF_OWN_ROW, r->own_count, &row, status));
   for (int t = 0; t < x->tables; t++)
     k->ops->gather_i64(k, NULL, u.distinct + r->own_block[t], NULL, r->own_block[t + 1] - r->own_block[t],
@@ -207,7 +210,7 @@ sbag_code_t solo_backward(route_t *r, const void *grad_out, void *const *weight_
   const exchange_t *x = r->x;
   const int64_t *begin, *member;
   grad_terms_t terms;
-  int wanted = EDGE_KEYS | EDGE_WEIGHTS;
+  int wanted = EDGE_KEYS | EDGE_WEIGHTS | EDGE_AGAIN;
   if (r->flags & SBAG_FORWARD_WEIGHT_GRADS) wanted |= EDGE_ENTRIES;
   kernel_arena_release(x->c.kernel, &r->arena, 0);
   if (solo_sums_possible(r)) return solo_sums(r, grad_out, status);

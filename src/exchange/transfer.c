@@ -87,12 +87,11 @@ static sbag_code_t find_owners(transfer_t *t, int64_t count, sbag_status_t *stat
   SBAG_TRY(take_i64(x, T_MEMBER, count, &u.member, status));
   SBAG_TRY(take_i64(x, T_WHICH, count, &u.which, status));
   SBAG_TRY(take_i64(x, T_SCRATCH, 2 * count, &u.scratch, status));
+  for (int o = 0; o <= x->ranks; o++) /* each becomes what was found with it */
+    t->out_begin[o] = o < x->ranks ? plan_rank_key(x->c.plan, o) : u.key_limit;
+  u.bound = u.place = t->out_begin;
+  u.bounds = x->ranks + 1;
   k->ops->unique(k, NULL, &u, &t->distinct);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
-  for (int o = 0; o <= x->ranks; o++) {
-    int64_t bound = o < x->ranks ? plan_rank_key(x->c.plan, o) : u.key_limit;
-    k->ops->lower_bounds(k, NULL, u.distinct, t->distinct, &bound, 1, &t->out_begin[o]);
-  }
   return k->ops->stream_sync(k, NULL, status);
 }
 
@@ -148,7 +147,7 @@ static sbag_code_t find_own(transfer_t *t, int64_t *in, sbag_status_t *status) {
   SBAG_TRY(take_i64(x, T_OWN, t->in_count, &u.distinct, status));
   SBAG_TRY(take_i64(x, T_OWN_BEGIN, t->in_count + 1, &u.begin, status));
   SBAG_TRY(take_i64(x, T_OWN_MEMBER, t->in_count, &u.member, status));
-  SBAG_TRY(take_i64(x, T_SCRATCH, 2 * t->in_count, &u.scratch, status));
+  SBAG_TRY(take_i64(x, T_SCRATCH, unique_scratch(t->in_count, u.key_first, u.key_limit), &u.scratch, status));
   k->ops->unique(k, NULL, &u, &t->own_count);
   t->own = u.distinct;
   return k->ops->stream_sync(k, NULL, status);

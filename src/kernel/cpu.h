@@ -20,6 +20,19 @@ static inline int64_t cpu_part(int64_t items, int part, int parts) {
   return items / parts * part + items % parts * part / parts;
 }
 
+/* How many of the ascending values are below the bound. */
+static inline int64_t cpu_lower_bound(const int64_t *sorted, int64_t count, int64_t bound) {
+  int64_t low = 0, high = count;
+  while (low < high) {
+    int64_t middle = low + (high - low) / 2;
+    if (sorted[middle] < bound)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
 void cpu_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_t *request,
                      edges_info_t *info);
 void cpu_winner_rows(kernel_t *k, kernel_stream_t *stream, const sbag_bags_t *bags, int64_t first_entry,

@@ -93,22 +93,10 @@ static void cpu_bucket(kernel_t *k, kernel_stream_t *stream, const int64_t *buck
 
 /* ---- searches and runs ---- */
 
-static int64_t lower_bound(const int64_t *sorted, int64_t count, int64_t bound) {
-  int64_t low = 0, high = count;
-  while (low < high) {
-    int64_t middle = low + (high - low) / 2;
-    if (sorted[middle] < bound)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
-}
-
 static void cpu_lower_bounds(kernel_t *k, kernel_stream_t *stream, const int64_t *sorted, int64_t count,
                              const int64_t *bound, int64_t bounds, int64_t *place) {
   (void)k, (void)stream;
-  for (int64_t i = 0; i < bounds; i++) place[i] = lower_bound(sorted, count, bound[i]);
+  for (int64_t i = 0; i < bounds; i++) place[i] = cpu_lower_bound(sorted, count, bound[i]);
 }
 
 static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,

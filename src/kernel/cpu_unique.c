@@ -225,6 +225,8 @@ static void cpu_unique(kernel_t *k, kernel_stream_t *stream, const unique_reques
   } else {
     *distinct_count = by_sort(r, threads);
   }
+  for (int64_t i = 0; i < r->bounds; i++)
+    r->place[i] = cpu_lower_bound(r->distinct, *distinct_count, r->bound[i]);
 }
 
 void cpu_unique_ops(kernel_ops_t *ops) {

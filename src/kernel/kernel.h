@@ -212,14 +212,17 @@ typedef struct wire_error {
  */
 typedef struct unique_request {
   int64_t count;
-  const int64_t *key; /* [count] not negative */
-  int64_t key_first;  /* keys are not below it */
-  int64_t key_limit;  /* keys are below it */
-  int64_t *distinct;  /* out: [count] distinct keys, ascending */
-  int64_t *begin;     /* out: [count + 1] first member of each distinct key in `member` */
-  int64_t *member;    /* out: [count] positions in `key`, grouped by distinct key, in order within one */
-  int64_t *which;     /* out: [count] which distinct key a position has */
-  int64_t *scratch;   /* [unique_scratch()] */
+  const int64_t *key;   /* [count] not negative */
+  int64_t key_first;    /* keys are not below it */
+  int64_t key_limit;    /* keys are below it */
+  int64_t *distinct;    /* out: [count] distinct keys, ascending */
+  int64_t *begin;       /* out: [count + 1] first member of each distinct key in `member` */
+  int64_t *member;      /* out: [count] positions in `key`, grouped by distinct key, in order within one */
+  int64_t *which;       /* out: [count] which distinct key a position has */
+  int64_t *scratch;     /* [unique_scratch()] */
+  const int64_t *bound; /* host, or NULL: [bounds] */
+  int64_t bounds;
+  int64_t *place; /* out, host: [bounds] distinct keys below bound[i]; may be `bound` */
 } unique_request_t;
 
 /* Room for a sort, or for a bit a key and a count each word of them, where a sort would be more work. */

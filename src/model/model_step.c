@@ -9,6 +9,7 @@
  *   ids                            top MLP, loss, their backward
  *   gradients of this batch        bottom MLP's backward, owners' part of the next one's routing
  *   sums of dense gradients        all that is behind the layer that they are of */
+#include "collection/collection.h"
 #include "model/model_impl.h"
 
 #include <math.h>
@@ -314,7 +315,7 @@ static sbag_code_t compute(model_t *m, model_slot_t *slot, sbag_status_t *status
   pass.values = dense_values(m, input);
   m->dense->ops->input_ready(m->dense);
   m->network->ops->begin(m->network, &pass); /* while vectors are on their way */
-  SBAG_TRY(sbag_step_forward_end(slot->step, m->network->pooled, status));
+  SBAG_TRY(collection_forward_end(slot->step, m->network->pooled, status));
   push_next(m, sbag_step_advance);
   m->network->ops->forward(m->network, &pass);
   SBAG_TRY(m->reproducible ? backward_in_slices(m, batch, input, &pass, status)
@@ -466,7 +467,7 @@ static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *
   pass.values = dense_values(m, input);
   m->dense->ops->input_ready(m->dense);
   m->network->ops->begin(m->network, &pass);
-  SBAG_TRY(sbag_step_forward_end(*step, m->network->pooled, status));
+  SBAG_TRY(collection_forward_end(*step, m->network->pooled, status));
   const float *made = m->network->ops->forward(m->network, &pass);
   int64_t width = m->network->output_count * (int64_t)sizeof *outputs;
   const copy_part_t part = {outputs, made, batch->samples * width};

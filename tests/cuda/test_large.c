@@ -106,10 +106,22 @@ START_TEST(unique_of_many_keys) {
   int64_t wanted = -1, got = -1;
   pair_t *key = take(count, limit), *distinct = take(count, 9), *begin = take(count + 1, 9);
   pair_t *member = take(count, 9), *which = take(count, 9), *scratch = take(2 * count, 9);
-  const unique_request_t host = {count,       key->host,    limit,       distinct->host,
-                                 begin->host, member->host, which->host, scratch->host};
-  const unique_request_t device = {count,         key->device,    limit,         distinct->device,
-                                   begin->device, member->device, which->device, scratch->device};
+  const unique_request_t host = {.count = count,
+                                 .key = key->host,
+                                 .key_limit = limit,
+                                 .distinct = distinct->host,
+                                 .begin = begin->host,
+                                 .member = member->host,
+                                 .which = which->host,
+                                 .scratch = scratch->host};
+  const unique_request_t device = {.count = count,
+                                   .key = key->device,
+                                   .key_limit = limit,
+                                   .distinct = distinct->device,
+                                   .begin = begin->device,
+                                   .member = member->device,
+                                   .which = which->device,
+                                   .scratch = scratch->device};
   fixture.cpu->ops->unique(fixture.cpu, NULL, &host, &wanted);
   fixture.gpu->ops->unique(fixture.gpu, NULL, &device, &got);
   cuda_case_sync(&fixture);
@@ -141,10 +153,20 @@ START_TEST(unique_in_place) {
   int64_t wanted = -1, got = -1;
   pair_t *key = take(count, 700), *member = take(count, 9), *which = take(count, 9);
   pair_t *scratch = take(2 * count, 9);
-  const unique_request_t host = {count, key->host,    700,         key->host,
-                                 NULL,  member->host, which->host, scratch->host};
-  const unique_request_t device = {count, key->device,    700,           key->device,
-                                   NULL,  member->device, which->device, scratch->device};
+  const unique_request_t host = {.count = count,
+                                 .key = key->host,
+                                 .key_limit = 700,
+                                 .distinct = key->host,
+                                 .member = member->host,
+                                 .which = which->host,
+                                 .scratch = scratch->host};
+  const unique_request_t device = {.count = count,
+                                   .key = key->device,
+                                   .key_limit = 700,
+                                   .distinct = key->device,
+                                   .member = member->device,
+                                   .which = which->device,
+                                   .scratch = scratch->device};
   fixture.cpu->ops->unique(fixture.cpu, NULL, &host, &wanted);
   fixture.gpu->ops->unique(fixture.gpu, NULL, &device, &got);
   cuda_case_sync(&fixture);
@@ -382,14 +404,14 @@ END_TEST
 
 static void step(const pair_t *key, const pair_t *lists[5], int64_t count, int64_t limit) {
   int64_t distinct = 0;
-  const unique_request_t u = {count,
-                              key->device,
-                              limit,
-                              lists[0]->device,
-                              lists[1]->device,
-                              lists[2]->device,
-                              lists[3]->device,
-                              lists[4]->device};
+  const unique_request_t u = {.count = count,
+                              .key = key->device,
+                              .key_limit = limit,
+                              .distinct = lists[0]->device,
+                              .begin = lists[1]->device,
+                              .member = lists[2]->device,
+                              .which = lists[3]->device,
+                              .scratch = lists[4]->device};
   fixture.gpu->ops->unique(fixture.gpu, NULL, &u, &distinct);
   fixture.gpu->ops->bucket(fixture.gpu, NULL, key->device, count, limit, lists[4]->device, lists[0]->device);
   cuda_case_sync(&fixture);

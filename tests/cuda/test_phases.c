@@ -114,8 +114,7 @@ START_TEST(the_host_waits_where_it_needs_a_number) {
       {"exchange: pool and send vectors", 0},
       {"exchange: combine vectors", 1}, /* the caller may read `out` at once */
       {"exchange: send gradients", 0},
-      {"exchange: merge gradients",
-       3}, /* edges, as they are listed anew; distinct rows; how many a table has */
+      {"exchange: merge gradients", 1}, /* distinct rows, and how many of them a table has */
       {"update: tables", 0},
   };
   train_step();

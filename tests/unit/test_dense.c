@@ -358,6 +358,29 @@ START_TEST(test_interaction) {
 }
 END_TEST
 
+/* A value that is not finite spoils its column of all other vectors' gradients, and of its own none. */
+START_TEST(test_interaction_not_finite) {
+  enum { VECTORS = 11, DIM = 19, BAD = 6, COLUMN = 3, WIDTH = VECTORS * (VECTORS - 1) / 2 };
+  rig_t rig = rig_open_on(_i == ISA_COUNT, (kernel_isa_t)(_i % ISA_COUNT), 1);
+  const interaction_t shape = {.vectors = VECTORS, .dim = DIM};
+  float v[VECTORS * DIM], grad[VECTORS * DIM], out_grad[WIDTH];
+  interaction_vector_t vectors[VECTORS];
+  for (int i = 0; i < VECTORS * DIM; i++) v[i] = 0.5f;
+  for (int i = 0; i < WIDTH; i++) out_grad[i] = 1.0f;
+  v[BAD * DIM + COLUMN] = INFINITY;
+  for (int i = 0; i < VECTORS; i++)
+    vectors[i] = (interaction_vector_t){v + i * DIM, grad + i * DIM, VECTORS * DIM, VECTORS * DIM};
+  rig.ops->interaction_backward(rig.dense, &shape, vectors, 0, 1, out_grad);
+  for (int i = 0; i < VECTORS; i++)
+    for (int c = 0; c < DIM; c++) {
+      float wanted = i != BAD && c == COLUMN ? INFINITY : 0.5f * (VECTORS - 1);
+      ck_assert_msg(grad[i * DIM + c] == wanted, "vector %d, column %d: %g, not %g", i, c,
+                    (double)grad[i * DIM + c], (double)wanted);
+    }
+  rig_close(&rig);
+}
+END_TEST
+
 /* ---- loss ---- */
 
 static double loss_of(int64_t samples, const float *logits, const float *labels, double scale, float *grad) {
@@ -979,6 +1002,7 @@ Suite *dense_suite(void) {
   tcase_add_test(tc, test_dropout);
   tc = case_of(suite, "interaction");
   tcase_add_loop_test(tc, test_interaction, 0, 120);
+  tcase_add_loop_test(tc, test_interaction_not_finite, 0, ISA_COUNT + 1);
   tc = case_of(suite, "loss");
   tcase_add_test(tc, test_loss);
   tcase_add_test(tc, test_loss_extremes);

@@ -272,9 +272,16 @@ static void check_unique_parts(kernel_case_t *c, const unique_request_t *all, co
                           .member = part == 2 ? kernel_new_ints(c, count) : NULL,
                           .which = part % 3 == 0 ? kernel_new_ints(c, count) : NULL,
                           .scratch = kernel_new_ints(c, unique_scratch(count, least, all->key_limit))};
+    int64_t place[] = {0, all->key_limit / 3, all->key_limit}, wanted[3] = {0};
+    u.bound = u.place = place;
+    u.bounds = 3;
+    const int64_t *listed = kernel_get_ints(c, all->distinct, found);
+    for (int i = 0; i < 3; i++)
+      for (int64_t d = 0; d < found; d++) wanted[i] += listed[d] < place[i];
     c->ops->unique(c->kernel, NULL, &u, &distinct);
     ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
     ck_assert_int_eq(distinct, found);
+    check_ints("places", place, wanted, 3);
     check_ints("distinct", kernel_get_ints(c, again, found), kernel_get_ints(c, all->distinct, found), found);
     if (part % 3 == 0)
       check_ints("which", kernel_get_ints(c, u.which, count), kernel_get_ints(c, all->which, count), count);
