@@ -38,7 +38,7 @@ typedef struct twin {
 } twin_t;
 
 static twin_t twin(int64_t count) {
-  twin_t t = {.host = malloc((size_t)count * sizeof(float) + 1), .count = count};
+  twin_t t = {.host = calloc((size_t)count + 1, sizeof(float)), .count = count};
   ck_assert_ptr_nonnull(t.host);
   for (int64_t i = 0; i < count; i++)
     t.host[i] = (float)((double)(cuda_case_random(&rig.seed) % 2001) / 1000.0 - 1.0);
