@@ -155,7 +155,7 @@ def worker(args):
 
 def measure_torch(args, what):
     words = [word for name in ("movielens", "mathsx", "ranks") for word in (f"--{name}", str(getattr(args, name)))]
-    done = subprocess.run([sys.executable, __file__, "worker", "--data", what, *words], check=True, stdout=subprocess.PIPE,
+    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "worker", "--data", what, *words], check=True, stdout=subprocess.PIPE,
                           timeout=args.limit, env={**os.environ, "OMP_NUM_THREADS": str(args.ranks)})
     return json.loads(done.stdout.splitlines()[-1])["rate"]
 
