@@ -6,6 +6,10 @@
 
 enum { LANES = 1 };
 
+static inline void store_f32(const double value[INIT_COLUMNS], float *to) {
+  for (int i = 0; i < INIT_COLUMNS; i++) to[i] = (float)value[i];
+}
+
 #define ISA(name)      name##_scalar
 #define WORD           uint64_t
 #define VALUE          double

@@ -671,6 +671,78 @@ START_TEST(unique_and_bucket_do_not_depend_on_threads) {
 }
 END_TEST
 
+enum { SORT_BAGS = 20000, SORT_PIECES = 4, SORT_TABLES = 4 };
+
+static int64_t number_of(const row_sort_t *s, int table, int64_t row) {
+  int64_t low = s->table_row[table], high = s->table_row[table + 1];
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (s->row[middle] < row)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  ck_assert(low < s->table_row[table + 1] && s->row[low] == row);
+  return low;
+}
+
+/* Every edge's term is the next of its row, and rows have no others. */
+static void check_sorted(const row_sort_t *s, int64_t edges, int64_t *next) {
+  const int64_t rows = s->table_row[SORT_TABLES];
+  ck_assert(s->table_row[0] == 0 && s->begin[0] == 0 && s->begin[rows] == edges);
+  for (int64_t i = 0; i < rows; i++) ck_assert_int_lt(s->begin[i], s->begin[i + 1]);
+  memcpy(next, s->begin, (size_t)rows * sizeof *next);
+  for (int p = 0; p < SORT_PIECES; p++)
+    for (int64_t b = 0; b < SORT_BAGS; b++)
+      for (int64_t e = s->pieces[p].begin[b]; e < s->pieces[p].begin[b + 1]; e++) {
+        const int64_t row = number_of(s, s->pieces[p].table, s->pieces[p].row[e]);
+        ck_assert_int_eq(s->term[next[row]++], s->pieces[p].first_term + b);
+      }
+  for (int64_t i = 0; i < rows; i++) ck_assert_int_eq(next[i], s->begin[i + 1]);
+}
+
+START_TEST(terms_by_row) {
+  static const int table[SORT_PIECES] = {0, 0, 2, 3};
+  static const int64_t limit[SORT_TABLES] = {2000, 7, (int64_t)1 << 40, 1};
+  kernel_t *kernel[THREAD_KERNELS];
+  row_piece_t pieces[SORT_PIECES];
+  arena_t arena = {0};
+  mem_t *mem = NULL;
+  draw_t draw = draw_start(31, 0);
+  int64_t edges = 0, *begin = arena_ints(&arena, SORT_PIECES * SORT_BAGS + 1), table_row[SORT_TABLES + 1];
+  int64_t *row = arena_ints(&arena, 3 * SORT_PIECES * SORT_BAGS);
+  ck_assert_int_eq(mem_create(&mem, NULL), SBAG_OK);
+  open_threaded(mem, kernel);
+  for (int p = 0; p < SORT_PIECES; p++) {
+    pieces[p] = (row_piece_t){table[p], begin + p * SORT_BAGS, row, p == 1 ? SORT_BAGS : 0};
+    for (int64_t b = 0; b < SORT_BAGS; b++) {
+      const int64_t end = edges + draw_between(&draw, 0, 3);
+      begin[p * SORT_BAGS + b] = edges;
+      for (; edges < end; edges++) row[edges] = draw_below(&draw, limit[table[p]]);
+    }
+    begin[(p + 1) * SORT_BAGS] = edges;
+  }
+  ck_assert(edges > 1 << 15);
+  row_sort_t sort = {.pieces = pieces,
+                     .piece_count = SORT_PIECES,
+                     .bag_count = SORT_BAGS,
+                     .tables = SORT_TABLES,
+                     .row_limit = limit,
+                     .term_limit = 2 * SORT_BAGS,
+                     .row = arena_ints(&arena, edges),
+                     .begin = arena_ints(&arena, edges + 1),
+                     .term = arena_ints(&arena, edges),
+                     .table_row = table_row,
+                     .scratch = arena_ints(&arena, 2 * edges)};
+  int64_t *next = arena_ints(&arena, edges);
+  for (int i = 0; i < THREAD_KERNELS; i++) {
+    kernel[i]->ops->sort_rows(kernel[i], NULL, &sort);
+    check_sorted(&sort, edges, next);
+  }
+  close_threaded(mem, kernel, &arena);
+}
+END_TEST
+
 enum { LONG_BAGS = 9000 };
 
 /* A batch of three features long enough for threads: offsets, 2-D, and with padding and entries out of range.
@@ -745,6 +817,7 @@ Suite *kernel_integer_suite(void) {
   tcase_add_loop_test(test_case, global_rows_undo_locate, 0, kernels);
 #ifndef SHARDBAG_TEST_CUDA
   tcase_add_loop_test(test_case, unique_and_bucket_do_not_depend_on_threads, 0, 4);
+  tcase_add_test(test_case, terms_by_row);
   tcase_add_test(test_case, edges_do_not_depend_on_threads);
 #endif
   suite_add_tcase(suite, test_case);
