@@ -271,6 +271,16 @@ static sbag_code_t tell(const convert_t *c, convert_result_t *result, sbag_statu
   return SBAG_OK;
 }
 
+/* The binary form knows neither classes nor what is matched with what. */
+static sbag_code_t check_kind(const reader_t *reader, sbag_status_t *status) {
+  int plain = reader_class_count(reader) == 0;
+  for (int f = 0; f < reader_feature_count(reader); f++)
+    plain &= reader_feature(reader, f)->role == ROLE_INPUT;
+  if (plain) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT,
+                    "data of kind text, ranking and corpus cannot be converted: train on their files");
+}
+
 sbag_code_t reader_convert(reader_t *reader, comm_t *comm, const convert_options_t *options, mem_t *mem,
                            convert_result_t *result, sbag_status_t *status) {
   convert_t c = {.reader = reader,
@@ -284,6 +294,7 @@ sbag_code_t reader_convert(reader_t *reader, comm_t *comm, const convert_options
   if (comm_size(comm) != 1)
     return status_set(status, SBAG_ERR_ARGUMENT, "a conversion is one process's work; there are %d",
                       comm_size(comm));
+  SBAG_TRY(check_kind(reader, status));
   sbag_code_t code = begin(&c, status);
   if (code == SBAG_OK) code = spool_all(&c, status);
   if (code == SBAG_OK) code = write_file(&c, comm, status);

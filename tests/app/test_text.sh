@@ -115,6 +115,9 @@ check "a label that the model does not know" ended 1 "bad.tsv:1: column 0" "hors
 train 2 kind --set model.kind=ctr
 check "another model" ended 2 "model.kind is ctr" "classify"
 
+alone "$program" data convert "$config" "${mine[@]}" --output "$work/text.h5"
+check "no conversion" ended 1 "cannot be converted"
+
 ### real text
 clinc=$root/../shared/data/clinc150
 if [ -r "$clinc/train.tsv" ]; then
