@@ -152,13 +152,14 @@ check_cuda() {
   export EMU_DEVICES=4
   for count in 1 2 3 4; do
     for file in "$root"/tests/golden/*.h5; do
-      EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda golden $(basename "$file" .h5)" 240 "$count" \
+      EMU_APART=1 EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda golden $(basename "$file" .h5)" 240 "$count" \
         "$root/build/tests/cuda/golden" "$file"
     done
   done
   for count in 2 3 $([ $full = 0 ] || echo 1 4); do
     EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda model" 300 "$count" "$root/build/tests/cuda/mpi" model
   done
+  EMU_APART=1 ranks_step "cuda, memory apart" 120 2 "$root/build/tests/cuda/mpi" memory
   unset EMU_DEVICES
   step "cuda MovieLens" 300 "$root/tests/cuda/train.sh" "$root/build"
   step "build what executes kernels, asan" 900 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
@@ -188,6 +189,8 @@ check_nvcc() {
   # shellcheck disable=SC2016  # the inner shell's own arguments
   step "build cuda, by nvcc" 900 bash -c '. "$1/launch/common.sh" && build cuda build-cuda --target shardbag_app' \
     build "$root" && step "a GPU or a reason" 60 "$root/tests/cuda/no_gpu.sh" "$root/build-cuda"
+  # shellcheck disable=SC2046  # one word or two
+  step "no hot kernel spills" 900 python3 "$root/tests/cuda/ptxas.py" $([ $full = 0 ] && echo 80 || echo 80 90)
 }
 
 check_scripts() {

@@ -196,6 +196,30 @@ code=$?
 check "hostfile.sh wants slots" test $code = 2
 check "and says where" grep -q "'node1' does not say how many ranks" "$work/err"
 
+# slurm.sbatch hands the command line to srun, with a thread a rank, and refuses a program that is not there.
+mkdir -p "$work/slurm"
+# shellcheck disable=SC2016  # the script's own arguments
+printf '#!/bin/sh\necho "$@" threads=$OMP_NUM_THREADS\n' >"$work/slurm/srun"
+chmod +x "$work/slurm/srun"
+# batch PROGRAM: what Slurm would run, with an srun that only says what it got.
+batch() {
+  env -u OMP_NUM_THREADS PATH="$work/slurm:$PATH" SLURM_SUBMIT_DIR="$root" SHARDBAG="$1" \
+    bash "$root/launch/slurm.sbatch" train "a config.yaml" --device cuda >"$work/out" 2>"$work/err"
+}
+batch "$program"
+code=$?
+check "slurm.sbatch runs srun" test $code = 0
+check "with the command line" grep -qxF \
+  -e "--mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores $program train a config.yaml --device cuda threads=1" "$work/out"
+batch "$work/nothing"
+code=$?
+check "slurm.sbatch wants a program" test $code = 1
+check "and says where it looked" grep -qF "$work/nothing is not there; build it" "$work/err"
+bash "$root/launch/slurm.sbatch" train >"$work/out" 2>"$work/err"
+code=$?
+check "slurm.sbatch wants Slurm" test $code != 0
+check "and says so" grep -q "run me by sbatch" "$work/err"
+
 # silent_rank RANK: it is among those that did not answer. One that waits for it may be too: "ranks 1, 2".
 silent_rank() { grep -qE "no answer from ranks? ([0-9]+, )*$1(,| within)" "$work/said"; }
 

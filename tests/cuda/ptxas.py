@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = ["-std=c++17", "-fmad=false", "-D_GNU_SOURCE", "-I.", "-Isrc", "-Iinclude", "-Xptxas", "-v"]
@@ -64,10 +65,13 @@ def kernels(file, architecture):
 def main():
     architectures = [int(a) for a in sys.argv[1:]] or [80, 90]
     passed = failed = 0
+    tasks = [(file, architecture) for file in HOT for architecture in architectures]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for its nvcc
+        made = dict(zip(tasks, pool.map(lambda task: list(kernels(*task)), tasks)))
     for file in HOT:
         found = {}
         for architecture in architectures:
-            for name, registers, shared, spilled in kernels(file, architecture):
+            for name, registers, shared, spilled in made[file, architecture]:
                 share = occupancy(architecture, THREADS.get(file, 128), registers, shared)
                 found.setdefault(name, []).append((registers, shared, spilled, f"{100 * share:.0f} %"))
                 passed += spilled == 0
