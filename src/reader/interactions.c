@@ -287,7 +287,7 @@ static int by_user_and_item(const void *a, const void *b) {
 /* The newest of each user's are the test's, those before them valid's; shares are rounded down. */
 static void hold_out(load_t *l) {
   const double *share = l->config->holdout;
-  qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_time);
+  if (l->count > 0) qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_time);
   for (int64_t begin = 0, end; begin < l->count; begin = end) {
     for (end = begin; end < l->count && l->events[end].user == l->events[begin].user;) end++;
     int64_t count = end - begin, test = (int64_t)((double)count * share[1] + 1e-9);
@@ -369,7 +369,7 @@ static sbag_code_t load(load_t *l, sbag_status_t *status) {
   if (l->config->held_out) hold_out(l);
   out->user_rows = reader_vocabulary_count(out->users) + 1;
   out->item_rows = reader_vocabulary_count(out->item_tokens) + 1;
-  qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_item);
+  if (l->count > 0) qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_item);
   for (int split = 0; split < READER_SPLITS; split++) SBAG_TRY(fill_split(l, split, status));
   return l->config->held_out ? fill_timelines(l, status) : SBAG_OK;
 }
