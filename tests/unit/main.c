@@ -17,6 +17,7 @@ Suite *kernel_reduce_suite(void);
 Suite *kernel_rows_suite(void);
 Suite *kernel_storage_suite(void);
 Suite *layout_suite(void);
+Suite *losses_suite(void);
 Suite *metrics_suite(void);
 Suite *optimizer_suite(void);
 Suite *plan_suite(void);
@@ -48,6 +49,7 @@ static const runner_suite_t suites[] = {
     {"kernel_rows", kernel_rows_suite},
     {"kernel_storage", kernel_storage_suite},
     {"layout", layout_suite},
+    {"losses", losses_suite},
     {"metrics", metrics_suite},
     {"optimizer", optimizer_suite},
     {"plan", plan_suite},
