@@ -149,8 +149,9 @@ static sbag_code_t find_own(transfer_t *t, int64_t *in, sbag_status_t *status) {
   SBAG_TRY(take_i64(x, T_OWN_MEMBER, t->in_count, &u.member, status));
   SBAG_TRY(take_i64(x, T_SCRATCH, unique_scratch(t->in_count, u.key_first, u.key_limit), &u.scratch, status));
   k->ops->unique(k, NULL, &u, &t->own_count);
-  t->own = u.distinct;
-  return k->ops->stream_sync(k, NULL, status);
+  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  if (t->own_count < t->in_count) t->own = u.distinct; /* else as they came, and so their values */
+  return SBAG_OK;
 }
 
 /* Keys to owners, who turn them into local rows (T_IN). */
