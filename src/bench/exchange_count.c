@@ -2,6 +2,7 @@
  * are not there: see exchange_count.h. */
 #include "bench/exchange_count.h"
 
+#include "base/sort.h"
 #include "bench/exchange_cover.h"
 #include "collection/collection.h"
 #include "exchange/exchange.h"
@@ -267,7 +268,7 @@ static sbag_code_t measure(bench_counter_t *c, const bench_shape_t *of, const in
   for (int t = 0; t < c->made.count; t++) {
     for (int64_t e = 0; e < edges; e++)
       c->edges[e] = (edge_t){plan_key(&c->plan->tables[t], *indices++), e / of->length};
-    qsort(c->edges, (size_t)edges, sizeof *c->edges, by_key_and_bag);
+    sort_items(c->edges, edges, sizeof *c->edges, by_key_and_bag);
     measure_table(c, t, edges, count);
   }
   return SBAG_OK;

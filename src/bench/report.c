@@ -1,6 +1,7 @@
 /* Aligned rows and JSON lines: see report.h. */
 #include "bench/report.h"
 
+#include "base/sort.h"
 #include "bench/json.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@ static int by_value(const void *a, const void *b) {
 }
 
 bench_range_t bench_range(double *values, int64_t count) {
-  qsort(values, (size_t)count, sizeof *values, by_value);
+  sort_items(values, count, sizeof *values, by_value);
   return (bench_range_t){.min = values[0],
                          .median = (values[(count - 1) / 2] + values[count / 2]) / 2,
                          .max = values[count - 1]};

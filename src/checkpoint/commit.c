@@ -5,6 +5,7 @@
  * of ranks. */
 #include "checkpoint/commit.h"
 
+#include "base/sort.h"
 #include "checkpoint/disk.h"
 #include "checkpoint/gate.h"
 #include <errno.h>
@@ -169,7 +170,7 @@ static sbag_code_t write_trailer(commit_t *c, sbag_status_t *status) {
   trailer_t *trailer = &c->trailer;
   int64_t at = trailer_list_offset(c->place.bytes), bytes = trailer_bytes(trailer);
   void *block = NULL;
-  qsort(trailer->arrays, (size_t)trailer->count, sizeof *trailer->arrays, by_offset);
+  sort_items(trailer->arrays, trailer->count, sizeof *trailer->arrays, by_offset);
   SBAG_TRY(gate_digest(w->mem, c->file, w->temporary, trailer, at, -1, &trailer->digest, status));
   SBAG_TRY(mem_alloc(w->mem, (size_t)bytes, "checkpoint: trailer", &block, status));
   trailer_encode(trailer, at, block);

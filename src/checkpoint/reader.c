@@ -2,6 +2,7 @@
  * what passed: reading needs no agreement inside HDF5, so a rank can ask for any rows at any time, and hosts
  * whose disks differ notice. The names are listed once. */
 #include "checkpoint/hdf5_common.h"
+#include "base/sort.h"
 #include "checkpoint/reader.h"
 
 #include "checkpoint/disk.h"
@@ -82,7 +83,7 @@ static sbag_code_t list_all(checkpoint_reader_t *r, sbag_status_t *status) {
   herr_t result = H5Ovisit2(r->file, H5_INDEX_NAME, H5_ITER_NATIVE, visit_object, &visit, H5O_INFO_BASIC);
   if (visit.code != SBAG_OK) return visit.code;
   if (result < 0) return hdf5_failed(status, "checkpoint '%s': its list of names", r->path);
-  qsort(r->arrays, (size_t)r->count, sizeof *r->arrays, by_name);
+  sort_items(r->arrays, r->count, sizeof *r->arrays, by_name);
   return SBAG_OK;
 }
 

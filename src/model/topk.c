@@ -5,6 +5,7 @@
  * within its error bound is computed again in double. */
 #include "model/topk.h"
 
+#include "base/sort.h"
 #include "collection/collection.h"
 #include "dense/gemm.h"
 #include <float.h>
@@ -325,7 +326,7 @@ static void merge(const search_t *s, int64_t mine, topk_hit_t *hits) {
       for (int64_t i = 0; i < k; i++)
         if (from[i].row >= 0) offer(&best, from[i].score, from[i].row);
     }
-    qsort(best.heap, (size_t)best.held, sizeof *best.heap, by_rank);
+    sort_items(best.heap, best.held, sizeof *best.heap, by_rank);
     fill_up(best.heap, best.held, k);
   }
 }

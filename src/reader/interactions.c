@@ -2,6 +2,7 @@
  * RecBole's .inter (a line is a user, an item and a time, found by the header), where the newest of each
  * user's items are held out. */
 #include "reader/interactions.h"
+#include "base/sort.h"
 #include "reader/grow.h"
 #include "reader/lines.h"
 
@@ -218,7 +219,7 @@ static sbag_code_t sort_keys(vocabulary_t **words, id_key_t *keys, int64_t *plac
   int64_t count = reader_vocabulary_count(*words), index;
   vocabulary_t *sorted = NULL;
   for (int64_t i = 0; i < count; i++) keys[i] = (id_key_t){reader_vocabulary_token(*words, i), 0, i};
-  qsort(keys, (size_t)count, sizeof *keys, are_numbers(keys, count) ? by_number : by_bytes);
+  sort_items(keys, count, sizeof *keys, are_numbers(keys, count) ? by_number : by_bytes);
   SBAG_TRY(reader_vocabulary_create(mem, &sorted, status));
   sbag_code_t code = SBAG_OK;
   for (int64_t i = 0; i < count && code == SBAG_OK; i++) {
@@ -287,7 +288,7 @@ static int by_user_and_item(const void *a, const void *b) {
 /* The newest of each user's are the test's, those before them valid's; shares are rounded down. */
 static void hold_out(load_t *l) {
   const double *share = l->config->holdout;
-  if (l->count > 0) qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_time);
+  sort_items(l->events, l->count, sizeof *l->events, by_user_and_time);
   for (int64_t begin = 0, end; begin < l->count; begin = end) {
     for (end = begin; end < l->count && l->events[end].user == l->events[begin].user;) end++;
     int64_t count = end - begin, test = (int64_t)((double)count * share[1] + 1e-9);
@@ -302,7 +303,7 @@ static void hold_out(load_t *l) {
 /* events: a user's, each item once, in the order of the items from `begin` on. */
 static void fill_timeline(interactions_t *out, event_t *events, int64_t begin, int64_t count) {
   for (int64_t i = 0; i < count; i++) events[i].user = begin + i; /* whose place is sought */
-  qsort(events, (size_t)count, sizeof *events, by_age);
+  sort_items(events, count, sizeof *events, by_age);
   for (int64_t i = 0; i < count; i++) {
     out->timeline[begin + i] = events[i].item + 1;
     out->place[events[i].user] = i;
@@ -369,7 +370,7 @@ static sbag_code_t load(load_t *l, sbag_status_t *status) {
   if (l->config->held_out) hold_out(l);
   out->user_rows = reader_vocabulary_count(out->users) + 1;
   out->item_rows = reader_vocabulary_count(out->item_tokens) + 1;
-  if (l->count > 0) qsort(l->events, (size_t)l->count, sizeof *l->events, by_user_and_item);
+  sort_items(l->events, l->count, sizeof *l->events, by_user_and_item);
   for (int split = 0; split < READER_SPLITS; split++) SBAG_TRY(fill_split(l, split, status));
   return l->config->held_out ? fill_timelines(l, status) : SBAG_OK;
 }

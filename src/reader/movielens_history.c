@@ -2,6 +2,7 @@
  * strictly before t. All training likes lie sorted by user and time, so a rating's history is a range that
  * ends where t begins: nothing of the future, and nothing of validation or test, can be in it. */
 #include "reader/movielens.h"
+#include "base/sort.h"
 
 #include <stdlib.h>
 
@@ -42,7 +43,7 @@ static void link(movielens_t *m, like_t *likes, int64_t count, int64_t length) {
     if (!is_like(rating)) continue;
     likes[filled++] = (like_t){rating->user, i, m->movies[rating->movie].row, rating->time};
   }
-  qsort(likes, (size_t)count, sizeof *likes, by_user_and_time);
+  sort_items(likes, count, sizeof *likes, by_user_and_time);
   for (int64_t i = 0; i < count; i++) m->liked_rows[i] = likes[i].movie_row;
   for (int64_t i = 0; i < m->rating_count; i++) {
     movielens_rating_t *rating = &m->ratings[i];

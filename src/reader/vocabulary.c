@@ -1,5 +1,6 @@
 /* Tokens and their rows: an open-addressing table of indices over one arena of token bytes. */
 #include "reader/vocabulary.h"
+#include "base/sort.h"
 #include "reader/grow.h"
 
 #include <stdlib.h>
@@ -121,7 +122,7 @@ sbag_code_t reader_vocabulary_select(const vocabulary_t *all, int64_t min_count,
   SBAG_TRY(mem_alloc(mem, mem_array_bytes(all->count, sizeof *order), "reader: vocabulary", (void **)&order,
                      status));
   if (all->count > 0) memcpy(order, all->entries, (size_t)all->count * sizeof *order);
-  qsort(order, (size_t)all->count, sizeof *order, by_frequency);
+  sort_items(order, all->count, sizeof *order, by_frequency);
   sbag_code_t code = reader_vocabulary_create(mem, &made, status);
   for (int64_t i = 0; code == SBAG_OK && i < all->count && order[i].seen >= min_count; i++) {
     if (limit >= 0 && i >= limit) break;

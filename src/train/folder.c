@@ -1,5 +1,6 @@
 /* Folders, names and locks. */
 #include "train/folder.h"
+#include "base/sort.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -161,7 +162,7 @@ sbag_code_t folder_list(const char *path, mem_t *mem, int64_t **steps, int64_t *
     mem_free(mem, found);
     return code;
   }
-  if (found_count > 0) qsort(found, (size_t)found_count, sizeof *found, larger_first);
+  sort_items(found, found_count, sizeof *found, larger_first);
   *steps = found;
   *count = found_count;
   return SBAG_OK;

@@ -4,6 +4,7 @@
  * (all of it where it has SAMPLE_MAX lookups at most), and tells its KEYS most frequent ones; of those the
  * row with most lookups over all ranks is told. A row that no rank has among its first KEYS is missed. */
 #include "train/imbalance.h"
+#include "base/sort.h"
 
 #include <stdlib.h>
 
@@ -91,14 +92,14 @@ static int by_lookups(const void *a, const void *b) {
 /* Keys of one row become one; returns how many are left, by lookups. */
 static int64_t merge_keys(hot_key_t *keys, int64_t count) {
   int64_t merged = 0;
-  qsort(keys, (size_t)count, sizeof *keys, by_row);
+  sort_items(keys, count, sizeof *keys, by_row);
   for (int64_t i = 0; i < count; i++) {
     if (merged > 0 && by_row(&keys[merged - 1], &keys[i]) == 0)
       keys[merged - 1].lookups += keys[i].lookups;
     else
       keys[merged++] = keys[i];
   }
-  qsort(keys, (size_t)merged, sizeof *keys, by_lookups);
+  sort_items(keys, merged, sizeof *keys, by_lookups);
   return merged;
 }
 
@@ -144,7 +145,7 @@ static int by_value(const void *a, const void *b) {
 
 /* Sorts the ranks' values. */
 static double median(double *values, int count) {
-  qsort(values, (size_t)count, sizeof *values, by_value);
+  sort_items(values, count, sizeof *values, by_value);
   return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 

@@ -4,6 +4,7 @@
 #include "train/judge.h"
 
 #include "base/exact_sum.h"
+#include "base/sort.h"
 #include "reader/interactions.h"
 #include "train/recommend.h"
 #include <math.h>
@@ -120,7 +121,7 @@ static sbag_code_t list_popular(ranking_judge_t *r, sbag_status_t *status) {
   for (int64_t i = 0; i < items; i++) r->popular[i] = (popular_t){.row = i + 1};
   for (int64_t i = 0; i < r->all->count[READER_TRAIN]; i++)
     r->popular[r->all->items[READER_TRAIN][i] - 1].count++;
-  qsort(r->popular, (size_t)items, sizeof *r->popular, by_count);
+  sort_items(r->popular, items, sizeof *r->popular, by_count);
   return SBAG_OK;
 }
 

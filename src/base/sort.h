@@ -1,0 +1,14 @@
+/* qsort of how many there are, in this project's counts; an empty list, which may have no memory, is sorted.
+ */
+#ifndef BASE_SORT_H
+#define BASE_SORT_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+static inline void sort_items(void *items, int64_t count, size_t size,
+                              int (*compare)(const void *, const void *)) {
+  if (count > 1) qsort(items, (size_t)count, size, compare);
+}
+
+#endif
