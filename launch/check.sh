@@ -23,16 +23,19 @@ shared_memory=$(mktemp -d -p /dev/shm 2>/dev/null) || shared_memory=$scratch
 trap 'rm -rf "$scratch" "$shared_memory"' EXIT
 export SHARDBAG_SOURCE_DIR=$root # where tests look for files that come with the repository
 export OMPI_MCA_mpi_yield_when_idle=1 # a rank that waits leaves its core to the others, whatever their number
-export TMPDIR=$scratch OMPI_MCA_btl_vader_backing_directory=$shared_memory
+export OMPI_MCA_btl_vader_backing_directory=$shared_memory
 
 # step NAME LIMIT_S COMMAND...: runs it with a deadline. It counts by the last `N passed, N failed` that it prints,
-# and as one without such a line; an exit code that does not fit the line is one more failure.
+# and as one without such a line; an exit code that does not fit the line is one more failure. Temporary files go to
+# a folder of its own: two steps run at a time.
 step() {
-  local name=$1 limit_s=$2 start=$SECONDS code line said good=0 bad=0 log
+  local name=$1 limit_s=$2 start=$SECONDS code line said good=0 bad=0 log folder
   shift 2
   log=$logs/$(tr -c 'a-z0-9\n' '-' <<<"${name,,}").log
-  timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null
+  folder=$(mktemp -d -p "$scratch")
+  TMPDIR=$folder timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null
   code=$?
+  rm -rf "$folder"
   line=$(sed -nE 's/^([0-9]+ ranks: )?([0-9]+ passed, [0-9]+ failed).*/\2/p' "$log" | tail -n 1)
   if [ -n "$line" ]; then
     good=${line%% *} bad=$(sed -E 's/^[0-9]+ passed, ([0-9]+) failed.*/\1/' <<<"$line")
@@ -52,7 +55,7 @@ step() {
     said=$(printf 'FAIL  %-62s %4d s  %6d passed, %d failed, %s\n' "$name" $((SECONDS - start)) "$good" "$bad" "$line"
       tail -n 30 "$log" | sed 's/^/      | /')
   fi
-  printf '%s\n' "$said" # at once: two steps run at a time
+  printf '%s\n' "$said" # at once
   [ "$bad" = 0 ]
 }
 
