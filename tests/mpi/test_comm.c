@@ -492,7 +492,7 @@ END_TEST
 /* Rank 0 takes no part until the others have given it up; then it hears that they did. */
 static void check_deadline(sbag_code_t (*operation)(const fixture_t *, const char *, sbag_status_t *),
                            const char *reason) {
-  fixture_t f = fixture_open(0, 0.5);
+  fixture_t f = fixture_open(0, 1.0);
   sbag_status_t status;
   status_clear(&status);
   if (f.size == 1) { /* nobody to wait for: the deadline must not strike */
@@ -500,13 +500,13 @@ static void check_deadline(sbag_code_t (*operation)(const fixture_t *, const cha
     fixture_close(&f);
     return;
   }
-  if (f.rank == 0) usleep(1500000);
+  if (f.rank == 0) usleep(3000000);
   ck_assert_int_eq(f.rank == 0 ? comm_barrier(f.comm, "late", &status)
                                : operation(&f, "forward: ids", &status),
                    SBAG_ERR_TIMEOUT);
   ck_assert_int_gt(status.rank, 0);
   char want[128];
-  snprintf(want, sizeof want, "rank %d: forward: ids: %s within 0.5 s", status.rank, reason);
+  snprintf(want, sizeof want, "rank %d: forward: ids: %s within 1 s", status.rank, reason);
   check_broken(&f, &status, SBAG_ERR_TIMEOUT, status.rank, want);
   fixture_close_broken(&f);
 }
@@ -528,7 +528,7 @@ END_TEST
 
 /* Ranks that wait for one that waits for the silent one are not named. */
 START_TEST(test_only_the_silent_rank_is_named) {
-  fixture_t f = fixture_open(0, 0.4);
+  fixture_t f = fixture_open(0, 1.5);
   sbag_status_t status;
   status_clear(&status);
   if (f.size > 1) {
@@ -537,12 +537,12 @@ START_TEST(test_only_the_silent_rank_is_named) {
     int next = (f.rank + 1) % f.size, last = (f.rank + f.size - 1) % f.size;
     parts[next] = (comm_part_t){from, sizeof from};
     parts[64 + last] = (comm_part_t){to, sizeof to};
-    if (f.rank == 0) usleep(1200000);
+    if (f.rank == 0) usleep(4500000);
     sbag_code_t code =
         f.rank == 0 ? SBAG_OK : comm_exchange(f.comm, parts, parts + 64, "forward: ids", &status);
     if (code == SBAG_OK) code = comm_barrier(f.comm, "late", &status);
     ck_assert_int_eq(code, SBAG_ERR_TIMEOUT);
-    ck_assert_msg(strstr(status.message, ": no answer from rank 0 within 0.4 s") != NULL, "%s",
+    ck_assert_msg(strstr(status.message, ": no answer from rank 0 within 1.5 s") != NULL, "%s",
                   status.message);
   }
   fixture_close_broken(&f);
@@ -570,7 +570,7 @@ END_TEST
 
 /* All ranks wait, but not in the same call. */
 START_TEST(test_ranks_in_different_calls) {
-  fixture_t f = fixture_open(0, 0.4);
+  fixture_t f = fixture_open(0, 1.5);
   sbag_status_t status;
   status_clear(&status);
   if (f.size > 1) {
@@ -580,7 +580,7 @@ START_TEST(test_ranks_in_different_calls) {
     ck_assert_int_eq(f.rank == 0 ? comm_exchange(f.comm, parts, parts + 64, "backward: gradients", &status)
                                  : comm_barrier(f.comm, "end", &status),
                      SBAG_ERR_TIMEOUT);
-    ck_assert_ptr_nonnull(strstr(status.message, "nothing came within 0.4 s: rank "));
+    ck_assert_ptr_nonnull(strstr(status.message, "nothing came within 1.5 s: rank "));
     ck_assert_ptr_nonnull(strstr(status.message, "is in '"));
   }
   fixture_close_broken(&f);
@@ -591,7 +591,7 @@ END_TEST
 START_TEST(test_create_without_a_rank) {
   mem_t *mem = NULL;
   comm_t *comm = NULL;
-  comm_options_t options = {.timeout_s = 0.4};
+  comm_options_t options = {.timeout_s = 1.5};
   sbag_status_t status;
   MPI_Comm parent;
   int rank = 0;
@@ -601,7 +601,7 @@ START_TEST(test_create_without_a_rank) {
   MPI_Barrier(MPI_COMM_WORLD);
   if (rank > 0) {
     ck_assert_int_eq(comm_mpi_create(parent, mem, &options, &comm, &status), SBAG_ERR_TIMEOUT);
-    ck_assert_str_eq(status.message, "start: agreement: no answer from rank 0 within 0.4 s");
+    ck_assert_str_eq(status.message, "start: agreement: no answer from rank 0 within 1.5 s");
     ck_assert_ptr_null(comm);
   }
   MPI_Barrier(MPI_COMM_WORLD);
