@@ -165,6 +165,7 @@ check_cuda() {
   EMU_APART=1 ranks_step "cuda, memory apart" 120 2 "$root/build/tests/cuda/mpi" memory
   unset EMU_DEVICES
   step "cuda MovieLens" 300 "$root/tests/cuda/train.sh" "$root/build"
+  step "cuda bench" 120 "$root/tests/cuda/bench.sh" "$root/build"
   step "build what executes kernels, asan" 900 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
     step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
   # shellcheck disable=SC2016  # the inner shell's own arguments

@@ -15,7 +15,9 @@ static sbag_code_t open(job_t *job, const settings_t *unused, const options_t *o
 
 static sbag_code_t measure(job_t *job, const options_t *options, void *state, FILE *json,
                            sbag_status_t *status) {
-  return bench_checkpoint(job->control, state, stdout, json, options->json, status);
+  const bench_settings_t *settings = state;
+  SBAG_TRY(job_device_context(job, settings->device, status));
+  return bench_checkpoint(job->context, settings, stdout, json, options->json, status);
 }
 
 static void close(void *state) {
@@ -28,7 +30,7 @@ const bench_kind_t bench_kind_checkpoint = {
          .arguments = "",
          .summary = "how fast checkpoints are saved and loaded, beside plain writes and reads",
          .argument_count = 0,
-         .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
+         .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT,
          .details =
              "Takes 256 MiB without a --set; --help-config prints its keys, as --set rows=8388608\n"
              "--set folder=/scratch. Needs as much memory and disk as twice the table with its states.\n",

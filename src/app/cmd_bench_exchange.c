@@ -23,6 +23,7 @@ static sbag_code_t check(const job_t *job, const options_t *options, sbag_status
 static sbag_code_t create_context(job_t *job, const bench_exchange_settings_t *settings,
                                   sbag_status_t *status) {
   sbag_context_options_t o = sbag_context_options_default();
+  o.device = (sbag_device_t)settings->device;
   o.exchange = (sbag_exchange_t)settings->kind;
   o.wire = (sbag_wire_t)settings->wire;
   o.chunk_bytes = settings->chunk;
@@ -55,6 +56,8 @@ static sbag_code_t open(job_t *job, const settings_t *unused, const options_t *o
   if (code == SBAG_OK)
     code = bench_exchange_settings_load(options->sets, options->set_count, job->mem, settings, status);
   int loaded = code == SBAG_OK;
+  if (loaded && options->count_only && settings->device != SBAG_DEVICE_CPU)
+    code = status_set(status, SBAG_ERR_ARGUMENT, "--count-only sends nothing: it needs no --device");
   code = sbag_context_agree(job->control, code, status);
   if (code != SBAG_OK && loaded) bench_exchange_settings_clear(settings);
   return code;
@@ -70,8 +73,8 @@ const bench_kind_t bench_kind_exchange = {
          .arguments = "",
          .summary = "what the exchange of bags sends beside what was needed, and how fast it is",
          .argument_count = 0,
-         .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_JSON | OPTION_TIMEOUT | OPTION_RANKS |
-                    OPTION_COUNT_ONLY | OPTION_COVER,
+         .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT |
+                    OPTION_RANKS | OPTION_COUNT_ONLY | OPTION_COVER,
          .details =
              "One table of 10^6 rows of 64 without a --set; --help-config prints its keys, as\n"
              "--set length=[1,10] --set zipf=[1.05]. With --count-only --ranks N nothing is sent and no "

@@ -16,7 +16,9 @@ static sbag_code_t open(job_t *job, const settings_t *unused, const options_t *o
 
 static sbag_code_t measure(job_t *job, const options_t *options, void *state, FILE *json,
                            sbag_status_t *status) {
-  return bench_memory(job->control, state, stdout, json, options->json, status);
+  const bench_memory_settings_t *settings = state;
+  SBAG_TRY(job_device_context(job, settings->device, status));
+  return bench_memory(job->context, settings, stdout, json, options->json, status);
 }
 
 static void close(void *state) {
@@ -28,7 +30,7 @@ const bench_kind_t bench_kind_memory = {
                 .arguments = "",
                 .summary = "what this machine's memory gives: random rows, and blocks in order",
                 .argument_count = 0,
-                .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_JSON | OPTION_TIMEOUT,
+                .options = OPTION_HELP_CONFIG | OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT,
                 .details = "Takes 4 GiB and a minute without a --set; --help-config prints its keys, as\n"
                            "--set mib=256 --set dim=[64] --set threads=[1,2].\n",
                 .run = bench_run},

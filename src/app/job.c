@@ -106,6 +106,12 @@ sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *s
   return sbag_context_create_mpi(MPI_COMM_WORLD, &o, &job->context, status);
 }
 
+sbag_code_t job_device_context(job_t *job, int device, sbag_status_t *status) {
+  sbag_context_options_t o = context_options(job);
+  o.device = (sbag_device_t)device;
+  return sbag_context_create_mpi(MPI_COMM_WORLD, &o, &job->context, status);
+}
+
 static void say(const job_t *job, const sbag_status_t *status) {
   fflush(stdout);
   fprintf(stderr, "shardbag %s: %s\n", job->command, status->message);

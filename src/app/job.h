@@ -27,6 +27,9 @@ int job_speaks_early(void);
 /* Collective: the context of the run, by its settings. */
 sbag_code_t job_context(job_t *job, const settings_t *settings, sbag_status_t *status);
 
+/* The same for a run without a config: the defaults, on this sbag_device_t. */
+sbag_code_t job_device_context(job_t *job, int device, sbag_status_t *status);
+
 /* What a command does once its config is read; settings is NULL for a command without one. Returns the exit
  * code, with the message in *status. */
 typedef int (*job_body_t)(job_t *job, const settings_t *settings, const options_t *options,

@@ -2,6 +2,7 @@
 #include "bench/checkpoint.h"
 
 #include "bench/arrays.h"
+#include "bench/device.h"
 #include "bench/raw.h"
 #include "bench/report.h"
 #include "collection/context.h"
@@ -99,6 +100,7 @@ static sbag_code_t measure(bench_t *b, bench_column_t column, int64_t round, sba
   SBAG_TRY(comm_barrier(b->comm, "bench: start", status));
   double start = now();
   SBAG_TRY(run_column(b, column, status));
+  SBAG_TRY(bench_settle(b->context, status));
   SBAG_TRY(comm_barrier(b->comm, "bench: end", status));
   b->seconds[column][round] = now() - start;
   return SBAG_OK;
@@ -135,9 +137,9 @@ static void print_setup(const bench_t *b, FILE *out) {
   const bench_settings_t *s = b->settings;
   fprintf(out, "# shardbag %s bench checkpoint: ranks %d, rounds %" PRId64 "\n", sbag_version(),
           comm_size(b->comm), s->rounds);
-  fprintf(out, "# %" PRId64 " rows x %" PRId64 " float32, %s (states: %d), layout %s; files in %s\n", s->rows,
-          s->dim, sbag_optimizer_name(s->kind), (saves(b) ? b->source.count : b->target.count) - 1,
-          bench_layout_name(s), s->folder);
+  fprintf(out, "# %" PRId64 " rows x %" PRId64 " float32, %s (states: %d), layout %s, on %s; files in %s\n",
+          s->rows, s->dim, sbag_optimizer_name(s->kind), (saves(b) ? b->source.count : b->target.count) - 1,
+          bench_layout_name(s), bench_device_name(b->context), s->folder);
   fprintf(
       out,
       "# raw: the same processes move as many bytes by pwrite and pread, in blocks of 16 MiB through "

@@ -5,6 +5,7 @@
 #include "reader/zipf.h"
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 /* A bag's number over all batches and ranks. */
 static uint64_t bag_of(int64_t rank, int64_t number, int64_t bag) {
@@ -49,4 +50,16 @@ void bench_draw_rows(const bench_draw_t *d, int64_t rank, int64_t number, int64_
       *indices++ = d->scatter ? random_permute(places, d->rows, row) : row;
     }
   }
+}
+
+int64_t bench_draw_distinct(const int64_t *drawn, int64_t count, int64_t rows, uint64_t *seen,
+                            int64_t *distinct) {
+  int64_t found = 0;
+  memset(seen, 0, (size_t)(rows / 64 + 1) * sizeof *seen);
+  for (int64_t i = 0; i < count; i++) {
+    uint64_t bit = UINT64_C(1) << (drawn[i] % 64), *word = &seen[drawn[i] / 64];
+    if ((*word & bit) == 0) distinct[found++] = drawn[i];
+    *word |= bit;
+  }
+  return found;
 }

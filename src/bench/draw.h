@@ -28,4 +28,9 @@ int64_t bench_draw_offsets(const bench_draw_t *draw, int64_t rank, int64_t numbe
 void bench_draw_rows(const bench_draw_t *draw, int64_t rank, int64_t number, int64_t table,
                      const int64_t *offsets, int64_t *indices);
 
+/* Those of count rows (below `rows`) that come for the first time; distinct: [count], seen: [rows / 64 + 1].
+ * Returns how many they are. */
+int64_t bench_draw_distinct(const int64_t *drawn, int64_t count, int64_t rows, uint64_t *seen,
+                            int64_t *distinct);
+
 #endif

@@ -3,6 +3,7 @@
  * the slowest rank of its step. */
 #include "bench/exchange.h"
 
+#include "bench/device.h"
 #include "bench/exchange_plain.h"
 #include "bench/exchange_report.h"
 #include "bench/exchange_verify.h"
@@ -27,7 +28,7 @@ typedef struct bench {
   bench_plain_t plain;
   int64_t *indices[BATCHES];
   sbag_bags_t *bags[BATCHES]; /* [tables] each */
-  void *out, *grad;           /* [batch][columns] */
+  bench_twin_t out, grad;     /* [batch][columns] */
   double *ms[TIMES];          /* [steps] */
   double *scratch;            /* [steps] */
   double *waits[2];           /* [steps] of both directions, without and with work between begin and end */
@@ -58,13 +59,20 @@ static sbag_code_t allocate(bench_t *b, sbag_status_t *status) {
     b->indices[i] = (int64_t *)b->blocks[0] + i * most;
     b->bags[i] = (sbag_bags_t *)b->blocks[1] + i * s->tables;
   }
-  b->out = b->blocks[2];
-  b->grad = (char *)b->blocks[2] + (size_t)(s->batch * columns) * value;
+  int64_t bytes = s->batch * columns * (int64_t)value;
+  bench_verify_grad(s, comm_rank(b->comm), (char *)b->blocks[2] + bytes);
+  SBAG_TRY(bench_twin_create(b->context, b->blocks[2], bytes, &b->out, status));
+  SBAG_TRY(bench_twin_create(b->context, (char *)b->blocks[2] + bytes, bytes, &b->grad, status));
   double *next = b->blocks[3];
   for (int t = 0; t < TIMES; t++, next += s->steps) b->ms[t] = next;
   for (int w = 0; w < 2; w++, next += s->steps) b->waits[w] = next;
   b->scratch = next;
   return SBAG_OK;
+}
+
+/* The choice is timed on the core that makes it: not on a GPU. */
+static int has_choice(const bench_t *b) {
+  return sbag_context_device(b->context) == SBAG_DEVICE_CPU;
 }
 
 static sbag_code_t create_own(bench_t *b, sbag_status_t *status) {
@@ -77,7 +85,7 @@ static sbag_code_t create_own(bench_t *b, sbag_status_t *status) {
   SBAG_TRY(allocate(b, status));
   SBAG_TRY(bench_exchange_describe(b->s, NULL, 0, b->mem, &b->made, status));
   SBAG_TRY(bench_counter_create(&counter, &b->counter, status));
-  SBAG_TRY(bench_plain_create(b->comm, b->mem, LEGS, &b->plain, status));
+  SBAG_TRY(bench_plain_create(b->comm, b->context->kernel, LEGS, &b->plain, status));
   return bench_comm_tap_open(b->comm, b->mem, &b->messages, status);
 }
 
@@ -87,8 +95,7 @@ static sbag_code_t create(bench_t *b, sbag_status_t *status) {
   SBAG_TRY(comm_agree(b->comm, create_own(b, status), status));
   SBAG_TRY(sbag_collection_create(b->context, &options, b->made.tables, b->made.count, b->made.features,
                                   b->made.count, &b->collection, status));
-  bench_kernel_tap_open(b->context->kernel, &b->choice);
-  bench_verify_grad(b->s, comm_rank(b->comm), b->grad);
+  if (has_choice(b)) bench_kernel_tap_open(b->context->kernel, &b->choice);
   return SBAG_OK;
 }
 
@@ -99,7 +106,9 @@ static void destroy(bench_t *b) {
   sbag_collection_destroy(&b->collection);
   bench_counter_destroy(&b->counter);
   if (comm_check(b->comm, NULL) != SBAG_OK) return;
-  if (b->plain.mem != NULL) bench_plain_destroy(&b->plain);
+  if (b->plain.kernel != NULL) bench_plain_destroy(&b->plain);
+  bench_twin_destroy(b->context, &b->out);
+  bench_twin_destroy(b->context, &b->grad);
   mem_free(b->mem, b->made.block);
   for (size_t i = 0; i < sizeof b->blocks / sizeof *b->blocks; i++) mem_free(b->mem, b->blocks[i]);
 }
@@ -127,43 +136,54 @@ static sbag_code_t work(bench_t *b, double ms, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-static int64_t end_leg(bench_t *b, step_t *s, int leg, sbag_step_h step, double *mark_s, int64_t before) {
+static sbag_code_t end_leg(bench_t *b, step_t *s, int leg, sbag_step_h step, double *mark_s, int64_t *before,
+                           sbag_status_t *status) {
+  SBAG_TRY(bench_settle(b->context, status));
   int64_t sent = sbag_step_stats(step).bytes_sent;
   double now_s = comm_trace_now();
   s->ms[leg] = 1e3 * (now_s - *mark_s);
-  s->bytes[leg] = sent - before;
+  s->bytes[leg] = sent - *before;
   b->messages.leg = leg + 1;
   *mark_s = now_s;
-  return sent;
+  *before = sent;
+  return SBAG_OK;
 }
 
 static sbag_code_t run_legs(bench_t *b, step_t *s, sbag_step_h *step, sbag_status_t *status) {
   double begin_s = comm_trace_now(), mark_s = begin_s, waited_s = comm_trace_waited(&b->comm->trace);
+  int64_t sent = 0;
   b->messages.leg = LEG_IDS;
   SBAG_TRY(sbag_collection_prefetch(b->collection, b->bags[s->batch], 0, step, status));
   SBAG_TRY(sbag_step_advance(*step, status));
   SBAG_TRY(sbag_step_advance(*step, status));
-  int64_t sent = end_leg(b, s, LEG_IDS, *step, &mark_s, 0);
+  SBAG_TRY(end_leg(b, s, LEG_IDS, *step, &mark_s, &sent, status));
   double waited_then_s = comm_trace_waited(&b->comm->trace);
   SBAG_TRY(sbag_step_forward_begin(*step, status));
   SBAG_TRY(work(b, s->work_ms, status));
-  SBAG_TRY(sbag_step_forward_end(*step, b->out, status));
-  sent = end_leg(b, s, LEG_FORWARD, *step, &mark_s, sent);
-  SBAG_TRY(sbag_step_backward_begin(*step, b->grad, status));
+  SBAG_TRY(sbag_step_forward_end(*step, b->out.there, status));
+  SBAG_TRY(end_leg(b, s, LEG_FORWARD, *step, &mark_s, &sent, status));
+  SBAG_TRY(sbag_step_backward_begin(*step, b->grad.there, status));
   SBAG_TRY(work(b, s->work_ms, status));
   SBAG_TRY(sbag_step_backward_end(*step, NULL, status));
-  end_leg(b, s, LEG_BACKWARD, *step, &mark_s, sent);
+  SBAG_TRY(end_leg(b, s, LEG_BACKWARD, *step, &mark_s, &sent, status));
   s->ms[TIME_WHOLE] = 1e3 * (mark_s - begin_s);
   s->ms[TIME_WAITS] = 1e3 * (comm_trace_waited(&b->comm->trace) - waited_s);
   s->waits_ms = 1e3 * (comm_trace_waited(&b->comm->trace) - waited_then_s);
   return SBAG_OK;
 }
 
-static sbag_code_t update(step_t *s, sbag_step_h step, sbag_status_t *status) {
+static sbag_code_t update(const bench_t *b, step_t *s, sbag_step_h step, sbag_status_t *status) {
   double begin_s = comm_trace_now();
   SBAG_TRY(sbag_step_update(step, 1.0, 1.0, status));
+  SBAG_TRY(bench_settle(b->context, status));
   s->ms[TIME_UPDATE] = 1e3 * (comm_trace_now() - begin_s);
   return SBAG_OK;
+}
+
+static sbag_code_t verify(const bench_t *b, step_t *s, sbag_step_h step, sbag_status_t *status) {
+  SBAG_TRY(bench_twin_fetch(b->context, &b->out, status));
+  bench_verify_forward(s->verify, b->indices[s->batch], b->out.host, &s->wrong);
+  return bench_verify_backward(s->verify, step, &s->wrong, status);
 }
 
 static sbag_code_t run_step(bench_t *b, step_t *s, sbag_status_t *status) {
@@ -177,17 +197,14 @@ static sbag_code_t run_step(bench_t *b, step_t *s, sbag_status_t *status) {
   core_s = bench_core_now() - core_s;
   s->ms[TIME_CHOICE] = 1e3 * b->choice.choice_s;
   s->ms[TIME_PART] = core_s > 0 ? b->choice.choice_s / core_s : 0;
-  if (code == SBAG_OK && s->verify != NULL) {
-    bench_verify_forward(s->verify, b->indices[s->batch], b->out, &s->wrong);
-    code = comm_agree(b->comm, bench_verify_backward(s->verify, step, &s->wrong, status), status);
-  }
-  if (code == SBAG_OK && bench_exchange_updates(b->s) && s->verify == NULL) code = update(s, step, status);
+  if (code == SBAG_OK && s->verify != NULL) code = comm_agree(b->comm, verify(b, s, step, status), status);
+  if (code == SBAG_OK && bench_exchange_updates(b->s) && s->verify == NULL) code = update(b, s, step, status);
   sbag_step_release(&step);
   return code;
 }
 
 static int compares(const bench_t *b) {
-  return b->s->plain && b->plain.handle != MPI_COMM_NULL;
+  return b->s->plain && b->plain.kernel != NULL && comm_size(b->comm) > 1;
 }
 
 /* The step's messages by themselves: as they were, and plainly. */
@@ -200,7 +217,7 @@ static sbag_code_t run_plain(bench_t *b, step_t *s, sbag_status_t *status) {
   s->ms[TIME_AGAIN] = 1e3 * (comm_trace_now() - mark_s);
   SBAG_TRY(comm_barrier(b->comm, "bench: plain", status));
   mark_s = comm_trace_now();
-  SBAG_TRY(bench_plain_alltoallv(&b->plain, status));
+  SBAG_TRY(bench_plain_alltoall(&b->plain, status));
   s->ms[TIME_RAW] = 1e3 * (comm_trace_now() - mark_s);
   return SBAG_OK;
 }
@@ -280,6 +297,7 @@ static void take_times(const bench_t *b, bench_exchange_times_t *t) {
   for (int leg = 0; leg < LEGS; leg++) t->leg[leg] = range(b, b->ms[leg]);
   t->whole = range(b, b->ms[TIME_WHOLE]);
   t->waits = range(b, b->ms[TIME_WAITS]);
+  t->has_choice = has_choice(b);
   t->choice = range(b, b->ms[TIME_CHOICE]);
   t->choice_part = range(b, b->ms[TIME_PART]).median;
   t->has_update = bench_exchange_updates(b->s);
@@ -348,8 +366,8 @@ static sbag_code_t run_cases(bench_t *b, const output_t *o, bench_exchange_row_t
   }
   if (speaks) {
     bench_exchange_report_setup(o->out, s);
-    fprintf(o->out, "# %d ranks, %lld steps of each case after %lld\n", comm_size(b->comm),
-            (long long)s->steps, (long long)s->warmup);
+    fprintf(o->out, "# %d ranks, on %s, %lld steps of each case after %lld\n", comm_size(b->comm),
+            bench_device_name(b->context), (long long)s->steps, (long long)s->warmup);
     report(b, rows, count, wrong, o->out);
   }
   if (wrong == 0) return SBAG_OK;

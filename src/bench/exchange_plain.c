@@ -5,47 +5,60 @@
 #include <limits.h>
 #include <string.h>
 
-sbag_code_t bench_plain_create(comm_t *comm, mem_t *mem, int legs, bench_plain_t *plain,
+static void set_kind(bench_plain_side_t *side, kernel_memory_t kind) {
+  side->send.kind = side->recv.kind = side->copy.kind = kind;
+}
+
+sbag_code_t bench_plain_create(comm_t *comm, kernel_t *kernel, int legs, bench_plain_t *plain,
                                sbag_status_t *status) {
   int64_t ranks = comm_size(comm);
   void *block = NULL;
   *plain = (bench_plain_t){.comm = comm,
+                           .kernel = kernel,
                            .handle = ranks > 1 ? comm_mpi_handle(comm) : MPI_COMM_NULL,
-                           .mem = mem,
                            .ranks = (int)ranks,
-                           .legs = legs};
-  SBAG_TRY(mem_calloc(mem, mem_array_bytes(2 * ranks, sizeof *plain->parts), "bench: parts", &block, status));
-  plain->parts = block;
-  SBAG_TRY(mem_calloc(mem, mem_array_bytes(4 * ranks * legs, sizeof *plain->counts), "bench: counts", &block,
+                           .legs = legs,
+                           .on_device = kernel->ops->device == SBAG_DEVICE_CUDA};
+  set_kind(&plain->host, MEMORY_HOST);
+  set_kind(&plain->device, MEMORY_DEVICE);
+  SBAG_TRY(mem_calloc(kernel->mem, mem_array_bytes(2 * ranks, sizeof *plain->parts), "bench: parts", &block,
                       status));
+  plain->parts = block;
+  SBAG_TRY(mem_calloc(kernel->mem, mem_array_bytes(4 * ranks * legs, sizeof *plain->counts), "bench: counts",
+                      &block, status));
   plain->counts = block;
   return SBAG_OK;
 }
 
 void bench_plain_destroy(bench_plain_t *plain) {
-  void *const blocks[] = {plain->send, plain->recv, plain->copy, plain->parts, plain->counts};
-  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) mem_free(plain->mem, blocks[i]);
+  kernel_buffer_t *const buffers[] = {&plain->host.send,   &plain->host.recv,   &plain->host.copy,
+                                      &plain->device.send, &plain->device.recv, &plain->device.copy};
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) kernel_buffer_free(plain->kernel, buffers[i]);
+  mem_free(plain->kernel->mem, plain->parts);
+  mem_free(plain->kernel->mem, plain->counts);
   *plain = (bench_plain_t){.handle = MPI_COMM_NULL};
 }
 
 /* Written once, so that its pages are there before a clock runs. */
-static sbag_code_t grow(bench_plain_t *plain, char **block, int64_t bytes, sbag_status_t *status) {
-  void *made = *block;
-  SBAG_TRY(mem_realloc(plain->mem, (size_t)bytes, "bench: messages", &made, status));
-  *block = made;
-  memset(made, 1, (size_t)bytes);
-  return SBAG_OK;
+static sbag_code_t grow(bench_plain_t *plain, kernel_buffer_t *buffer, int64_t bytes, sbag_status_t *status) {
+  kernel_t *k = plain->kernel;
+  size_t had = buffer->bytes;
+  SBAG_TRY(kernel_buffer_reserve(k, buffer, (size_t)bytes, "bench: messages", status));
+  if (buffer->bytes == had) return SBAG_OK;
+  if (buffer->kind == MEMORY_HOST)
+    memset(buffer->data, 1, buffer->bytes);
+  else
+    k->ops->clear(k, NULL, buffer->data, (int64_t)buffer->bytes);
+  return k->ops->stream_sync(k, NULL, status);
 }
 
 static sbag_code_t reserve(bench_plain_t *plain, int64_t send, int64_t recv, sbag_status_t *status) {
-  if (send > plain->send_bytes) {
-    SBAG_TRY(grow(plain, &plain->send, send + send / 4, status));
-    plain->send_bytes = send + send / 4;
+  bench_plain_side_t *const sides[] = {&plain->host, &plain->device};
+  for (int i = 0; i < 1 + plain->on_device; i++) {
+    SBAG_TRY(grow(plain, &sides[i]->send, send, status));
+    SBAG_TRY(grow(plain, &sides[i]->recv, recv, status));
+    SBAG_TRY(grow(plain, &sides[i]->copy, recv, status));
   }
-  if (recv <= plain->recv_bytes) return SBAG_OK;
-  SBAG_TRY(grow(plain, &plain->recv, recv + recv / 4, status));
-  SBAG_TRY(grow(plain, &plain->copy, recv + recv / 4, status));
-  plain->recv_bytes = recv + recv / 4;
   return SBAG_OK;
 }
 
@@ -82,34 +95,70 @@ sbag_code_t bench_plain_take(bench_plain_t *plain, const bench_comm_tap_t *tap, 
   return SBAG_OK;
 }
 
+/* The pass over what came. */
+static sbag_code_t pass(bench_plain_t *plain, const bench_plain_side_t *side, int64_t bytes,
+                        sbag_status_t *status) {
+  kernel_t *k = plain->kernel;
+  const copy_part_t part = {side->copy.data, side->recv.data, bytes};
+  if (bytes == 0) return SBAG_OK;
+  if (side == &plain->host) {
+    memcpy(side->copy.data, side->recv.data, (size_t)bytes);
+    return SBAG_OK;
+  }
+  k->ops->copy(k, NULL, &part, 1);
+  return k->ops->stream_sync(k, NULL, status);
+}
+
+/* A part of what is sent or comes, and *at moves behind it. */
+static comm_part_t part_at(const kernel_buffer_t *buffer, int64_t bytes, int64_t *at) {
+  comm_part_t part = {bytes > 0 ? (char *)buffer->data + *at : NULL, bytes};
+  *at += bytes;
+  return part;
+}
+
 sbag_code_t bench_plain_again(bench_plain_t *plain, const bench_comm_tap_t *tap, sbag_status_t *status) {
   comm_part_t *send = plain->parts, *recv = send + plain->ranks;
   for (int m = 0; m < tap->count; m++) {
+    bench_plain_side_t *side = tap->on_device[m] ? &plain->device : &plain->host;
     int64_t sent = 0, received = 0;
     for (int p = 0; p < plain->ranks; p++) {
       int64_t at = (int64_t)m * plain->ranks + p;
-      send[p] = (comm_part_t){tap->send[at] > 0 ? plain->send + sent : NULL, tap->send[at]};
-      recv[p] = (comm_part_t){tap->recv[at] > 0 ? plain->recv + received : NULL, tap->recv[at]};
-      sent += tap->send[at];
-      received += tap->recv[at];
+      send[p] = part_at(&side->send, tap->send[at], &sent);
+      recv[p] = part_at(&side->recv, tap->recv[at], &received);
     }
     comm_request_t *request = NULL;
     SBAG_TRY(tap->real->exchange_begin(plain->comm, send, recv, &request, status));
     SBAG_TRY(comm_wait(plain->comm, &request, "bench: messages again", status));
-    if (received > 0) memcpy(plain->copy, plain->recv, (size_t)received);
+    SBAG_TRY(pass(plain, side, received, status));
   }
   return SBAG_OK;
 }
 
-sbag_code_t bench_plain_alltoallv(bench_plain_t *plain, sbag_status_t *status) {
+/* A leg on the device. */
+static sbag_code_t exchange_leg(bench_plain_t *plain, const int *counts, sbag_status_t *status) {
+  comm_part_t *send = plain->parts, *recv = send + plain->ranks;
+  int64_t sent = 0, received = 0;
+  for (int p = 0; p < plain->ranks; p++) {
+    send[p] = part_at(&plain->device.send, counts[p], &sent);
+    recv[p] = part_at(&plain->device.recv, counts[2 * plain->ranks + p], &received);
+  }
+  SBAG_TRY(comm_exchange(plain->comm, send, recv, "bench: plain messages", status));
+  return pass(plain, &plain->device, received, status);
+}
+
+sbag_code_t bench_plain_alltoall(bench_plain_t *plain, sbag_status_t *status) {
   int n = plain->ranks;
   for (int leg = 0; leg < plain->legs; leg++) {
     const int *counts = plain->counts + 4 * n * leg;
-    if (MPI_Alltoallv(plain->send, counts, counts + n, MPI_BYTE, plain->recv, counts + 2 * n, counts + 3 * n,
-                      MPI_BYTE, plain->handle) != MPI_SUCCESS)
+    if (plain->on_device) {
+      SBAG_TRY(exchange_leg(plain, counts, status));
+      continue;
+    }
+    const bench_plain_side_t *host = &plain->host;
+    if (MPI_Alltoallv(host->send.data, counts, counts + n, MPI_BYTE, host->recv.data, counts + 2 * n,
+                      counts + 3 * n, MPI_BYTE, plain->handle) != MPI_SUCCESS)
       return status_set(status, SBAG_ERR_COMM, "bench: MPI_Alltoallv failed");
-    int64_t received = (int64_t)counts[4 * n - 1] + counts[3 * n - 1];
-    if (received > 0) memcpy(plain->copy, plain->recv, (size_t)received);
+    SBAG_TRY(pass(plain, host, (int64_t)counts[4 * n - 1] + counts[3 * n - 1], status));
   }
   return SBAG_OK;
 }

@@ -67,8 +67,8 @@ void bench_exchange_report_times_head(FILE *out) {
           "# a step, of its slowest rank; waits are in the whole, the update is not; choice: time on a core, "
           "and its\n"
           "# part of the step's. Again: the same messages once more with a pass over what came; raw: plain\n"
-          "# MPI_Alltoallv's of these bytes with that pass; to raw: of the same step. #wrong: of a sample of "
-          "bags, rows\n"
+          "# all-to-alls of these bytes (MPI_Alltoallv; on GPUs NCCL's) with that pass; to raw: of the same "
+          "step. #wrong:\n# of a sample of bags, rows\n"
           "#            |------ sent by a rank, kB ------| |----------- ms, medians of steps -----------| "
           "|-choice-|  other |--- ms ---| |- to raw --|\n"
           "#    L  zipf     ids  forward backward    total     ids forward backwrd   whole  (min)   waits "
@@ -84,14 +84,15 @@ static const char *optional(char text[32], int there, int digits, double value) 
 
 void bench_exchange_report_times(FILE *out, const bench_exchange_row_t *row) {
   const bench_exchange_times_t *t = &row->times;
-  char texts[7][32];
+  char texts[9][32];
   const double *sent = row->sent;
   fprintf(out, "%6" PRId64 " %5.2f %7.1f %8.1f %8.1f %8.1f", row->of.length, row->of.zipf,
           sent[LEG_IDS] / 1e3, sent[LEG_FORWARD] / 1e3, sent[LEG_BACKWARD] / 1e3,
           (sent[LEG_IDS] + sent[LEG_FORWARD] + sent[LEG_BACKWARD]) / 1e3);
-  fprintf(out, " %7.2f %7.2f %7.2f %7.2f %6.2f %7.2f %6.2f %3.0f", t->leg[LEG_IDS].median,
+  fprintf(out, " %7.2f %7.2f %7.2f %7.2f %6.2f %7.2f %6s %3s", t->leg[LEG_IDS].median,
           t->leg[LEG_FORWARD].median, t->leg[LEG_BACKWARD].median, t->whole.median, t->whole.min,
-          t->waits.median, t->choice.median, 100 * t->choice_part);
+          t->waits.median, optional(texts[7], t->has_choice, 2, t->choice.median),
+          optional(texts[8], t->has_choice, 0, 100 * t->choice_part));
   fprintf(out, " %7s %5s %6s %6s %6s %7s %6s\n", optional(texts[0], t->has_update, 2, t->update.median),
           optional(texts[1], t->has_raw, 2, t->raw.median),
           optional(texts[2], t->has_raw, 2, t->again.median),
@@ -143,9 +144,9 @@ static void add_times(json_object *object, const bench_exchange_row_t *row) {
   }
   bench_json_range(object, "ms", t->whole);
   bench_json_range(object, "wait_ms", t->waits);
-  bench_json_range(object, "choice_ms", t->choice);
+  if (t->has_choice) bench_json_range(object, "choice_ms", t->choice);
   if (t->has_update) bench_json_range(object, "update_ms", t->update);
-  bench_json_real(object, "choice_part", t->choice_part);
+  if (t->has_choice) bench_json_real(object, "choice_part", t->choice_part);
   if (t->has_raw) {
     bench_json_range(object, "again_ms", t->again);
     bench_json_range(object, "raw_ms", t->raw);

@@ -14,10 +14,11 @@ typedef struct bench_exchange_times {
   bench_range_t waits; /* of the whole: in waits for other ranks, their lateness with it */
   int has_update;
   bench_range_t update; /* beside the whole */
+  int has_choice;
   bench_range_t choice; /* in the ids: between rows, pools and mixtures; on a core */
   double choice_part;   /* of the whole step's time on a core */
   /* Beside it in the same steps, where there are other ranks: the same messages sent again with a pass over
-   * them, and plain MPI_Alltoallv's of their bytes with that pass. */
+   * them, and plain all-to-alls of their bytes with that pass. */
   int has_raw;
   bench_range_t again, raw;
   bench_range_t again_ratio, whole_ratio; /* to raw, step by step */

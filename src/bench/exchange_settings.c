@@ -1,6 +1,7 @@
 /* The keys of `shardbag bench exchange`: see exchange_settings.h. */
 #include "bench/exchange_settings.h"
 
+#include "bench/device.h"
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +33,7 @@ static const config_key_t keys[] = {
     {"scatter", CONFIG_BOOL, AT(scatter), "true", 0, 0, NULL, NULL,
      "popular rows lie anywhere; false: row 0 is the most popular, row 1 the next", 0},
     {"layout", CONFIG_CHOICE, AT(layout), "block", 0, 0, layouts, NULL, "how rows are dealt to the ranks", 0},
+    {"device", CONFIG_CHOICE, AT(device), "cpu", 0, 0, bench_devices, NULL, "whose memory has the tables", 0},
     {"mode", CONFIG_CHOICE, AT(mode), "sum", 0, 0, modes, NULL, "how bags are pooled", 0},
     {"dtype", CONFIG_CHOICE, AT(dtype), "f32", 0, 0, dtypes, NULL, "of values", 0},
     {"kind", CONFIG_CHOICE, AT(kind), "auto", 0, 0, kinds, NULL, "how vectors travel", 0},
@@ -45,7 +47,7 @@ static const config_key_t keys[] = {
      "hidden behind it; 0 = none",
      0},
     {"plain", CONFIG_BOOL, AT(plain), "true", 0, 0, NULL, NULL,
-     "also send each step's messages by themselves, and as plain MPI_Alltoallv's", 0},
+     "also send each step's messages by themselves, and as plain all-to-alls", 0},
     {"update", CONFIG_TEXT, AT(update), "none", 0, 0, NULL, NULL,
      "an optimizer by name: each step ends with its update, timed by itself", 0},
     {"verify", CONFIG_BOOL, AT(verify), "true", 0, 0, NULL, NULL,

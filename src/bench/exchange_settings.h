@@ -19,7 +19,7 @@ typedef struct bench_exchange_settings {
   int plain, verify;
   const char *update; /* an optimizer's name, or "none" */
   sbag_optimizer_t optimizer;
-  int layout, mode, dtype, kind, wire; /* sbag_*_t */
+  int layout, device, mode, dtype, kind, wire; /* sbag_*_t */
 } bench_exchange_settings_t;
 
 /* Not collective. */

@@ -1,6 +1,7 @@
 /* Functions that listen and pass on: see exchange_tap.h. */
 #include "bench/exchange_tap.h"
 
+#include "comm/device.h"
 #include <time.h>
 
 /* ---- messages ---- */
@@ -11,9 +12,13 @@ static void record(bench_comm_tap_t *tap, const comm_part_t *send, const comm_pa
     tap->lost++;
     return;
   }
-  tap->legs[tap->count++] = tap->leg;
+  tap->legs[at] = tap->leg;
+  tap->on_device[at] = 0;
+  tap->count++;
   for (int p = 0; p < ranks; p++) {
     int other = p != comm_rank(tap->comm);
+    tap->on_device[at] |= (send[p].bytes > 0 && comm_device_of(tap->comm, send[p].data) != NULL) ||
+                          (recv[p].bytes > 0 && comm_device_of(tap->comm, recv[p].data) != NULL);
     tap->send[at * ranks + p] = other ? send[p].bytes : 0;
     tap->recv[at * ranks + p] = other ? recv[p].bytes : 0;
   }

@@ -15,7 +15,7 @@ typedef struct bench_comm_tap {
   comm_t *comm;
   int leg;         /* what the next messages belong to, the caller's number */
   int count, lost; /* all-to-all messages since bench_comm_tap_clear; and those beyond the most */
-  int legs[BENCH_MESSAGES_MAX];
+  int legs[BENCH_MESSAGES_MAX], on_device[BENCH_MESSAGES_MAX];
   int64_t *send, *recv; /* [BENCH_MESSAGES_MAX][ranks] bytes, this rank's own left out */
 } bench_comm_tap_t;
 

@@ -191,18 +191,44 @@ static sbag_code_t count_owned(const bench_verify_t *v, int table, const sample_
   return SBAG_OK;
 }
 
+/* A table's merged gradient in the host's memory. */
+typedef struct lent {
+  const int64_t *rows;
+  const void *values;
+  void *block; /* of both, where the step's are a GPU's */
+} lent_t;
+
+static sbag_code_t fetch_grad(const bench_verify_t *v, sbag_step_h step, int table, lent_t *lent,
+                              int64_t *count, sbag_status_t *status) {
+  *lent = (lent_t){.block = NULL};
+  SBAG_TRY(sbag_step_sparse_grad(step, table, &lent->rows, &lent->values, count, status));
+  if (sbag_context_device(v->context) == SBAG_DEVICE_CPU || *count == 0) return SBAG_OK;
+  int64_t row_bytes = *count * (int64_t)sizeof(int64_t);
+  int64_t value_bytes =
+      *count * v->settings->dim * (int64_t)kernel_dtype_bytes((sbag_dtype_t)v->settings->dtype);
+  SBAG_TRY(mem_alloc(context_mem(v->context), (size_t)(row_bytes + value_bytes), "bench: gradients",
+                     &lent->block, status));
+  char *values = (char *)lent->block + row_bytes;
+  sbag_code_t code = sbag_context_copy(v->context, lent->block, lent->rows, row_bytes, status);
+  if (code == SBAG_OK) code = sbag_context_copy(v->context, values, lent->values, value_bytes, status);
+  if (code != SBAG_OK) mem_free(context_mem(v->context), lent->block);
+  lent->rows = lent->block;
+  lent->values = values;
+  return code;
+}
+
 static sbag_code_t check_table(const bench_verify_t *v, sbag_step_h step, int table, sample_t *sample,
                                int64_t *wrong, sbag_status_t *status) {
   const bench_exchange_settings_t *s = v->settings;
-  const int64_t *rows = NULL;
-  const void *values = NULL;
   int64_t count = 0, owned = 0;
-  SBAG_TRY(sbag_step_sparse_grad(step, table, &rows, &values, &count, status));
-  take_sample(rows, count, sample);
+  lent_t lent;
+  SBAG_TRY(fetch_grad(v, step, table, &lent, &count, status));
+  const void *values = lent.values;
+  take_sample(lent.rows, count, sample);
   memset(sample->sum, 0, (size_t)(2 * (ROWS_SAMPLED + 1) * s->dim) * sizeof(double));
   memset(sample->seen, 0, (size_t)(s->rows / 64 + 1) * sizeof(uint64_t));
   for (int rank = 0; rank < sbag_context_size(v->context); rank++) add_rank(v, table, rank, sample);
-  SBAG_TRY(count_owned(v, table, sample, &owned, status));
+  sbag_code_t code = count_owned(v, table, sample, &owned, status);
   *wrong += llabs((long long)(owned - count));
   for (int64_t i = 0; i < sample->count; i++) {
     int differs = 0;
@@ -213,7 +239,8 @@ static sbag_code_t check_table(const bench_verify_t *v, sbag_step_h step, int ta
     }
     *wrong += differs;
   }
-  return SBAG_OK;
+  mem_free(context_mem(v->context), lent.block);
+  return code;
 }
 
 sbag_code_t bench_verify_backward(const bench_verify_t *v, sbag_step_h step, int64_t *wrong,

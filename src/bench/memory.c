@@ -6,6 +6,7 @@
 #include "bench/huge.h"
 #include "bench/json.h"
 #include "bench/loops.h"
+#include "bench/memory_device.h"
 #include "collection/context.h"
 #include <inttypes.h>
 #include <string.h>
@@ -185,17 +186,6 @@ static sbag_code_t run_in_order(bench_t *b, sbag_status_t *status) {
   return SBAG_OK;
 }
 
-/* Rows that were drawn, each once, in the order of its first draw. */
-static void keep_distinct(bench_t *b, int64_t rows) {
-  memset(b->seen, 0, (size_t)(rows / 64 + 1) * sizeof *b->seen);
-  b->distinct_count = 0;
-  for (int64_t i = 0; i < b->s->lookups; i++) {
-    uint64_t bit = UINT64_C(1) << (b->rows[i] % 64), *word = &b->seen[b->rows[i] / 64];
-    if ((*word & bit) == 0) b->distinct[b->distinct_count++] = b->rows[i];
-    *word |= bit;
-  }
-}
-
 static sbag_code_t run_at_random(bench_t *b, int64_t dim, double zipf, sbag_status_t *status) {
   const bench_draw_t draw = {.rows = b->table.count / dim,
                              .batch = b->s->lookups,
@@ -204,7 +194,7 @@ static sbag_code_t run_at_random(bench_t *b, int64_t dim, double zipf, sbag_stat
                              .scatter = b->s->scatter,
                              .seed = b->s->seed};
   bench_draw_rows(&draw, comm_rank(b->comm), 0, 0, NULL, b->rows);
-  keep_distinct(b, draw.rows);
+  b->distinct_count = bench_draw_distinct(b->rows, b->s->lookups, draw.rows, b->seen, b->distinct);
   for (int t = 0; t < b->s->threads.count; t++) {
     if (!set_threads(b, t)) continue;
     for (int i = 0; i < 3; i++) {
@@ -255,6 +245,8 @@ static sbag_code_t allocate(bench_t *b, sbag_status_t *status) {
 
 sbag_code_t bench_memory(sbag_context_h context, const bench_memory_settings_t *settings, FILE *out,
                          FILE *json, const char *json_path, sbag_status_t *status) {
+  if (sbag_context_device(context) == SBAG_DEVICE_CUDA)
+    return bench_memory_device(context, settings, out, json, json_path, status);
   bench_t b = {.s = settings, .comm = context_comm(context), .mem = context_mem(context)};
   b.most_threads = sbag_context_threads(context);
   b.out_file = out;

@@ -1,5 +1,5 @@
 /* What this machine's memory gives: rows looked up at random, gathered, copied out and changed in place, and
- * blocks read, copied and added in order, by the fastest loops that we have. */
+ * blocks read, copied and added in order, by the fastest loops that we have; or what a GPU's gives. */
 #ifndef BENCH_MEMORY_H
 #define BENCH_MEMORY_H
 
@@ -13,7 +13,7 @@ typedef struct bench_memory_settings {
   int64_t mib, lookups, rounds, seed;
   config_ints_t dims, threads;
   config_reals_t zipf;
-  int scatter, spoil;
+  int device, scatter, spoil; /* device: sbag_device_t */
 } bench_memory_settings_t;
 
 /* Not collective. */

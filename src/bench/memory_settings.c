@@ -1,11 +1,13 @@
 /* The keys of `shardbag bench memory`: see memory.h. */
 #include "bench/memory.h"
 
+#include "bench/device.h"
 #include <stddef.h>
 #include <string.h>
 
 #define AT(field) offsetof(bench_memory_settings_t, field)
 static const config_key_t keys[] = {
+    {"device", CONFIG_CHOICE, AT(device), "cpu", 0, 0, bench_devices, NULL, "whose memory is measured", 0},
     {"mib", CONFIG_INT, AT(mib), "2048", 1, 1e9, NULL, NULL, "of the table, on every rank", 0},
     {"dim", CONFIG_INTS, AT(dims), "[16, 64, 128]", 1, 65536, NULL, NULL,
      "values of 32 bits a row; several are a case each", 0},
@@ -15,7 +17,9 @@ static const config_key_t keys[] = {
      "popular rows lie anywhere; false: row 0 is the most popular, row 1 the next", 0},
     {"lookups", CONFIG_INT, AT(lookups), "1048576", 1, 1 << 30, NULL, NULL, "rows a measurement", 0},
     {"threads", CONFIG_INTS, AT(threads), "[1, 0]", 0, 4096, NULL, NULL,
-     "of a rank; 0 = as many as the library takes (OMP_NUM_THREADS, or the rank's part of the cores)", 0},
+     "of a rank, on the CPU; 0 = as many as the library takes (OMP_NUM_THREADS, or the rank's part of the "
+     "cores)",
+     0},
     {"rounds", CONFIG_INT, AT(rounds), "3", 1, 1000, NULL, NULL, "measurements of each case", 0},
     {"seed", CONFIG_INT, AT(seed), "1", 0, 1e15, NULL, NULL, "of the rows that are looked up", 0},
     {"spoil", CONFIG_BOOL, AT(spoil), "false", 0, 0, NULL, NULL,

@@ -2,6 +2,7 @@
  * runs, and come in turn; a round is one step with each. Every time is that of the slowest rank. */
 #include "bench/pool.h"
 
+#include "bench/device.h"
 #include "bench/json.h"
 #include "bench/pool_limit.h"
 #include "bench/pool_verify.h"
@@ -21,7 +22,7 @@ typedef struct bench {
   sbag_collection_h collection;
   bench_limit_t limit;
   bench_pool_batch_t *batches; /* [batches] */
-  float *out, *grad;           /* [batch][columns] */
+  bench_twin_t out, grad;      /* [batch][columns] */
   double *ms[TIMES];           /* [rounds] */
   double *scratch;             /* [rounds] */
   int limits;                  /* 1: with the limit */
@@ -33,10 +34,13 @@ typedef struct bench {
 
 /* ---- a round ---- */
 
-static double stop(double *mark_s) {
-  double now_s = comm_trace_now(), took_ms = 1e3 * (now_s - *mark_s);
+/* Adds what passed since the mark, which is now, to *ms. */
+static sbag_code_t stop(const bench_t *b, double *mark_s, double *ms, sbag_status_t *status) {
+  SBAG_TRY(bench_settle(b->context, status));
+  double now_s = comm_trace_now();
+  *ms += 1e3 * (now_s - *mark_s);
   *mark_s = now_s;
-  return took_ms;
+  return SBAG_OK;
 }
 
 static sbag_code_t take_step(bench_t *b, const bench_pool_case_t *of, int64_t i, double ms[TIMES],
@@ -46,14 +50,13 @@ static sbag_code_t take_step(bench_t *b, const bench_pool_case_t *of, int64_t i,
   SBAG_TRY(comm_barrier(b->comm, "bench: step", status));
   double mark_s = comm_trace_now();
   sbag_code_t code = sbag_collection_forward_begin(b->collection, b->batches[i].bags, flags, &step, status);
-  if (code == SBAG_OK) code = sbag_step_forward_end(step, b->out, status);
-  ms[FORWARD] += stop(&mark_s);
-  if (code == SBAG_OK && trains) code = sbag_step_backward(step, b->grad, NULL, status);
-  ms[BACKWARD] += stop(&mark_s);
+  if (code == SBAG_OK) code = sbag_step_forward_end(step, b->out.there, status);
+  if (code == SBAG_OK) code = stop(b, &mark_s, &ms[FORWARD], status);
+  if (code == SBAG_OK && trains) code = sbag_step_backward(step, b->grad.there, NULL, status);
+  if (code == SBAG_OK) code = stop(b, &mark_s, &ms[BACKWARD], status);
   if (code == SBAG_OK && trains) code = sbag_step_update(step, 1.0, 1.0, status);
   sbag_step_release(&step);
-  ms[UPDATE] += stop(&mark_s);
-  return code;
+  return code == SBAG_OK ? stop(b, &mark_s, &ms[UPDATE], status) : code;
 }
 
 static sbag_code_t take_limit(bench_t *b, const bench_pool_case_t *of, double ms[TIMES],
@@ -63,12 +66,12 @@ static sbag_code_t take_limit(bench_t *b, const bench_pool_case_t *of, double ms
     SBAG_TRY(comm_barrier(b->comm, "bench: limit", status));
     double mark_s = comm_trace_now();
     bench_limit_forward(&b->limit, i);
-    ms[LIMIT_FORWARD] += stop(&mark_s);
+    SBAG_TRY(stop(b, &mark_s, &ms[LIMIT_FORWARD], status));
   }
   for (int64_t i = 0; i < b->s->batches && of->optimizer.trains; i++) {
     double mark_s = comm_trace_now();
     bench_limit_update(&b->limit, i);
-    ms[LIMIT_UPDATE] += stop(&mark_s);
+    SBAG_TRY(stop(b, &mark_s, &ms[LIMIT_UPDATE], status));
   }
   return SBAG_OK;
 }
@@ -90,9 +93,8 @@ static void print_head(const bench_t *b) {
   fprintf(b->out_file,
           "# shardbag %s bench pool: ranks %d, %d threads a rank, %s, %" PRId64 " rounds of %" PRId64
           " batches after %" PRId64 "\n",
-          sbag_version(), comm_size(b->comm), sbag_context_threads(b->context),
-          sbag_context_device(b->context) == SBAG_DEVICE_CUDA ? "cuda" : "cpu", s->rounds, s->batches,
-          s->warmup);
+          sbag_version(), comm_size(b->comm), sbag_context_threads(b->context), bench_device_name(b->context),
+          s->rounds, s->batches, s->warmup);
   fprintf(b->out_file,
           "# %" PRId64 " tables of %" PRId64 " rows, layout %s; batch %" PRId64
           " bags of each table on every rank, lengths %s, popular rows %s, seed %" PRId64 "\n",
@@ -183,6 +185,7 @@ static sbag_code_t write_json(const bench_t *b, const bench_pool_case_t *of, con
   json_object *line = bench_json("pool");
   bench_json_int(line, "ranks", comm_size(b->comm));
   bench_json_int(line, "threads", sbag_context_threads(b->context));
+  bench_json_text(line, "device", bench_device_name(b->context));
   bench_json_text(line, "mode", bench_pool_mode_name(of->mode));
   bench_json_text(line, "storage", bench_pool_storage_name(of->storage));
   bench_json_text(line, "optimizer", bench_pool_optimizer_name(&of->optimizer));
@@ -227,13 +230,13 @@ static sbag_code_t report(bench_t *b, const bench_pool_case_t *of, numbers_t *n,
 
 static void give_up_batches(bench_t *b) {
   for (int64_t i = 0; i < b->s->batches && b->batches != NULL; i++)
-    bench_pool_batch_destroy(b->mem, &b->batches[i]);
+    bench_pool_batch_destroy(b->context, &b->batches[i]);
 }
 
 static sbag_code_t make_batches(bench_t *b, const bench_pool_case_t *of, sbag_status_t *status) {
   give_up_batches(b);
   for (int64_t i = 0; i < b->s->batches; i++)
-    SBAG_TRY(bench_pool_batch_create(b->s, of, comm_rank(b->comm), i, b->mem, &b->batches[i], status));
+    SBAG_TRY(bench_pool_batch_create(b->s, of, comm_rank(b->comm), i, b->context, &b->batches[i], status));
   return b->limits ? bench_limit_take(&b->limit, b->s, of, b->batches, status) : SBAG_OK;
 }
 
@@ -251,8 +254,8 @@ static sbag_code_t verify(bench_t *b, const bench_pool_case_t *of, int64_t *wron
                                  .settings = b->s,
                                  .of = of,
                                  .batch = &b->batches[0],
-                                 .grad = b->grad,
-                                 .out = b->out};
+                                 .grad = &b->grad,
+                                 .out = &b->out};
   *wrong = 0;
   SBAG_TRY(bench_pool_verify(&v, wrong, status));
   SBAG_TRY(comm_allreduce(b->comm, wrong, 1, COMM_I64, COMM_SUM, "bench: wrong", status));
@@ -325,9 +328,11 @@ static sbag_code_t create_for_rows(bench_t *b, int64_t dim, sbag_storage_t stora
   int64_t values = b->s->batch * b->s->tables * dim;
   SBAG_TRY(
       mem_calloc(b->mem, mem_array_bytes(2 * values, sizeof(float)), "bench: pools", &b->blocks[1], status));
-  b->out = b->blocks[1];
-  b->grad = b->out + values;
-  bench_pool_grad(b->s, dim, comm_rank(b->comm), b->grad);
+  float *out = b->blocks[1], *grad = out + values;
+  int64_t bytes = values * (int64_t)sizeof *out;
+  bench_pool_grad(b->s, dim, comm_rank(b->comm), grad);
+  SBAG_TRY(bench_twin_create(b->context, out, bytes, &b->out, status));
+  SBAG_TRY(bench_twin_create(b->context, grad, bytes, &b->grad, status));
   if (!b->limits) return SBAG_OK;
   return bench_limit_create(b->s, words_of(dim, storage), comm_size(b->comm),
                             sbag_context_threads(b->context), b->mem, &b->limit, status);
@@ -335,6 +340,8 @@ static sbag_code_t create_for_rows(bench_t *b, int64_t dim, sbag_storage_t stora
 
 static void destroy_for_rows(bench_t *b) {
   bench_limit_destroy(&b->limit);
+  bench_twin_destroy(b->context, &b->out);
+  bench_twin_destroy(b->context, &b->grad);
   mem_free(b->mem, b->blocks[1]);
   b->blocks[1] = NULL;
 }

@@ -2,7 +2,7 @@
 #ifndef BENCH_POOL_BATCH_H
 #define BENCH_POOL_BATCH_H
 
-#include "base/mem.h"
+#include "bench/device.h"
 #include "bench/pool_settings.h"
 #include <shardbag/batch.h>
 
@@ -10,14 +10,15 @@ typedef struct bench_pool_batch {
   int64_t *first;   /* [tables + 1] a table's indices begin there in `indices` */
   int64_t *offsets; /* [tables][batch + 1] of a table's own indices */
   int64_t *indices;
-  sbag_bags_t *bags; /* [tables] views of them */
+  sbag_bags_t *bags;     /* [tables] views of them, in the device's memory */
+  bench_twin_t twins[2]; /* of offsets and indices */
   void *blocks[2];
 } bench_pool_batch_t;
 
 /* The number-th batch of a rank. Not collective. Nothing is left to destroy if it fails. */
 sbag_code_t bench_pool_batch_create(const bench_pool_settings_t *settings, const bench_pool_case_t *of,
-                                    int64_t rank, int64_t number, mem_t *mem, bench_pool_batch_t *batch,
-                                    sbag_status_t *status);
-void bench_pool_batch_destroy(mem_t *mem, bench_pool_batch_t *batch);
+                                    int64_t rank, int64_t number, sbag_context_h context,
+                                    bench_pool_batch_t *batch, sbag_status_t *status);
+void bench_pool_batch_destroy(sbag_context_h context, bench_pool_batch_t *batch);
 
 #endif

@@ -1,7 +1,7 @@
 /* The keys of `shardbag bench pool`: see pool_settings.h. */
 #include "bench/pool_settings.h"
 
-#include <shardbag/context.h>
+#include "bench/device.h"
 #include <stddef.h>
 #include <string.h>
 
@@ -14,8 +14,6 @@ static const config_word_t layouts[] = {{"block", SBAG_LAYOUT_BLOCK},
                                         {NULL, 0}};
 static const config_word_t distributions[] = {
     {"fixed", LENGTHS_FIXED}, {"uniform", LENGTHS_UNIFORM}, {"zipf", LENGTHS_ZIPF}, {NULL, 0}};
-static const config_word_t devices[] = {
-    {"cpu", SBAG_DEVICE_CPU}, {"cuda", SBAG_DEVICE_CUDA}, {"auto", SBAG_DEVICE_AUTO}, {NULL, 0}};
 
 #define AT(field) offsetof(bench_pool_settings_t, field)
 static const config_key_t keys[] = {
@@ -39,7 +37,7 @@ static const config_key_t keys[] = {
      "none: forward alone; else a step with backward and update; several, as none,exact_sgd, are a case each",
      0},
     {"layout", CONFIG_CHOICE, AT(layout), "block", 0, 0, layouts, NULL, "how rows are dealt to the ranks", 0},
-    {"device", CONFIG_CHOICE, AT(device), "cpu", 0, 0, devices, NULL, "whose memory has the tables", 0},
+    {"device", CONFIG_CHOICE, AT(device), "cpu", 0, 0, bench_devices, NULL, "whose memory has the tables", 0},
     {"threads", CONFIG_INT, AT(threads), "0", 0, 4096, NULL, NULL,
      "of a rank; 0 = OMP_NUM_THREADS, or the rank's part of the cores", 0},
     {"rounds", CONFIG_INT, AT(rounds), "7", 1, 1000, NULL, NULL, "of all batches, in turn with the limit", 0},

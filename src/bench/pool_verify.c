@@ -85,8 +85,9 @@ static void check_pools(const bench_pool_verify_t *v, int64_t stride, int64_t *w
   for (int64_t t = 0; t < s->tables; t++) {
     const int64_t *offsets = v->batch->offsets + t * (s->batch + 1);
     for (int64_t b = 0; b < s->batch; b += stride)
-      *wrong += bag_differs(v, t, v->batch->indices + v->batch->first[t] + offsets[b],
-                            offsets[b + 1] - offsets[b], v->out + b * columns_of(v) + t * v->of->dim);
+      *wrong +=
+          bag_differs(v, t, v->batch->indices + v->batch->first[t] + offsets[b], offsets[b + 1] - offsets[b],
+                      (const float *)v->out->host + b * columns_of(v) + t * v->of->dim);
   }
 }
 
@@ -213,7 +214,6 @@ static sbag_code_t read_before(const bench_pool_verify_t *v, int table, sample_t
 }
 
 static sbag_code_t merge(const bench_pool_verify_t *v, int table, sample_t *sample, sbag_status_t *status) {
-  mem_t *mem = context_mem(v->context);
   memset(sample->sum, 0, (size_t)(sample->count * v->of->dim) * sizeof(double));
   for (int rank = 0; rank < sbag_context_size(v->context); rank++) {
     bench_pool_batch_t other;
@@ -221,9 +221,9 @@ static sbag_code_t merge(const bench_pool_verify_t *v, int table, sample_t *samp
       merge_rank(v, v->batch, rank, table, sample);
       continue;
     }
-    SBAG_TRY(bench_pool_batch_create(v->settings, v->of, rank, 0, mem, &other, status));
+    SBAG_TRY(bench_pool_batch_create(v->settings, v->of, rank, 0, v->context, &other, status));
     merge_rank(v, &other, rank, table, sample);
-    bench_pool_batch_destroy(mem, &other);
+    bench_pool_batch_destroy(v->context, &other);
   }
   return SBAG_OK;
 }
@@ -246,7 +246,7 @@ static sbag_code_t train(const bench_pool_verify_t *v, sbag_step_h step, sample_
   int tables = (int)v->settings->tables, checks = v->of->mode != SBAG_MAX;
   int64_t count = sbag_collection_step_count(v->collection, 0);
   for (int t = 0; t < tables && checks; t++) SBAG_TRY(read_before(v, t, &samples[t], status));
-  SBAG_TRY(sbag_step_backward(step, v->grad, NULL, status));
+  SBAG_TRY(sbag_step_backward(step, v->grad->there, NULL, status));
   SBAG_TRY(sbag_step_update(step, 1.0, 1.0, status));
   for (int t = 0; t < tables && checks; t++) SBAG_TRY(check_table(v, t, count, &samples[t], wrong, status));
   return SBAG_OK;
@@ -258,7 +258,8 @@ static sbag_code_t run(const bench_pool_verify_t *v, sample_t *samples, float *v
   SBAG_TRY(write_rows(v, samples[0].stride, values, status));
   int flags = v->of->optimizer.trains ? 0 : SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD;
   sbag_code_t code = sbag_collection_forward_begin(v->collection, v->batch->bags, flags, &step, status);
-  if (code == SBAG_OK) code = sbag_step_forward_end(step, v->out, status);
+  if (code == SBAG_OK) code = sbag_step_forward_end(step, v->out->there, status);
+  if (code == SBAG_OK) code = bench_twin_fetch(v->context, v->out, status);
   if (code == SBAG_OK) check_pools(v, samples[0].stride, wrong);
   if (code == SBAG_OK && v->of->optimizer.trains) code = train(v, step, samples, wrong, status);
   sbag_step_release(&step);

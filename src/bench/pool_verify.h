@@ -4,6 +4,7 @@
 #ifndef BENCH_POOL_VERIFY_H
 #define BENCH_POOL_VERIFY_H
 
+#include "bench/device.h"
 #include "bench/pool_batch.h"
 #include "collection/context.h"
 #include <shardbag/collection.h>
@@ -14,8 +15,8 @@ typedef struct bench_pool_verify {
   const bench_pool_settings_t *settings;
   const bench_pool_case_t *of;
   const bench_pool_batch_t *batch; /* this rank's number 0 */
-  const float *grad;               /* [batch][columns], of bench_pool_grad */
-  float *out;                      /* [batch][columns] */
+  const bench_twin_t *grad;        /* [batch][columns], of bench_pool_grad */
+  const bench_twin_t *out;         /* [batch][columns] */
 } bench_pool_verify_t;
 
 /* A rank's gradients of the pooled output: [batch][columns]. */

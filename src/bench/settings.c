@@ -1,7 +1,7 @@
 /* The keys of `shardbag bench checkpoint`: see settings.h. */
 #include "bench/settings.h"
 
-#include "config/schema.h"
+#include "bench/device.h"
 #include <stddef.h>
 #include <string.h>
 
@@ -19,6 +19,7 @@ static const config_key_t keys[] = {
     {"optimizer", CONFIG_TEXT, AT(optimizer), "adagrad", 0, 0, NULL, NULL,
      "whose state is saved beside the weights", 0},
     {"layout", CONFIG_CHOICE, AT(layout), "block", 0, 0, layouts, NULL, "how rows are dealt to the ranks", 0},
+    {"device", CONFIG_CHOICE, AT(device), "cpu", 0, 0, bench_devices, NULL, "whose memory has the table", 0},
     {"folder", CONFIG_TEXT, AT(folder), ".", 0, 0, NULL, NULL,
      "where the files lie for as long as it takes: on the disk that is measured", 0},
     {"rounds", CONFIG_INT, AT(rounds), "5", 1, 1000, NULL, NULL, "of each case, in turn", 0},

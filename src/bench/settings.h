@@ -13,7 +13,7 @@ typedef struct bench_settings {
   int64_t rows, dim, rounds;
   double rest_s;
   const char *optimizer, *folder;
-  int layout, part; /* sbag_layout_t, bench_part_t */
+  int layout, device, part; /* sbag_layout_t, sbag_device_t, bench_part_t */
   sbag_optimizer_t kind;
 } bench_settings_t;
 
