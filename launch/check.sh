@@ -14,6 +14,7 @@ case "${1-}" in
 *) fail "usage: check.sh [--full]" ;;
 esac
 
+TIMEFORMAT='%0U %0S'
 logs=$root/build/check
 results=$logs/results # a line a step: how many passed, how many failed, its name and log
 
@@ -29,13 +30,14 @@ export OMPI_MCA_btl_vader_backing_directory=$shared_memory
 # and as one without such a line; an exit code that does not fit the line is one more failure. Temporary files go to
 # a folder of its own: two steps run at a time.
 step() {
-  local name=$1 limit_s=$2 start=$SECONDS code line said good=0 bad=0 log folder
+  local name=$1 limit_s=$2 start=$SECONDS code line said good=0 bad=0 log folder user_s system_s
   shift 2
   log=$logs/$(tr -c 'a-z0-9\n' '-' <<<"${name,,}").log
   folder=$(mktemp -d -p "$scratch")
-  TMPDIR=$folder timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null
+  { time TMPDIR=$folder timeout -k 10 "$limit_s" "$@" >"$log" 2>&1 </dev/null; } 2>"$folder.cpu"
   code=$?
-  rm -rf "$folder"
+  read -r user_s system_s < <(tail -n 1 "$folder.cpu")
+  rm -rf "$folder" "$folder.cpu"
   line=$(sed -nE 's/^([0-9]+ ranks: )?([0-9]+ passed, [0-9]+ failed).*/\2/p' "$log" | tail -n 1)
   if [ -n "$line" ]; then
     good=${line%% *} bad=$(sed -E 's/^[0-9]+ passed, ([0-9]+) failed.*/\1/' <<<"$line")
@@ -47,12 +49,13 @@ step() {
   fi
   echo "$good $bad $name: $log" >>"$results"
   if [ "$bad" = 0 ]; then
-    said=$(printf 'ok    %-62s %4d s  %6d passed\n' "$name" $((SECONDS - start)) "$good"
+    said=$(printf 'ok    %-62s %4d s  %4d s CPU  %6d passed\n' "$name" $((SECONDS - start)) $((user_s + system_s)) "$good"
       grep -aE '^skipped' "$log" | sort -u | sed 's/^/      /')
   else
     line="exit $code"
     if [ $code = 124 ] || [ $code = 137 ]; then line="over $limit_s s"; fi
-    said=$(printf 'FAIL  %-62s %4d s  %6d passed, %d failed, %s\n' "$name" $((SECONDS - start)) "$good" "$bad" "$line"
+    said=$(printf 'FAIL  %-62s %4d s  %4d s CPU  %6d passed, %d failed, %s\n' "$name" $((SECONDS - start)) \
+      $((user_s + system_s)) "$good" "$bad" "$line"
       tail -n 30 "$log" | sed 's/^/      | /')
   fi
   printf '%s\n' "$said" # at once
