@@ -71,6 +71,15 @@ static sbag_code_t read_feature(source_t *source, int feature, sbag_status_t *st
   return read_rows(source, name, begin, rows, row_bytes, &f->values, &f->value_capacity, status);
 }
 
+static sbag_code_t check_labels(const source_t *source, sbag_status_t *status) {
+  const binary_t *b = source->state;
+  for (int64_t i = 0; i < b->count && source->class_count > 0; i++)
+    if (!(b->labels[i] >= 0 && b->labels[i] < (float)source->class_count) ||
+        b->labels[i] != (float)(int)b->labels[i])
+      return reader_binary_damaged(source, "labels that are no classes", status);
+  return SBAG_OK;
+}
+
 static sbag_code_t next_window(source_t *source, sbag_status_t *status) {
   binary_t *b = source->state;
   int64_t samples = source->samples[b->split];
@@ -87,6 +96,7 @@ static sbag_code_t next_window(source_t *source, sbag_status_t *status) {
   reader_binary_plain_name("labels", b->split, name);
   SBAG_TRY(read_rows(source, name, b->first, b->count, sizeof *b->labels, (void **)&b->labels,
                      &b->label_capacity, status));
+  SBAG_TRY(check_labels(source, status));
   reader_binary_plain_name("weights", b->split, name);
   if (source->weighted)
     SBAG_TRY(read_rows(source, name, b->first, b->count, sizeof *b->weights, (void **)&b->weights,
@@ -259,4 +269,8 @@ static sbag_code_t binary_fill(source_t *source, int64_t begin, int64_t end, slo
   return SBAG_OK;
 }
 
-const source_ops_t reader_source_binary = {reader_binary_open, binary_close, binary_seek, binary_fill};
+const source_ops_t reader_source_binary = {.form = BINARY_SAMPLES,
+                                           .open = reader_binary_open,
+                                           .close = binary_close,
+                                           .seek = binary_seek,
+                                           .fill = binary_fill};

@@ -32,9 +32,11 @@ static sbag_code_t read_head(source_t *source, int64_t *features, sbag_status_t 
                       "%s: holds no samples, but is perhaps a model's checkpoint; "
                       "shardbag data convert makes files of samples",
                       path_of(source));
-  if (format != BINARY_FORMAT)
-    return status_set(status, SBAG_ERR_FORMAT, "%s: samples of format %lld; this program reads format %d",
+  if (format < 1 || format > BINARY_FORMAT)
+    return status_set(status, SBAG_ERR_FORMAT, "%s: samples of format %lld; this program reads up to %d",
                       path_of(source), (long long)format, BINARY_FORMAT);
+  if (format > 1) SBAG_TRY(read_int(source, "", "class_count", 0, 1 << 24, &source->class_count, status));
+  if (source->class_count == 1) return reader_binary_damaged(source, "one class", status);
   SBAG_TRY(read_int(source, "", "dense_count", 0, 1 << 20, &dense, status));
   SBAG_TRY(read_int(source, "", "feature_count", 0, 1 << 20, features, status));
   SBAG_TRY(read_int(source, "", "shuffle_window", 0, 1 << 30, &stored, status));
@@ -181,6 +183,41 @@ static sbag_code_t take_blobs(source_t *source, sbag_status_t *status) {
   return SBAG_OK;
 }
 
+/* The source whose form the file has. */
+static sbag_code_t find_form(source_t *source, const source_ops_t **ops, sbag_status_t *status) {
+  static const source_ops_t *const forms[] = {&reader_source_binary, &reader_source_ranking,
+                                              &reader_source_corpus};
+  const binary_t *b = source->state;
+  int64_t format = 0;
+  char *form = NULL;
+  *ops = &reader_source_binary;
+  if (checkpoint_read_int(b->file, "", BINARY_MARK, &format, NULL) != SBAG_OK || format != BINARY_FORMAT)
+    return SBAG_OK; /* samples, or a file that is refused as such */
+  SBAG_TRY(checkpoint_read_text(b->file, "", "form", &form, status));
+  *ops = NULL;
+  for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++)
+    if (strcmp(form, forms[i]->form) == 0) *ops = forms[i];
+  mem_free(source->mem, form);
+  return *ops != NULL ? SBAG_OK : reader_binary_damaged(source, "a form that no source has", status);
+}
+
+/* From here on the source is the one whose data the file has, which it reads whole. */
+static sbag_code_t become(source_t *source, const source_ops_t *ops, sbag_status_t *status) {
+  binary_t *b = source->state;
+  if (source->config->source.binary.shuffle_window >= 0)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "%s: data.binary.shuffle_window: a %s's samples are shuffled together; leave it out",
+                      path_of(source), ops->form);
+  SBAG_TRY(take_blobs(source, status));
+  source->ops = ops;
+  source->state = NULL;
+  sbag_code_t code = ops->restore(source, b->file, status);
+  checkpoint_close(&b->file);
+  comm_destroy(&b->comm);
+  mem_free(source->mem, b);
+  return code;
+}
+
 sbag_code_t reader_binary_open(source_t *source, sbag_status_t *status) {
   const reader_binary_config_t *config = &source->config->source.binary;
   if (config->shuffle_window > 1 << 30)
@@ -193,6 +230,9 @@ sbag_code_t reader_binary_open(source_t *source, sbag_status_t *status) {
   if (code != SBAG_OK)
     status_prefix(status, "samples"); /* they are told as a checkpoint, which is their form */
   SBAG_TRY(code);
+  const source_ops_t *ops = NULL;
+  SBAG_TRY(find_form(source, &ops, status));
+  if (ops != &reader_source_binary) return become(source, ops, status);
   SBAG_TRY(describe(source, status));
   SBAG_TRY(measure(source, status));
   return take_blobs(source, status);

@@ -34,7 +34,5 @@ typedef struct binary {
 
 /* Reads what the file holds, and checks that it fits together. */
 sbag_code_t reader_binary_open(source_t *source, sbag_status_t *status);
-/* SBAG_ERR_FORMAT: the file, which its checksums call intact, says what no conversion writes. */
-sbag_code_t reader_binary_damaged(const source_t *source, const char *what, sbag_status_t *status);
 
 #endif

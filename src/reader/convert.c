@@ -1,4 +1,7 @@
-/* Any reader's samples into the binary form.
+/* Any reader's data into the binary form.
+ *
+ * Where samples are drawn anew in every epoch, what they are drawn from is written by its source. Else the
+ * samples are:
  *
  * A file's arrays must be declared with their shapes before the first row is written (checkpoint.h), and a
  * reader gives all columns of a sample at once: so the samples are first spooled, a file an array, all splits
@@ -200,10 +203,12 @@ static sbag_code_t declare_file(const convert_t *c, checkpoint_writer_t *writer,
   int64_t window = 0;
   reader_order_t order = reader_order(c->reader, &window);
   SBAG_TRY(checkpoint_add_int(writer, "", BINARY_MARK, BINARY_FORMAT, status));
+  SBAG_TRY(checkpoint_add_text(writer, "", "form", reader_source_of(c->reader)->ops->form, status));
   SBAG_TRY(checkpoint_add_text(writer, "", "version", SBAG_VERSION, status));
   SBAG_TRY(checkpoint_add_text(writer, "", "source", c->options->source, status));
   SBAG_TRY(checkpoint_add_int(writer, "", "dense_count", c->dense_count, status));
   SBAG_TRY(checkpoint_add_int(writer, "", "feature_count", c->feature_count, status));
+  SBAG_TRY(checkpoint_add_int(writer, "", "class_count", reader_class_count(c->reader), status));
   SBAG_TRY(checkpoint_add_int(writer, "", "bad_rows", reader_bad_rows(c->reader), status));
   SBAG_TRY(
       checkpoint_add_text(writer, "", "order", order == READER_ORDER_WHOLE ? "whole" : "windows", status));
@@ -271,14 +276,25 @@ static sbag_code_t tell(const convert_t *c, convert_result_t *result, sbag_statu
   return SBAG_OK;
 }
 
-/* The binary form knows neither classes nor what is matched with what. */
-static sbag_code_t check_kind(const reader_t *reader, sbag_status_t *status) {
-  int plain = reader_class_count(reader) == 0;
-  for (int f = 0; f < reader_feature_count(reader); f++)
-    plain &= reader_feature(reader, f)->role == ROLE_INPUT;
-  if (plain) return SBAG_OK;
-  return status_set(status, SBAG_ERR_ARGUMENT,
-                    "data of kind text, ranking and corpus cannot be converted: train on their files");
+/* What samples are drawn from, as the source keeps it. */
+static sbag_code_t convert_whole(convert_t *c, source_t *source, comm_t *comm, convert_result_t *result,
+                                 sbag_status_t *status) {
+  checkpoint_writer_t *writer = NULL;
+  if (c->options->splits != (1 << READER_SPLITS) - 1)
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "--split: data of kind %s are converted whole, for a split draws on the others",
+                      source->ops->form);
+  for (int s = 0; s < READER_SPLITS; s++) c->samples[s] = source->samples[s];
+  SBAG_TRY(checkpoint_writer_create(comm, c->mem, c->options->output, &writer, status));
+  sbag_code_t code = declare_file(c, writer, status);
+  if (code == SBAG_OK) code = source->ops->save(source, writer, status);
+  if (code == SBAG_OK) code = declare_blobs(c, writer, status);
+  if (code != SBAG_OK) {
+    checkpoint_abort(&writer);
+    return code;
+  }
+  SBAG_TRY(checkpoint_commit(&writer, status));
+  return tell(c, result, status);
 }
 
 sbag_code_t reader_convert(reader_t *reader, comm_t *comm, const convert_options_t *options, mem_t *mem,
@@ -294,7 +310,8 @@ sbag_code_t reader_convert(reader_t *reader, comm_t *comm, const convert_options
   if (comm_size(comm) != 1)
     return status_set(status, SBAG_ERR_ARGUMENT, "a conversion is one process's work; there are %d",
                       comm_size(comm));
-  SBAG_TRY(check_kind(reader, status));
+  source_t *source = reader_source_of(reader);
+  if (source->ops->save != NULL) return convert_whole(&c, source, comm, result, status);
   sbag_code_t code = begin(&c, status);
   if (code == SBAG_OK) code = spool_all(&c, status);
   if (code == SBAG_OK) code = write_file(&c, comm, status);

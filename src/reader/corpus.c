@@ -13,18 +13,24 @@
 
 static const char COUNTS_MAGIC[] = "SBCOUNT1";
 
+sbag_code_t reader_corpus_check(int64_t min_count, int64_t window, int64_t negatives, sbag_status_t *status) {
+  if (window < 1 || window > 1000)
+    return status_set(status, SBAG_ERR_ARGUMENT, "corpus: window %lld; it must be 1 to 1000",
+                      (long long)window);
+  if (negatives < 1 || negatives > RANKING_NEGATIVES_MAX)
+    return status_set(status, SBAG_ERR_ARGUMENT, "corpus: %lld negatives; it must be 1 to %d",
+                      (long long)negatives, (int)RANKING_NEGATIVES_MAX);
+  if (min_count < 1)
+    return status_set(status, SBAG_ERR_ARGUMENT, "corpus: min_count %lld; 1 is the least",
+                      (long long)min_count);
+  return SBAG_OK;
+}
+
 static sbag_code_t check_config(const reader_corpus_config_t *c, sbag_status_t *status) {
   double sum = c->split[0] + c->split[1] + c->split[2];
-  if (c->window < 1 || c->window > 1000)
-    return status_set(status, SBAG_ERR_ARGUMENT, "corpus: window %lld; it must be 1 to 1000",
-                      (long long)c->window);
-  if (c->negatives < 1 || c->negatives > RANKING_NEGATIVES_MAX)
-    return status_set(status, SBAG_ERR_ARGUMENT, "corpus: %lld negatives; it must be 1 to %d",
-                      (long long)c->negatives, (int)RANKING_NEGATIVES_MAX);
-  if (!(c->subsample >= 0.0) || c->min_count < 1)
-    return status_set(status, SBAG_ERR_ARGUMENT,
-                      "corpus: subsample %g, min_count %lld; 0 and 1 are the least", c->subsample,
-                      (long long)c->min_count);
+  SBAG_TRY(reader_corpus_check(c->min_count, c->window, c->negatives, status));
+  if (!(c->subsample >= 0.0))
+    return status_set(status, SBAG_ERR_ARGUMENT, "corpus: subsample %g; 0 is the least", c->subsample);
   if (!(c->split[0] >= 0 && c->split[1] >= 0 && c->split[2] >= 0 && fabs(sum - 1.0) < 1e-6))
     return status_set(status, SBAG_ERR_ARGUMENT, "corpus: the split is %g, %g, %g; it should add up to 1",
                       c->split[0], c->split[1], c->split[2]);
@@ -40,15 +46,17 @@ static sbag_code_t save_counts(source_t *source, sbag_status_t *status) {
   SBAG_TRY(
       reader_blobs_add(&source->blobs, source->mem, "counts", "word", 16 + 8 * c->word_count, &data, status));
   memcpy(data, COUNTS_MAGIC, 8);
-  reader_blob_put_u64(data + 8, (uint64_t)source->config->source.corpus.min_count);
+  reader_blob_put_u64(data + 8, (uint64_t)c->min_count);
   for (int64_t i = 0; i < c->word_count; i++) reader_blob_put_u64(data + 16 + 8 * i, (uint64_t)c->counts[i]);
   return SBAG_OK;
 }
 
-static sbag_code_t load_counts(source_t *source, sbag_status_t *status) {
+sbag_code_t reader_corpus_load_counts(source_t *source, const blobs_t *given, sbag_status_t *status) {
   corpus_t *c = source->state;
   const reader_blob_t *blob = NULL;
-  SBAG_TRY(reader_blobs_find(source->given, "counts", "word", &blob, status));
+  SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(c->word_count, sizeof(int64_t)), "reader: frequencies",
+                      (void **)&c->counts, status));
+  SBAG_TRY(reader_blobs_find(given, "counts", "word", &blob, status));
   const unsigned char *data = blob->data;
   if (blob->bytes != 16 + 8 * c->word_count || memcmp(data, COUNTS_MAGIC, 8) != 0)
     return status_set(status, SBAG_ERR_FORMAT,
@@ -80,13 +88,13 @@ static sbag_code_t select_words(source_t *source, vocabulary_t *all, int64_t **r
     return status_set(status, SBAG_ERR_FORMAT,
                       "%s: %lld different words at least %lld times; 2 to 2^31 - 2 would be right",
                       config->paths[0], (long long)c->word_count, (long long)config->min_count);
-  SBAG_TRY(mem_calloc(mem, mem_array_bytes(c->word_count, sizeof(int64_t)), "reader: frequencies",
-                      (void **)&c->counts, status));
   SBAG_TRY(mem_alloc(mem, mem_array_bytes(count, sizeof(int64_t)), "reader: rows of words", (void **)rows,
                      status));
   for (int64_t i = 0; i < count; i++)
     (*rows)[i] = reader_vocabulary_find(c->words, reader_vocabulary_token(all, i)) + 1;
-  return source->given == NULL ? SBAG_OK : load_counts(source, status);
+  if (source->given != NULL) return reader_corpus_load_counts(source, source->given, status);
+  return mem_calloc(mem, mem_array_bytes(c->word_count, sizeof(int64_t)), "reader: frequencies",
+                    (void **)&c->counts, status);
 }
 
 /* cumulative[i]: the share of draws that give a word up to the i-th, by count^0.75. */
@@ -149,7 +157,6 @@ static sbag_code_t make_samples(source_t *source, const int64_t *rows, sbag_stat
       int64_t row = rows[c->stream[i] & CORPUS_ROW];
       if (row > 0) c->counts[row - 1]++;
     }
-  SBAG_TRY(make_noise(source, status));
   thin_out(source, rows);
   cut(source);
   if (source->samples[READER_TRAIN] > 0) return SBAG_OK;
@@ -170,16 +177,21 @@ static void set_feature(source_t *source, int feature, const char *name, const c
 }
 
 static sbag_code_t describe(source_t *source, sbag_status_t *status) {
-  const reader_corpus_config_t *config = &source->config->source.corpus;
+  const corpus_t *c = source->state;
   char name[64];
-  SBAG_TRY(reader_source_set_features(source, CORPUS_NEGATIVE + (int)config->negatives, status));
-  set_feature(source, CORPUS_CONTEXT, "context", "word", ROLE_QUERY, 2 * config->window);
+  SBAG_TRY(reader_source_set_features(source, CORPUS_NEGATIVE + (int)c->negatives, status));
+  set_feature(source, CORPUS_CONTEXT, "context", "word", ROLE_QUERY, 2 * c->window);
   set_feature(source, CORPUS_TARGET, "target", NULL, ROLE_POSITIVE, 1);
-  for (int i = 0; i < (int)config->negatives; i++) {
+  for (int i = 0; i < (int)c->negatives; i++) {
     snprintf(name, sizeof name, "negative_%d", i);
     set_feature(source, CORPUS_NEGATIVE + i, name, "target", ROLE_NEGATIVE, 1);
   }
   return SBAG_OK;
+}
+
+sbag_code_t reader_corpus_ready(source_t *source, sbag_status_t *status) {
+  SBAG_TRY(make_noise(source, status));
+  return describe(source, status);
 }
 
 static sbag_code_t open_with(source_t *source, vocabulary_t *all, sbag_status_t *status) {
@@ -190,16 +202,20 @@ static sbag_code_t open_with(source_t *source, vocabulary_t *all, sbag_status_t 
   if (code == SBAG_OK) code = make_samples(source, rows, status);
   mem_free(source->mem, rows);
   SBAG_TRY(code);
-  SBAG_TRY(reader_vocabulary_save(c->words, "word", source->config->source.corpus.min_count, 0,
-                                  &source->blobs, source->mem, status));
+  SBAG_TRY(reader_vocabulary_save(c->words, "word", c->min_count, 0, &source->blobs, source->mem, status));
   SBAG_TRY(save_counts(source, status));
-  return describe(source, status);
+  return reader_corpus_ready(source, status);
 }
 
 static sbag_code_t corpus_open(source_t *source, sbag_status_t *status) {
+  const reader_corpus_config_t *config = &source->config->source.corpus;
   vocabulary_t *all = NULL;
-  SBAG_TRY(check_config(&source->config->source.corpus, status));
+  SBAG_TRY(check_config(config, status));
   SBAG_TRY(mem_calloc(source->mem, sizeof(corpus_t), "reader: corpus", &source->state, status));
+  corpus_t *c = source->state;
+  c->min_count = config->min_count;
+  c->window = config->window;
+  c->negatives = config->negatives;
   SBAG_TRY(reader_vocabulary_create(source->mem, &all, status));
   sbag_code_t code = open_with(source, all, status);
   reader_vocabulary_destroy(&all);
@@ -266,10 +282,9 @@ static int64_t drawn(const corpus_t *c, double u) {
 }
 
 /* Drawn again where it is the word itself; a word that is nearly all of the text gets fewer of them. */
-static sbag_code_t push_negatives(const source_t *source, int64_t at, slot_t *slot, sbag_status_t *status) {
+static sbag_code_t push_negatives(const corpus_t *c, int64_t at, slot_t *slot, sbag_status_t *status) {
   enum { DRAWS = 16 };
-  const corpus_t *c = source->state;
-  int64_t negatives = source->config->source.corpus.negatives, target = row_at(c, at);
+  int64_t negatives = c->negatives, target = row_at(c, at);
   for (int64_t i = 0; i < negatives; i++) {
     uint64_t number = (uint64_t)(at * negatives + i) * DRAWS;
     int64_t row = target;
@@ -286,14 +301,20 @@ static sbag_code_t corpus_fill(source_t *source, int64_t begin, int64_t end, slo
   for (int64_t position = begin; position < end; position++) {
     int64_t i = c->shuffled ? random_permute(c->order_key, source->samples[c->split], position) : position;
     int64_t at = c->first[c->split] + i;
-    int64_t reach = 1 + random_below(c->window_key, (uint64_t)at, source->config->source.corpus.window);
+    int64_t reach = 1 + random_below(c->window_key, (uint64_t)at, c->window);
     *reader_slot_label(slot) = 0.0F;
     SBAG_TRY(push_context(c, at, reach, slot, status));
     SBAG_TRY(reader_slot_push(slot, CORPUS_TARGET, row_at(c, at), status));
-    SBAG_TRY(push_negatives(source, at, slot, status));
+    SBAG_TRY(push_negatives(c, at, slot, status));
     reader_slot_end_sample(slot);
   }
   return SBAG_OK;
 }
 
-const source_ops_t reader_source_corpus = {corpus_open, corpus_close, corpus_seek, corpus_fill};
+const source_ops_t reader_source_corpus = {.form = "corpus",
+                                           .open = corpus_open,
+                                           .close = corpus_close,
+                                           .seek = corpus_seek,
+                                           .fill = corpus_fill,
+                                           .save = reader_corpus_save,
+                                           .restore = reader_corpus_restore};

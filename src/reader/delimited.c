@@ -472,5 +472,8 @@ static void delimited_close(source_t *source) {
   source->state = NULL;
 }
 
-const source_ops_t reader_source_delimited = {delimited_open, delimited_close, reader_delimited_seek,
-                                              reader_delimited_fill};
+const source_ops_t reader_source_delimited = {.form = BINARY_SAMPLES,
+                                              .open = delimited_open,
+                                              .close = delimited_close,
+                                              .seek = reader_delimited_seek,
+                                              .fill = reader_delimited_fill};

@@ -397,7 +397,7 @@ void reader_interactions_clear(mem_t *mem, interactions_t *interactions) {
   *interactions = (interactions_t){0};
 }
 
-int reader_interactions_have(const int64_t *items, int64_t count, int64_t row) {
+int64_t reader_interactions_find(const int64_t *items, int64_t count, int64_t row) {
   int64_t low = 0, high = count;
   while (low < high) {
     int64_t middle = low + (high - low) / 2;
@@ -406,7 +406,11 @@ int reader_interactions_have(const int64_t *items, int64_t count, int64_t row) {
     else
       high = middle;
   }
-  return low < count && items[low] == row;
+  return low < count && items[low] == row ? low : -1;
+}
+
+int reader_interactions_have(const int64_t *items, int64_t count, int64_t row) {
+  return reader_interactions_find(items, count, row) >= 0;
 }
 
 /* Before items[i] there are items[i] - 1 - i rows that are not in the list. */

@@ -30,7 +30,8 @@ static inline int64_t reader_interactions_of(const interactions_t *all, reader_s
   return all->begin[split][user + 1] - all->begin[split][user];
 }
 
-/* Whether `items` [count], ascending, has the row. */
+/* Where `items` [count], ascending, have the row; -1: nowhere. And whether they have it. */
+int64_t reader_interactions_find(const int64_t *items, int64_t count, int64_t row);
 int reader_interactions_have(const int64_t *items, int64_t count, int64_t row);
 
 /* The r-th (from 0) of the item rows from 1 on that `items` does not have; r must be below their number. */

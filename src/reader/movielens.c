@@ -163,5 +163,8 @@ static sbag_code_t movielens_fill(source_t *source, int64_t begin, int64_t end, 
   return SBAG_OK;
 }
 
-const source_ops_t reader_source_movielens = {movielens_open, movielens_close, movielens_seek,
-                                              movielens_fill};
+const source_ops_t reader_source_movielens = {.form = BINARY_SAMPLES,
+                                              .open = movielens_open,
+                                              .close = movielens_close,
+                                              .seek = movielens_seek,
+                                              .fill = movielens_fill};

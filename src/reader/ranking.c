@@ -1,20 +1,20 @@
 /* Ranking: a training sample is a user, an item of that user and items that are none of the user's, drawn
  * uniformly; which are drawn follows from the seed, the epoch and the item's number alone. An evaluation's
  * samples are its users. Held in memory, so any position is as near as any other. */
-#include "reader/interactions.h"
+#include "reader/ranking.h"
 #include "base/random.h"
 
 #include <stdio.h>
 
-typedef struct ranking {
-  interactions_t all;
-  int64_t *users[READER_SPLITS]; /* those with items in an evaluation's split, ascending; train: NULL */
-  int history;                   /* feature; -1: none */
-  int positive, negative;        /* features; the first negative */
-  reader_split_t split;          /* being read: */
-  int shuffled;
-  uint64_t order_key, negative_key, history_key;
-} ranking_t;
+sbag_code_t reader_ranking_check(int64_t negatives, int64_t history_length, sbag_status_t *status) {
+  if (negatives < 1 || negatives > RANKING_NEGATIVES_MAX)
+    return status_set(status, SBAG_ERR_ARGUMENT, "ranking: %lld negatives; it must be 1 to %d",
+                      (long long)negatives, (int)RANKING_NEGATIVES_MAX);
+  if (history_length < 0 || history_length > 1 << 20)
+    return status_set(status, SBAG_ERR_ARGUMENT, "ranking: history length %lld; it must be 0 to 2^20",
+                      (long long)history_length);
+  return SBAG_OK;
+}
 
 static sbag_code_t check_config(const reader_ranking_config_t *c, sbag_status_t *status) {
   int64_t paths = 0;
@@ -23,12 +23,7 @@ static sbag_code_t check_config(const reader_ranking_config_t *c, sbag_status_t 
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "ranking: %lld files are of a split, of %d; all must be, and one of train",
                       (long long)paths, c->path_count);
-  if (c->negatives < 1 || c->negatives > RANKING_NEGATIVES_MAX)
-    return status_set(status, SBAG_ERR_ARGUMENT, "ranking: %lld negatives; it must be 1 to %d",
-                      (long long)c->negatives, (int)RANKING_NEGATIVES_MAX);
-  if (c->history_length < 0 || c->history_length > 1 << 20)
-    return status_set(status, SBAG_ERR_ARGUMENT, "ranking: history length %lld; it must be 0 to 2^20",
-                      (long long)c->history_length);
+  SBAG_TRY(reader_ranking_check(c->negatives, c->history_length, status));
   if (c->held_out && !(c->holdout[0] >= 0 && c->holdout[1] >= 0 && c->holdout[0] + c->holdout[1] < 1))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "ranking: %g and %g are held out; together it must be below 1", c->holdout[0],
@@ -48,18 +43,17 @@ static void set_feature(source_t *source, int feature, const char *name, const c
 }
 
 static sbag_code_t describe(source_t *source, sbag_status_t *status) {
-  const reader_ranking_config_t *config = &source->config->source.ranking;
   ranking_t *r = source->state;
   char name[64];
-  r->history = config->history_length > 0 ? 1 : -1;
+  r->history = r->history_length > 0 ? 1 : -1;
   r->positive = 1 + (r->history > 0);
   r->negative = r->positive + 1;
-  SBAG_TRY(reader_source_set_features(source, r->negative + (int)config->negatives, status));
+  SBAG_TRY(reader_source_set_features(source, r->negative + (int)r->negatives, status));
   set_feature(source, 0, "user", NULL, ROLE_QUERY, r->all.user_rows, 1);
   if (r->history > 0)
-    set_feature(source, r->history, "history", "item", ROLE_QUERY, r->all.item_rows, config->history_length);
+    set_feature(source, r->history, "history", "item", ROLE_QUERY, r->all.item_rows, r->history_length);
   set_feature(source, r->positive, "item", NULL, ROLE_POSITIVE, r->all.item_rows, 1);
-  for (int i = 0; i < (int)config->negatives; i++) {
+  for (int i = 0; i < (int)r->negatives; i++) {
     snprintf(name, sizeof name, "negative_%d", i);
     set_feature(source, r->negative + i, name, "item", ROLE_NEGATIVE, r->all.item_rows, 1);
   }
@@ -79,23 +73,30 @@ static sbag_code_t list_users(source_t *source, reader_split_t split, sbag_statu
   return SBAG_OK;
 }
 
+sbag_code_t reader_ranking_ready(source_t *source, sbag_status_t *status) {
+  ranking_t *r = source->state;
+  source->samples[READER_TRAIN] = r->all.count[READER_TRAIN];
+  SBAG_TRY(list_users(source, READER_VALID, status));
+  SBAG_TRY(list_users(source, READER_TEST, status));
+  source->interactions = &r->all;
+  return describe(source, status);
+}
+
 static sbag_code_t ranking_open(source_t *source, sbag_status_t *status) {
   const reader_ranking_config_t *config = &source->config->source.ranking;
   SBAG_TRY(check_config(config, status));
   SBAG_TRY(mem_calloc(source->mem, sizeof(ranking_t), "reader: ranking", &source->state, status));
   ranking_t *r = source->state;
+  r->negatives = config->negatives;
+  r->history_length = config->history_length;
   SBAG_TRY(reader_interactions_load(source, &r->all, status));
-  source->samples[READER_TRAIN] = r->all.count[READER_TRAIN];
-  if (source->samples[READER_TRAIN] == 0)
+  if (r->all.count[READER_TRAIN] == 0)
     return status_set(status, SBAG_ERR_FORMAT, "%s: no user has an item to train on (%lld bad rows)%s%s",
                       config->paths[0], (long long)source->bad_rows,
                       source->bad_rows > 0 ? "; the first: " : "", source->first_bad);
-  SBAG_TRY(list_users(source, READER_VALID, status));
-  SBAG_TRY(list_users(source, READER_TEST, status));
-  source->interactions = &r->all;
   SBAG_TRY(reader_vocabulary_save(r->all.users, "user", 1, 0, &source->blobs, source->mem, status));
   SBAG_TRY(reader_vocabulary_save(r->all.item_tokens, "item", 1, 0, &source->blobs, source->mem, status));
-  return describe(source, status);
+  return reader_ranking_ready(source, status);
 }
 
 static void ranking_close(source_t *source) {
@@ -152,7 +153,7 @@ static sbag_code_t push_any(const ranking_t *r, int64_t most, int64_t user, int6
 static sbag_code_t push_history(const source_t *source, int64_t user, int64_t target, int64_t sample,
                                 slot_t *slot, sbag_status_t *status) {
   const ranking_t *r = source->state;
-  int64_t most = source->config->source.ranking.history_length;
+  int64_t most = r->history_length;
   const int64_t *begin = &r->all.begin[READER_TRAIN][user];
   if (r->history < 0) return SBAG_OK;
   if (r->all.timeline == NULL) return push_any(r, most, user, target, sample, slot, status);
@@ -164,7 +165,7 @@ static sbag_code_t push_history(const source_t *source, int64_t user, int64_t ta
 static sbag_code_t push_negatives(const source_t *source, int64_t user, int64_t sample, slot_t *slot,
                                   sbag_status_t *status) {
   const ranking_t *r = source->state;
-  int64_t negatives = source->config->source.ranking.negatives;
+  int64_t negatives = r->negatives;
   const int64_t *items;
   int64_t count = reader_interactions_of(&r->all, READER_TRAIN, user, &items);
   int64_t others = r->all.item_rows - 1 - count;
@@ -208,4 +209,10 @@ static sbag_code_t ranking_fill(source_t *source, int64_t begin, int64_t end, sl
   return SBAG_OK;
 }
 
-const source_ops_t reader_source_ranking = {ranking_open, ranking_close, ranking_seek, ranking_fill};
+const source_ops_t reader_source_ranking = {.form = "ranking",
+                                            .open = ranking_open,
+                                            .close = ranking_close,
+                                            .seek = ranking_seek,
+                                            .fill = ranking_fill,
+                                            .save = reader_ranking_save,
+                                            .restore = reader_ranking_restore};

@@ -15,6 +15,10 @@ struct reader {
   pipeline_t *pipeline;
 };
 
+source_t *reader_source_of(reader_t *reader) {
+  return &reader->source;
+}
+
 sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status) {
   SBAG_TRY(mem_calloc(source->mem, mem_array_bytes(count, sizeof *source->features), "reader: features",
                       (void **)&source->features, status));

@@ -3,13 +3,18 @@
 #ifndef READER_SOURCE_H
 #define READER_SOURCE_H
 
+#include "checkpoint/checkpoint.h"
 #include "reader/blobs.h"
 #include "reader/reader.h"
 #include "reader/slot.h"
 
 typedef struct source source_t;
 
+/* The form of a converted file (binary.h) that holds samples. */
+#define BINARY_SAMPLES "samples"
+
 typedef struct source_ops {
+  const char *form; /* that its data have in a converted file: BINARY_SAMPLES, where there is no save */
   /* Reads what is needed to know samples, features and blobs; allocates state. On failure close is called. */
   sbag_code_t (*open)(source_t *source, sbag_status_t *status);
   /* Frees the state; it may be half made, or NULL. */
@@ -20,6 +25,11 @@ typedef struct source_ops {
   /* Writes the samples at positions [begin, end) into a slot that has been begun. Positions ascend from call
    * to call. */
   sbag_code_t (*fill)(source_t *source, int64_t begin, int64_t end, slot_t *slot, sbag_status_t *status);
+  /* Where an epoch's samples are drawn anew from something smaller, which a converted file then has instead
+   * of samples; else NULL. save declares it; what it gives the writer stays while the source does. restore
+   * stands for open: config is the binary form's, blobs are there already. */
+  sbag_code_t (*save)(source_t *source, checkpoint_writer_t *writer, sbag_status_t *status);
+  sbag_code_t (*restore)(source_t *source, checkpoint_reader_t *file, sbag_status_t *status);
 } source_ops_t;
 
 struct source {
@@ -45,6 +55,8 @@ struct source {
 
 extern const source_ops_t reader_source_movielens, reader_source_delimited, reader_source_synthetic,
     reader_source_binary, reader_source_ranking, reader_source_corpus;
+
+source_t *reader_source_of(reader_t *reader);
 
 /* Room for the features' descriptions, zero-filled. */
 sbag_code_t reader_source_set_features(source_t *source, int count, sbag_status_t *status);

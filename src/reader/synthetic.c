@@ -157,5 +157,8 @@ static sbag_code_t synthetic_fill(source_t *source, int64_t begin, int64_t end, 
   return SBAG_OK;
 }
 
-const source_ops_t reader_source_synthetic = {synthetic_open, synthetic_close, synthetic_seek,
-                                              synthetic_fill};
+const source_ops_t reader_source_synthetic = {.form = BINARY_SAMPLES,
+                                              .open = synthetic_open,
+                                              .close = synthetic_close,
+                                              .seek = synthetic_seek,
+                                              .fill = synthetic_fill};

@@ -24,6 +24,7 @@ Suite *plan_suite(void);
 Suite *reader_binary_suite(void);
 Suite *reader_criteo_suite(void);
 Suite *reader_delimited_suite(void);
+Suite *reader_forms_suite(void);
 Suite *reader_match_suite(void);
 Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
@@ -56,6 +57,7 @@ static const runner_suite_t suites[] = {
     {"reader_binary", reader_binary_suite},
     {"reader_criteo", reader_criteo_suite},
     {"reader_delimited", reader_delimited_suite},
+    {"reader_forms", reader_forms_suite},
     {"reader_match", reader_match_suite},
     {"reader_movielens", reader_movielens_suite},
     {"reader_parts", reader_parts_suite},

@@ -4,7 +4,7 @@
 #include "comm/comm.h"
 #include "reader/binary.h"
 #include "reader/convert.h"
-#include "test_reader_common.h"
+#include "test_reader_binary.h"
 
 static const int64_t some_rows[] = {1000, 5, (int64_t)1 << 40, 50};
 static const int64_t some_lengths[] = {1, 3, 2, 0};
@@ -63,63 +63,6 @@ static const char *write_rows(const char *name, int count) {
   const char *path = write_text(name, text);
   free(text);
   return path;
-}
-
-static reader_config_t binary_config(const reader_config_t *like, const char *path) {
-  reader_config_t config = *like;
-  config.kind = READER_BINARY;
-  config.source.binary = (reader_binary_config_t){.path = path, .shuffle_window = -1};
-  return config;
-}
-
-/* Converts the splits whose bits are set. */
-static sbag_code_t convert(const reader_config_t *from, const char *output, int splits,
-                           convert_result_t *result) {
-  reader_config_t plain = *from;
-  reader_t *reader = NULL;
-  comm_t *comm = NULL;
-  plain.shuffle = 0;
-  OK(reader_open(&plain, NULL, 0, mem, &reader, &status));
-  OK(comm_self_create(mem, NULL, &comm, &status));
-  const convert_options_t options = {.output = output, .source = "test", .splits = splits};
-  sbag_code_t code = reader_convert(reader, comm, &options, mem, result, &status);
-  comm_destroy(&comm);
-  reader_close(&reader);
-  return code;
-}
-
-/* All that a reader promises holds for the file too, and it is what the source gives. */
-static void check_same(const reader_config_t *source) {
-  convert_result_t result;
-  const char *path = path_of("samples.h5");
-  OK(convert(source, path, 7, &result));
-  reader_config_t binary = binary_config(source, path);
-  check_order(&binary);
-  for (int s = 0; s < READER_SPLITS; s++)
-    for (int ranks = 1; ranks <= 3; ranks += 2)
-      for (int64_t step = 0; step < 4; step += 3) {
-        samples_t want = read_epoch(source, ranks, (reader_split_t)s, 2, step);
-        samples_t got = read_epoch(&binary, ranks, (reader_split_t)s, 2, step);
-        ck_assert_msg(same_samples(&want, &got), "split %d, %d ranks, from step %d", s, ranks, (int)step);
-        if (step == 0) ck_assert_int_eq(got.count, result.samples[s]);
-        free_samples(&want);
-        free_samples(&got);
-      }
-  reader_t *a = NULL, *b = NULL;
-  OK(reader_open(source, NULL, 0, mem, &a, &status));
-  OK(reader_open(&binary, NULL, 0, mem, &b, &status));
-  int64_t window_a, window_b;
-  ck_assert_int_eq(reader_order(a, &window_a), reader_order(b, &window_b));
-  ck_assert_int_eq(window_a, window_b);
-  ck_assert_int_eq(reader_feature_count(a), reader_feature_count(b));
-  for (int f = 0; f < reader_feature_count(a); f++) {
-    ck_assert_str_eq(reader_feature(a, f)->name, reader_feature(b, f)->name);
-    ck_assert_int_eq(reader_feature(a, f)->rows, reader_feature(b, f)->rows);
-    ck_assert_int_eq(reader_feature(a, f)->multi_hot, reader_feature(b, f)->multi_hot);
-  }
-  ck_assert_int_eq(reader_blob_count(a), reader_blob_count(b));
-  reader_close(&a);
-  reader_close(&b);
 }
 
 START_TEST(test_synthetic) {
@@ -209,9 +152,14 @@ START_TEST(test_broken_files) {
   OK(checkpoint_commit(&writer, &status));
   check_refused(&binary, NULL, 0, "holds no samples");
   OK(checkpoint_writer_create(comm, mem, path, &writer, &status));
-  OK(checkpoint_add_int(writer, "", BINARY_MARK, 2, &status));
+  OK(checkpoint_add_int(writer, "", BINARY_MARK, 3, &status));
   OK(checkpoint_commit(&writer, &status));
-  check_refused(&binary, NULL, 0, "samples of format 2; this program reads format 1");
+  check_refused(&binary, NULL, 0, "samples of format 3; this program reads up to 2");
+  OK(checkpoint_writer_create(comm, mem, path, &writer, &status));
+  OK(checkpoint_add_int(writer, "", BINARY_MARK, 2, &status));
+  OK(checkpoint_add_text(writer, "", "form", "poem", &status));
+  OK(checkpoint_commit(&writer, &status));
+  check_refused(&binary, NULL, 0, "a form that no source has");
   comm_destroy(&comm);
 }
 END_TEST
