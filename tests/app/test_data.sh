@@ -78,7 +78,7 @@ if /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
   check "h5py opens it" /usr/bin/python3 - "$work/all.h5" <<'PYTHON'
 import h5py, numpy, sys
 file = h5py.File(sys.argv[1])
-assert file.attrs['samples_format'] == 1 and file.attrs['feature_count'] == 26
+assert file.attrs["samples_format"] == 2 and file.attrs["form"] in ("samples", b"samples") and file.attrs['feature_count'] == 26
 assert file['labels/train'].shape == (960,) and file['dense/test'].shape == (120, 13)
 values = file['features/C3/values/train']
 assert values.shape == (960, 2) and values.dtype == numpy.int32
