@@ -137,7 +137,7 @@ wait $child
 code=$?
 unbanner
 check "SIGUSR1" printed 'stopped by a signal'
-at=$(grep '"event":"end"' "$work/usr/metrics.jsonl" | sed -E 's/.*"step":([0-9]+).*/\1/')
+at=$(sed -nE 's/^\{"event":"end","step":([0-9]+),.*/\1/p' "$work/usr/metrics.jsonl")
 train 2 usr --resume "${endless[@]}" --set train.max_steps=$((at + 5))
 check "goes on after it" ended 0
 check "at its step" printed "ckpt-$at\.h5$"
