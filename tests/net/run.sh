@@ -78,7 +78,7 @@ over() {
 
 all_passed() { [ $code = 0 ] && grep -qE '[0-9]+ passed, 0 failed$' "$work/out"; }
 
-losses() { grep -oE '"loss":[^,}]*' "$1"; }
+losses() { grep '"event":"train"' "$1" | grep -oE '"loss":[^,}]*'; }
 
 # A training that gives the same bits on any number of ranks, and so over any transport.
 training=("$program" train "$root/configs/synthetic.yaml" --set train.max_steps=20 --set train.reproducible=true
