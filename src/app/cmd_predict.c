@@ -146,7 +146,7 @@ const command_t command_predict = {
         "row's number, from 0,\n"
         "and the probability of label 1, on any number of ranks in the file's order and the same to the "
         "last digit; JSON\n"
-        "also has the logit. Of classes it has the likeliest label and its probability; of --split of a "
-        "ranking's\n"
-        "data it is a user and the best --k items, those that it was trained with left out.\n",
+        "also has the logit. Of classes it has the likeliest label and its probability; of a ranking it is a "
+        "user and\n"
+        "the best --k items, those that it was trained with left out, and the file has a user a line.\n",
     .run = run};

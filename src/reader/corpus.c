@@ -159,7 +159,7 @@ static sbag_code_t make_samples(source_t *source, const int64_t *rows, sbag_stat
     }
   thin_out(source, rows);
   cut(source);
-  if (source->samples[READER_TRAIN] > 0) return SBAG_OK;
+  if (source->samples[READER_TRAIN] > 0 || source->given != NULL) return SBAG_OK;
   return status_set(status, SBAG_ERR_FORMAT, "%s: no words to train on",
                     source->config->source.corpus.paths[0]);
 }

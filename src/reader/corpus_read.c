@@ -2,6 +2,7 @@
  * vertical tab. Lines may have any length (text8 is one line of 100 MB), so the file is read in blocks. */
 #include "reader/corpus.h"
 #include "reader/grow.h"
+#include "reader/lines.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,7 +78,7 @@ static sbag_code_t take_byte(scan_t *s, char byte, sbag_status_t *status) {
 
 static sbag_code_t read_error(const scan_t *s, sbag_status_t *status) {
   int number = Z_OK;
-  const char *text = gzerror(s->file, &number);
+  const char *text = reader_lines_zlib_error(gzerror(s->file, &number));
   return status_set(status, SBAG_ERR_IO, "%s:%lld: column %lld: reading failed: %s", s->path,
                     (long long)s->line, (long long)s->column,
                     number == Z_ERRNO       ? strerror(errno)
@@ -103,7 +104,9 @@ static sbag_code_t read_all(scan_t *s, sbag_status_t *status) {
     int got = gzread(s->file, s->block, BLOCK_BYTES);
     if (got < 0) return read_error(s, status);
     if (got == 0) break;
-    for (int i = 0; i < got; i++) SBAG_TRY(take_byte(s, s->block[i], status));
+    int marked = s->line == 1 && s->column == 1 && got >= LINES_MARK_BYTES &&
+                 memcmp(s->block, LINES_MARK, LINES_MARK_BYTES) == 0;
+    for (int i = marked ? LINES_MARK_BYTES : 0; i < got; i++) SBAG_TRY(take_byte(s, s->block[i], status));
   }
   SBAG_TRY(check_end(s, status));
   return end_word(s, status);

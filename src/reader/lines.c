@@ -61,9 +61,14 @@ void reader_lines_close(lines_t **lines) {
   *lines = NULL;
 }
 
+const char *reader_lines_zlib_error(const char *text) {
+  const char *end = strncmp(text, "<fd:", 4) == 0 ? strstr(text, ">: ") : NULL;
+  return end == NULL ? text : end + 3;
+}
+
 static sbag_code_t read_error(const lines_t *lines, sbag_status_t *status) {
   int number = Z_OK;
-  const char *text = gzerror(lines->file, &number);
+  const char *text = reader_lines_zlib_error(gzerror(lines->file, &number));
   return status_set(status, SBAG_ERR_IO, "%s: reading failed after line %lld: %s", lines->path,
                     (long long)lines->number,
                     number == Z_ERRNO       ? strerror(errno)
@@ -127,7 +132,10 @@ sbag_code_t reader_lines_next(lines_t *lines, text_t *line, sbag_status_t *statu
   const char *from = lines->buffer + lines->begin;
   int64_t length = stop != NULL ? stop - from : lines->end - lines->begin;
   lines->begin += length + (stop != NULL);
-  lines->number++;
+  if (lines->number++ == 0 && length >= LINES_MARK_BYTES && memcmp(from, LINES_MARK, LINES_MARK_BYTES) == 0) {
+    from += LINES_MARK_BYTES;
+    length -= LINES_MARK_BYTES;
+  }
   if (length > 0 && from[length - 1] == '\r') length--;
   *line = (text_t){from, length};
   return SBAG_OK;

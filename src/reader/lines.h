@@ -12,6 +12,13 @@ typedef struct lines lines_t;
 /* A line longer than this is refused: the file is not one of lines, and memory stays bounded. */
 enum { LINES_MAX_BYTES = 1 << 26 };
 
+/* What some editors put before a UTF-8 text; it is no part of the first line. */
+#define LINES_MARK "\xef\xbb\xbf"
+enum { LINES_MARK_BYTES = 3 };
+
+/* The message without the name "<fd:N>: " that zlib gives files which it has not opened itself. */
+const char *reader_lines_zlib_error(const char *text);
+
 sbag_code_t reader_lines_open(const char *path, mem_t *mem, lines_t **lines, sbag_status_t *status);
 /* NULL is allowed. */
 void reader_lines_close(lines_t **lines);

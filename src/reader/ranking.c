@@ -96,7 +96,8 @@ static sbag_code_t ranking_open(source_t *source, sbag_status_t *status) {
                       source->bad_rows > 0 ? "; the first: " : "", source->first_bad);
   SBAG_TRY(reader_vocabulary_save(r->all.users, "user", 1, 0, &source->blobs, source->mem, status));
   SBAG_TRY(reader_vocabulary_save(r->all.item_tokens, "item", 1, 0, &source->blobs, source->mem, status));
-  return reader_ranking_ready(source, status);
+  SBAG_TRY(reader_ranking_ready(source, status));
+  return config->users_path == NULL ? SBAG_OK : reader_ranking_list(source, status);
 }
 
 static void ranking_close(source_t *source) {

@@ -18,6 +18,9 @@ typedef struct ranking {
 
 sbag_code_t reader_ranking_check(int64_t negatives, int64_t history_length, sbag_status_t *status);
 
+/* The users of the config's users_path, which take the test's place. */
+sbag_code_t reader_ranking_list(source_t *source, sbag_status_t *status);
+
 /* Samples and features, once the state has interactions, negatives and history_length. */
 sbag_code_t reader_ranking_ready(source_t *source, sbag_status_t *status);
 

@@ -119,8 +119,13 @@ static sbag_code_t copy_config(reader_t *reader, const reader_config_t *config, 
     return copy_array(mem, columns, c->column_count, sizeof *c->columns, "delimited file: columns",
                       (const void **)&c->columns, status);
   }
-  if (config->kind == READER_RANKING)
-    return copy_paths(mem, &own->source.ranking.paths, &own->source.ranking.path_count, status);
+  if (config->kind == READER_RANKING) {
+    reader_ranking_config_t *c = &own->source.ranking;
+    c->users_path = NULL;
+    SBAG_TRY(copy_paths(mem, &c->paths, &c->path_count, status));
+    c->users_path = config->source.ranking.users_path;
+    return c->users_path == NULL ? SBAG_OK : copy_text(mem, &c->users_path, "ranking: users", status);
+  }
   if (config->kind == READER_CORPUS)
     return copy_paths(mem, &own->source.corpus.paths, &own->source.corpus.path_count, status);
   if (config->kind == READER_BINARY)
@@ -149,6 +154,7 @@ static void free_config(reader_t *reader) {
     free_const(reader->mem, own->source.delimited.columns);
   } else if (own->kind == READER_RANKING) {
     free_paths(reader->mem, own->source.ranking.paths, own->source.ranking.path_count);
+    free_const(reader->mem, own->source.ranking.users_path);
   } else if (own->kind == READER_CORPUS) {
     free_paths(reader->mem, own->source.corpus.paths, own->source.corpus.path_count);
   } else if (own->kind == READER_BINARY) {

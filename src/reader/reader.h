@@ -117,6 +117,7 @@ typedef struct reader_ranking_config {
   int64_t negatives; /* a training sample */
   int64_t history_length; /* of the user's other training items in a feature; 0 leaves it out */
   int skip_bad_rows;
+  const char *users_path; /* not NULL: the test's samples are this file's users, a line each, in its order */
 } reader_ranking_config_t;
 
 /* Text for CBOW. */

@@ -233,6 +233,33 @@ static void drop_label(assembly_source_t *source) {
   if (d->field_count > 0) d->field_count--;
 }
 
+/* Behind the files that users' training items come from. */
+static sbag_code_t ranking_files(assembly_source_t *source, const config_texts_t *paths,
+                                 sbag_status_t *status) {
+  reader_ranking_config_t *r = &source->config.source.ranking;
+  int kept = r->split_paths[READER_TRAIN];
+  void *block = NULL;
+  SBAG_TRY(
+      mem_calloc(source->mem, mem_array_bytes(kept + paths->count, sizeof(char *)), "paths", &block, status));
+  const char **joined = block;
+  for (int i = 0; i < kept; i++) joined[i] = source->paths[i];
+  for (int i = 0; i < paths->count; i++) joined[kept + i] = paths->values[i];
+  mem_free(source->mem, source->paths);
+  source->paths = joined;
+  r->paths = joined;
+  r->path_count = kept + paths->count;
+  r->split_paths[READER_VALID] = 0;
+  r->split_paths[READER_TEST] = paths->count;
+  return SBAG_OK;
+}
+
+static void corpus_files(reader_corpus_config_t *c, const config_texts_t *paths) {
+  c->paths = paths->values;
+  c->path_count = paths->count;
+  c->split[READER_TRAIN] = c->split[READER_VALID] = 0;
+  c->split[READER_TEST] = 1;
+}
+
 sbag_code_t assembly_source_files(assembly_source_t *source, const config_texts_t *paths, int unlabelled,
                                   sbag_status_t *status) {
   reader_config_t *config = &source->config;
@@ -242,9 +269,21 @@ sbag_code_t assembly_source_files(assembly_source_t *source, const config_texts_
     config->source.binary.path = paths->values[0];
     return SBAG_OK;
   }
+  if (config->kind == READER_RANKING && unlabelled && paths->count == 1) {
+    config->source.ranking.users_path = paths->values[0];
+    return SBAG_OK;
+  }
+  if (config->kind == READER_RANKING && !config->source.ranking.held_out && !unlabelled)
+    return ranking_files(source, paths, status);
+  if (config->kind == READER_CORPUS && !unlabelled) {
+    corpus_files(&config->source.corpus, paths);
+    return SBAG_OK;
+  }
   if (config->kind != READER_DELIMITED)
     return status_set(status, SBAG_ERR_ARGUMENT, "%s: other files than the config's must be of data.kind %s",
-                      paths->values[0], unlabelled ? "delimited or criteo" : "delimited, criteo or binary");
+                      paths->values[0],
+                      unlabelled ? "delimited, criteo, text or ranking"
+                                 : "delimited, criteo, text, ranking (lists), corpus or binary");
   d->paths = paths->values;
   d->path_count = paths->count;
   d->split_by_order = 1;

@@ -76,7 +76,7 @@ static sbag_code_t evaluate(session_t *session, reader_t *reader, reader_split_t
   pass_t pass = {.session = session, .reader = reader};
   sbag_code_t code = comm_agree(session->comm, pass_prepare(&pass, status), status);
   if (code == SBAG_OK)
-    code = comm_agree(session->comm, judge_create(session, split, &pass.judge, status), status);
+    code = comm_agree(session->comm, judge_create(session, reader, split, &pass.judge, status), status);
   if (code == SBAG_OK) code = pass_run(&pass, split, result, status);
   pass_clear(&pass);
   if (code != SBAG_OK) status_prefix(status, "evaluation on %s", space);

@@ -14,7 +14,8 @@ metrics_kind_t judge_kind(const session_t *session) {
   return METRICS_BINARY;
 }
 
-sbag_code_t judge_create(session_t *session, reader_split_t split, judge_t **judge, sbag_status_t *status) {
+sbag_code_t judge_create(session_t *session, const reader_t *reader, reader_split_t split, judge_t **judge,
+                         sbag_status_t *status) {
   *judge = NULL;
   switch (judge_kind(session)) {
   case METRICS_CLASSES:
@@ -22,7 +23,7 @@ sbag_code_t judge_create(session_t *session, reader_split_t split, judge_t **jud
   case METRICS_MATCH:
     return judge_match_create(session, judge, status);
   case METRICS_RANKING:
-    return judge_ranking_create(session, split, judge, status);
+    return judge_ranking_create(session, reader, split, judge, status);
   case METRICS_BINARY:
     break;
   }

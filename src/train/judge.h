@@ -24,8 +24,9 @@ struct judge {
   session_t *session;
 };
 
-/* Of a split, by the session's model and data; *judge is NULL where outputs are a logit each. Collective. */
-sbag_code_t judge_create(session_t *session, reader_split_t split, judge_t **judge, sbag_status_t *status);
+/* Of a reader's split, by the session's model; *judge is NULL where outputs are a logit each. Collective. */
+sbag_code_t judge_create(session_t *session, const reader_t *reader, reader_split_t split, judge_t **judge,
+                         sbag_status_t *status);
 /* What numbers an evaluation has. */
 metrics_kind_t judge_kind(const session_t *session);
 /* Nulls *judge; NULL is allowed. */
@@ -34,7 +35,7 @@ void judge_destroy(judge_t **judge);
 /* The kinds: see their files. */
 sbag_code_t judge_classes_create(session_t *session, judge_t **judge, sbag_status_t *status);
 sbag_code_t judge_match_create(session_t *session, judge_t **judge, sbag_status_t *status);
-sbag_code_t judge_ranking_create(session_t *session, reader_split_t split, judge_t **judge,
-                                 sbag_status_t *status);
+sbag_code_t judge_ranking_create(session_t *session, const reader_t *reader, reader_split_t split,
+                                 judge_t **judge, sbag_status_t *status);
 
 #endif

@@ -133,8 +133,8 @@ static void clear_totals(totals_t *t) {
   exact_sum_clear(&t->popular_ndcg);
 }
 
-sbag_code_t judge_ranking_create(session_t *session, reader_split_t split, judge_t **judge,
-                                 sbag_status_t *status) {
+sbag_code_t judge_ranking_create(session_t *session, const reader_t *reader, reader_split_t split,
+                                 judge_t **judge, sbag_status_t *status) {
   static const judge_ops_t ops = {add, finish, destroy};
   void *block = NULL;
   sbag_code_t code = mem_calloc(session->mem, sizeof(ranking_judge_t), "metrics", &block, status);
@@ -142,13 +142,13 @@ sbag_code_t judge_ranking_create(session_t *session, reader_split_t split, judge
   if (code == SBAG_OK) {
     made->base = (judge_t){.ops = &ops, .session = session};
     made->split = split;
-    made->all = reader_interactions(session->evaluation);
+    made->all = reader_interactions(reader);
     made->k = session->settings->train.top_k;
     clear_totals(&made->totals);
     code = list_popular(made, status);
   }
   code = comm_agree(session->comm, code, status);
-  if (code == SBAG_OK) code = recommend_create(session, &made->best, status);
+  if (code == SBAG_OK) code = recommend_create(session, reader, &made->best, status);
   if (code == SBAG_OK) {
     *judge = &made->base;
     return SBAG_OK;

@@ -176,7 +176,7 @@ static sbag_code_t best_create(session_t *session, predict_line_t **line, sbag_s
   best_line_t *made = block;
   made->base = (predict_line_t){
       .session = session, .convert = best_convert, .write = best_write, .destroy = best_destroy};
-  code = recommend_create(session, &made->best, status);
+  code = recommend_create(session, session->evaluation, &made->best, status);
   made->base.width = (int)((sizeof(int64_t) + (size_t)made->best.k * sizeof(topk_hit_t)) / sizeof(float));
   if (code == SBAG_OK)
     *line = &made->base;

@@ -10,12 +10,12 @@ static int item_table(const model_config_t *config) {
 }
 
 /* Row 0 is no item's. */
-sbag_code_t recommend_create(session_t *session, recommend_t *recommend, sbag_status_t *status) {
+sbag_code_t recommend_create(session_t *session, const reader_t *reader, recommend_t *recommend,
+                             sbag_status_t *status) {
   const topk_options_t options = {
       .table = item_table(&session->assembly.model), .first_row = 1, .k = session->settings->train.top_k};
-  *recommend = (recommend_t){.session = session,
-                             .all = reader_interactions(session->evaluation),
-                             .k = session->settings->train.top_k};
+  *recommend = (recommend_t){
+      .session = session, .all = reader_interactions(reader), .k = session->settings->train.top_k};
   return topk_create(model_collection(session->model), session->comm, session->mem, &options,
                      &recommend->topk, status);
 }

@@ -16,8 +16,10 @@ typedef struct recommend {
   topk_hit_t *hits; /* [room][k], after recommend_batch: [the batch's samples][k] */
 } recommend_t;
 
-/* Of a session whose data are a ranking's; k is the settings' top_k. Collective. */
-sbag_code_t recommend_create(session_t *session, recommend_t *recommend, sbag_status_t *status);
+/* Of a ranking's reader, one of the session's or another of the same users and items; k is the settings'
+ * top_k. Collective. */
+sbag_code_t recommend_create(session_t *session, const reader_t *reader, recommend_t *recommend,
+                             sbag_status_t *status);
 /* A zero-filled one is allowed. */
 void recommend_clear(recommend_t *recommend);
 /* outputs: what model_predict has made of the batch. Collective. */

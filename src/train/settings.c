@@ -129,13 +129,14 @@ static sbag_code_t check_names(const config_sections_t *list, size_t bytes, size
 
 static sbag_code_t check_eval(const settings_t *s, sbag_status_t *status) {
   const settings_eval_t *sets = s->eval.items;
-  int kind = s->data.kind,
-      fits = kind == SETTINGS_DELIMITED || kind == SETTINGS_CRITEO || kind == SETTINGS_BINARY;
+  int kind = s->data.kind, fits = kind != SETTINGS_MOVIELENS && kind != SETTINGS_SYNTHETIC &&
+                                  !(kind == SETTINGS_RANKING && s->data.ranking.held_out);
   for (int i = 0; i < s->eval.count; i++) {
     const char *name = sets[i].name;
     if (!fits)
       return config_refuse(sets[i].node, status,
-                           "more sets to evaluate on need data.kind delimited, criteo or binary");
+                           "more sets to evaluate on need data.kind delimited, criteo, text, ranking "
+                           "(format lists), corpus or binary");
     if (kind == SETTINGS_BINARY && sets[i].path.count > 1)
       return config_refuse(sets[i].node, status, "has %d paths; data.kind binary reads one file",
                            sets[i].path.count);

@@ -503,8 +503,8 @@ static const config_key_t settings_keys[] = {
     KEY_SECTION(settings_t, train, &train_section, "the loop"),
     KEY_SECTIONS(
         settings_t, eval, &eval_section, 0,
-        "more sets to evaluate on, beside valid and test: whole files of data.kind delimited, criteo "
-        "or binary"),
+        "more sets to evaluate on, beside valid and test: whole files of data.kind delimited, criteo, "
+        "text, ranking (format lists), corpus or binary"),
     KEY_SECTION(settings_t, bench, &bench_section, "what `shardbag bench step` takes"),
     KEYS_END};
 const config_section_t settings_section = SECTION(settings_t, settings_keys);

@@ -66,8 +66,10 @@ check "nothing to predict" ended 1 "shardbag neighbours"
 # Stopped, and gone on.
 train 2 whole
 train 2 parts --set train.max_steps=60
-train 2 parts --resume
+head -n 50 "$work/text" >"$work/few"
+train 2 parts --resume --set "eval=[{name: few, path: $work/few}]"
 check "resumed" ended 0
+check "a further text" printed '^few accuracy 0\.[0-9]+$'
 check "to the same bits" same whole parts
 
 ### the binary form

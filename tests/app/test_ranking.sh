@@ -66,10 +66,22 @@ check "on one rank the same" diff "$work/out" "$work/best"
 alone "$program" predict "$work/fixed1/ckpt-210.h5" "$config" "${mine[@]}" --split test --k 2 --format json
 check "as JSON" [ "$(grep -cE '^\{"user":"[0-9]+","items":\[\["[0-9]+",-?[0-9.]+\],\["[0-9]+",-?[0-9.]+\]\]\}$' "$work/out")" = 120 ]
 
+printf '7\n3 1 2\n7\r\n100\n' >"$work/users"
+launch 3 "$program" predict "$work/fixed1/ckpt-210.h5" "$config" "${mine[@]}" --input "$work/users" --k 15 --output "$work/listed"
+check "of users by name" ended 0
+check "in the file's order" [ "$(cut -f1 "$work/listed" | tr '\n' ' ')" = "7 3 7 100 " ]
+check "the same items" diff <(sed -n 2p "$work/listed") <(grep -P '^3\t' "$work/best")
+printf '7\n700\n' >"$work/users"
+alone "$program" predict "$work/fixed1/ckpt-210.h5" "$config" "${mine[@]}" --input "$work/users"
+check "of a stranger" ended 1 "users:2: column 0: not a user: '700'"
+
 train 2 bpr --set model.loss=bpr --set data.ranking.negatives=1 --set train.top_k=5
 check "BPR" above recall@5 0.1
-train 2 history --set data.ranking.history_length=6
+head -n 40 "$work/test.txt" >"$work/few.txt"
+train 2 history --set "eval=[{name: few, path: $work/few.txt}, {name: all, path: $work/test.txt}]" --set data.ranking.history_length=6
 check "with histories" above recall@20 0.9
+check "a further set" printed '^few recall@20 [01]\.[0-9]+$'
+check "the test's lists by another name" diff <(sed -n 's/^all //p' "$work/out") <(sed -n 's/^test //p' "$work/out")
 train 2 halves --set table.dtype=bf16 --set wire.vectors=bf16
 check "tables in 16 bits" above recall@20 0.9
 

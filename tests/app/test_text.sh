@@ -68,8 +68,9 @@ train 2 whole2 --set schedule.decay_steps=78
 train 2 parts --set schedule.decay_steps=78 --resume
 check "resumed" ended 0
 check "to the same bits" same whole2/ckpt-78.h5 parts/ckpt-78.h5
-train 2 hidden --set 'model.top=[16]' --set model.dropout=0.1 --set 'train.class_weights=[1, 2, 1, 0.5]'
+train 2 hidden --set "eval=[{name: more, path: [$work/valid.tsv, $work/test.tsv.gz]}]" --set 'model.top=[16]' --set model.dropout=0.1 --set 'train.class_weights=[1, 2, 1, 0.5]'
 check "a hidden layer, dropout, class weights" ended 0
+check "a further set" printed '^more accuracy [01]\.[0-9]+$'
 
 # Predictions: a label each; the same on 3 ranks; without labels in the file.
 mine=(--set "data.text.train=$work/train.tsv" --set "data.text.valid=$work/valid.tsv" --set "data.text.test=$work/test.tsv.gz"

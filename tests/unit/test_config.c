@@ -324,7 +324,7 @@ START_TEST(further_sets_and_weights) {
                {{"eval=[{name: valid, path: x}]"}, "'valid' cannot be used"},
                {{"eval=[{name: two words, path: x}]"}, "'two words' cannot be used"},
                {{"eval=[{name: a}]"}, "path"},
-               {{"data.kind=synthetic", "eval=[{name: a, path: x}]"}, "delimited, criteo or binary"},
+               {{"data.kind=synthetic", "eval=[{name: a, path: x}]"}, "delimited, criteo, text, ranking"},
                {{"train.class_weights=[1, -2]"}, "class_weights"},
                {{"model.cross_rank=0"}, "cross_rank"},
                {{"model.cross_structure=both"}, "cross_structure"},

@@ -194,6 +194,28 @@ START_TEST(test_ranking_order) {
 }
 END_TEST
 
+/* Users by name in place of the test, as often and in the order as they stand there. */
+START_TEST(test_users) {
+  const char *path = write_users("train", 20);
+  reader_config_t config = ranking_config(&path, 1, 0);
+  config.source.ranking.users_path = write_text("users", "7\n19 1 2\r\n7\t3\n0");
+  reader_t *reader = NULL;
+  const reader_batch_t *batch = NULL;
+  const int64_t want[] = {8, 20, 8, 1};
+  OK(reader_open(&config, NULL, 0, mem, &reader, &status));
+  ck_assert_int_eq(reader_samples(reader, READER_TEST), 4);
+  OK(reader_start(reader, READER_TEST, 0, 0, &status));
+  OK(reader_next(reader, &batch, &status));
+  for (int i = 0; i < 4; i++) ck_assert_int_eq(batch->features[0].indices[i], want[i]);
+  reader_close(&reader);
+  check_memory_failures(&config);
+  config.source.ranking.users_path = write_text("strangers", "7\n\n");
+  check_refused(&config, NULL, 0, "strangers:2: column 0: not a user: ''");
+  config.source.ranking.users_path = path_of("nowhere");
+  check_refused(&config, NULL, 0, "nowhere: cannot open");
+}
+END_TEST
+
 /* Other items of the user than the target, and no others. */
 START_TEST(test_history) {
   const char *path = write_users("train", 20);
@@ -314,7 +336,9 @@ static reader_config_t corpus_config(const char *const *paths, int count) {
 }
 
 START_TEST(test_corpus) {
-  const char *paths[] = {write_text("a", "A b\tc\r\nd a b\n"), write_gzip("b.gz", "a b rare e")};
+  const char *paths[] = {write_text("a", "\xef\xbb\xbf"
+                                         "A b\tc\r\nd a b\n"),
+                         write_gzip("b.gz", "a b rare e")};
   reader_config_t config = corpus_config(paths, 2);
   reader_t *reader = NULL;
   const reader_batch_t *batch = NULL;

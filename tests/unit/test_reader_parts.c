@@ -115,6 +115,9 @@ START_TEST(test_lines) {
   check_lines(write_text("b", "one\r\n\r\nthree"), three, 3);
   check_lines(write_gzip("c", "one\n\nthree\r\n"), three, 3);
   check_lines(write_text("d", ""), three, 0);
+  check_lines(write_text("marked", "\xef\xbb\xbf"
+                                   "one\n\nthree\n"),
+              three, 3); /* as some editors write UTF-8 */
   static const char *const inner[] = {"a\rb", "c"};
   check_lines(write_text("e", "a\rb\nc"), inner, 2);
 }
@@ -171,6 +174,15 @@ START_TEST(test_lines_errors) {
   } while (code == SBAG_OK && line.bytes != NULL);
   ck_assert_int_eq(code, SBAG_ERR_IO);
   ck_assert_ptr_nonnull(strstr(status.message, "cut short"));
+  reader_lines_close(&lines);
+  packed[length - 6] = (char)(packed[length - 6] ^ 1); /* of its checksum */
+  OK(reader_lines_open(write_bytes("bad.gz", packed, length), mem, &lines, &status));
+  do {
+    code = reader_lines_next(lines, &line, &status);
+  } while (code == SBAG_OK && line.bytes != NULL);
+  ck_assert_int_eq(code, SBAG_ERR_IO);
+  ck_assert_msg(strstr(status.message, ": incorrect data check") != NULL, "%s", status.message);
+  ck_assert_ptr_null(strstr(status.message, "<fd"));
   reader_lines_close(&lines);
 }
 END_TEST
