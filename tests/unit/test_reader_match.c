@@ -459,6 +459,7 @@ Suite *reader_match_suite(void) {
   tcase_add_test(tc, test_negatives);
   tcase_add_test(tc, test_others);
   tcase_add_test(tc, test_ranking_order);
+  tcase_add_test(tc, test_users);
   tcase_add_test(tc, test_history);
   tcase_add_test(tc, test_newest_history);
   tcase_add_test(tc, test_malformed_lists);
