@@ -297,9 +297,9 @@ START_TEST(out_of_memory_is_survived) {
 END_TEST
 
 START_TEST(the_shipped_configs_load) {
-  static const char *const names[] = {"movielens",  "mathsx", "criteo",  "criteo_multihot",
-                                      "synthetic",  "dcn",    "deepfm",  "wide_deep",
-                                      "dlrm_small", "text",   "ranking", "cbow"};
+  static const char *const names[] = {"movielens", "mathsx", "criteo",        "criteo_multihot", "synthetic",
+                                      "dcn",       "deepfm", "wide_deep",     "dlrm_small",      "text",
+                                      "ranking",   "cbow",   "ranking_lists", "ranking_bpr"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     mem_t *mem = NULL;
     settings_t settings;
