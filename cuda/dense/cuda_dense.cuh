@@ -33,8 +33,13 @@ void cuda_dense_blas(cuda_lane_t *lane, cublasStatus_t status, const char *call,
 /* Each file adds its ops to the table. */
 void cuda_interaction_ops(dense_ops_t *ops);
 void cuda_linear_ops(dense_ops_t *ops);
+void cuda_match_ops(dense_ops_t *ops);
+void cuda_softmax_ops(dense_ops_t *ops);
 void cuda_sum_ops(dense_ops_t *ops);
 void cuda_combine_ops(dense_ops_t *ops);
+
+/* The sum of an array, to the host with the next stream_sync; its order follows from their number alone. */
+void cuda_dense_sum(cuda_lane_t *lane, const double *values, int64_t count, double *sum);
 
 /* The interaction without products. */
 void cuda_beside_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,

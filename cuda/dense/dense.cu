@@ -92,6 +92,8 @@ void table_fill(dense_ops_t *ops) {
   ops->input_ready = input_ready;
   cuda_interaction_ops(ops);
   cuda_linear_ops(ops);
+  cuda_match_ops(ops);
+  cuda_softmax_ops(ops);
   cuda_sum_ops(ops);
   cuda_combine_ops(ops);
 }

@@ -1,4 +1,4 @@
-/* Sums in double over all of an array: the loss and the square of a norm. Two launches: blocks over parts of
+/* Sums in double over all of an array: losses and the square of a norm. Two launches: blocks over parts of
  * a fixed length, then one block over their sums, in an order that the number of elements alone decides. */
 #include "cuda/dense/cuda_dense.cuh"
 
@@ -63,6 +63,15 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
   if (threadIdx.x == 0) part[blockIdx.x] = whole;
 }
 
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    plain_parts(int64_t count, int64_t length, const double *__restrict__ values, double *__restrict__ part) {
+  const int64_t first = blockIdx.x * length, end = first + length < count ? first + length : count;
+  double sum = 0.0;
+  for (int64_t i = first + threadIdx.x; i < end; i += blockDim.x) sum += values[i];
+  const double whole = block_sum(sum);
+  if (threadIdx.x == 0) part[blockIdx.x] = whole;
+}
+
 /* One block. */
 __global__ void __launch_bounds__(CUDA_BLOCK)
     sum_parts(const double *__restrict__ part, int64_t count, double *__restrict__ to) {
@@ -98,6 +107,14 @@ void norm_squared(dense_t *dense, const float *values, int64_t count, double *su
 }
 
 } // namespace
+
+void cuda_dense_sum(cuda_lane_t *lane, const double *values, int64_t count, double *sum) {
+  const parts_t parts = parts_of(count);
+  double *part = cuda_scratch<double>(lane, parts.count);
+  CUDA_LAUNCH(lane, plain_parts, static_cast<unsigned>(parts.count), CUDA_BLOCK, 0, count, parts.length,
+              values, part);
+  deliver_sum(lane, part, parts.count, sum);
+}
 
 void cuda_sum_ops(dense_ops_t *ops) {
   ops->loss = loss;

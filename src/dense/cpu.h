@@ -55,6 +55,16 @@ void cpu_fm_backward(dense_t *dense, const interaction_t *shape, const interacti
 void cpu_loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, const float *weights,
               double grad_scale, float *grad, double *sum);
 
+void cpu_softmax_loss(dense_t *dense, int64_t rows, int64_t classes, const float *logits, const float *labels,
+                      const float *weights, double grad_scale, double *losses, float *grads, double *sum);
+void cpu_match_forward(dense_t *dense, const match_shape_t *shape, int64_t rows, const float *pooled,
+                       float *out);
+void cpu_match_loss(dense_t *dense, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
+                    const float *pooled, const float *out, double *losses, float *score_grads, double *sum);
+void cpu_match_backward(dense_t *dense, const match_shape_t *shape, const match_targets_t *targets,
+                        int64_t rows, const float *pooled, const float *out, const float *score_grads,
+                        float *pooled_grad);
+
 /* The pairs in the order of lanes.h; and by whole registers in two instruction sets, for shapes of
  * at most CPU_WIDE_VECTORS vectors of CPU_WIDE_DIM values. */
 enum { CPU_WIDE_VECTORS = 64, CPU_WIDE_DIM = 256 };

@@ -9,6 +9,7 @@
 #define DENSE_DENSE_H
 
 #include "base/status.h"
+#include "dense/match.h"
 #include "kernel/kernel.h"
 #include <stdint.h>
 
@@ -138,6 +139,21 @@ typedef struct dense_ops {
    * logits give a sum that is not finite. */
   void (*loss)(dense_t *dense, int64_t samples, const float *logits, const float *labels,
                const float *weights, double grad_scale, float *grad, double *sum);
+
+  /* Of classifiers, as softmax_loss (softmax.h): losses [rows] and grads [rows][classes]; *sum (host): of the
+   * losses. */
+  void (*softmax_loss)(dense_t *dense, int64_t rows, int64_t classes, const float *logits,
+                       const float *labels, const float *weights, double grad_scale, double *losses,
+                       float *grads, double *sum);
+  /* Of queries and items, as match_forward, match_loss and match_backward (match.h); the shape's lists are
+   * the host's. *sum (host): of the losses. */
+  void (*match_forward)(dense_t *dense, const match_shape_t *shape, int64_t rows, const float *pooled,
+                        float *out);
+  void (*match_loss)(dense_t *dense, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
+                     const float *pooled, const float *out, double *losses, float *score_grads, double *sum);
+  void (*match_backward)(dense_t *dense, const match_shape_t *shape, const match_targets_t *targets,
+                         int64_t rows, const float *pooled, const float *out, const float *score_grads,
+                         float *pooled_grad);
 
   /* *sum (host) = sum of squares, in an order that is the same each time. */
   void (*norm_squared)(dense_t *dense, const float *values, int64_t count, double *sum);

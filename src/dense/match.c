@@ -9,8 +9,7 @@ static void query_of(const match_shape_t *s, const float *pooled, float *query) 
   for (int i = 1; i < s->query_count; i++) lanes_axpy(1.0f, pooled + s->queries[i], s->dim, query);
 }
 
-void match_forward(const match_shape_t *shape, int64_t rows, const float *pooled, float *out) {
-  int threads = shape->threads;
+void match_forward(int threads, const match_shape_t *shape, int64_t rows, const float *pooled, float *out) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     const float *from = pooled + r * shape->pooled_dim;
@@ -76,9 +75,9 @@ static double squares(const match_shape_t *s, const float *pooled) {
   return sum;
 }
 
-void match_loss(const match_shape_t *shape, const match_targets_t *targets, int64_t rows, const float *pooled,
-                const float *out, double *losses, float *score_grads) {
-  int threads = shape->threads, count = shape->item_count;
+void match_loss(int threads, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
+                const float *pooled, const float *out, double *losses, float *score_grads) {
+  int count = shape->item_count;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     double grads[MATCH_ITEMS_MAX], weight = targets->weights != NULL ? targets->weights[r] : 1.0;
@@ -108,9 +107,8 @@ static void backward_of_row(const match_shape_t *s, const float *pooled, const f
   lanes_axpy(l2, pooled + s->queries[0], s->dim, query_grad);
 }
 
-void match_backward(const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
+void match_backward(int threads, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
                     const float *pooled, const float *out, const float *score_grads, float *pooled_grad) {
-  int threads = shape->threads;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     double weight = targets->weights != NULL ? targets->weights[r] : 1.0;

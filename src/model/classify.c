@@ -2,7 +2,6 @@
 #include "model/classify.h"
 
 #include "base/random.h"
-#include "dense/softmax.h"
 #include <stdio.h>
 
 typedef struct classify {
@@ -14,7 +13,7 @@ typedef struct classify {
   float *forward_block, *backward_block;
   float *layer_out[MODEL_LAYERS_MAX + 1]; /* [rows][out] */
   float *flow[2];                         /* gradients between layers */
-  double *losses;                         /* [backward_rows] */
+  kernel_buffer_t losses;                 /* [backward_rows] doubles */
 } classify_t;
 
 static classify_t *classify_of(network_t *network) {
@@ -55,12 +54,10 @@ static void loss(network_t *network, const network_pass_t *pass, const network_t
   classify_t *c = classify_of(network);
   int64_t classes = network->output_count, first = targets->first_row;
   (void)pass;
-  softmax_loss(network->dense->kernel->threads, targets->rows, classes,
-               c->layer_out[c->layers - 1] + first * classes, targets->labels + first,
-               targets->weights != NULL ? targets->weights + first : NULL, targets->grad_scale, c->losses,
-               c->flow[0]);
-  *sum = 0.0;
-  for (int64_t i = 0; i < targets->rows; i++) *sum += c->losses[i];
+  network->dense->ops->softmax_loss(network->dense, targets->rows, classes,
+                                    c->layer_out[c->layers - 1] + first * classes, targets->labels + first,
+                                    targets->weights != NULL ? targets->weights + first : NULL,
+                                    targets->grad_scale, c->losses.data, c->flow[0], sum);
 }
 
 /* ---- backward ---- */
@@ -108,7 +105,6 @@ static sbag_code_t grow_forward(classify_t *c, int64_t rows, sbag_status_t *stat
 
 static sbag_code_t grow_backward(classify_t *c, int64_t rows, sbag_status_t *status) {
   network_t *base = &c->base;
-  void *losses = c->losses;
   c->backward_rows = 0;
   SBAG_TRY(
       network_renew(base->dense, rows, base->pooled_dim + 2 * c->flow_width, &c->backward_block, status));
@@ -116,8 +112,8 @@ static sbag_code_t grow_backward(classify_t *c, int64_t rows, sbag_status_t *sta
   base->pooled_grad = network_carve(&next, rows, base->pooled_dim);
   c->flow[0] = network_carve(&next, rows, c->flow_width);
   c->flow[1] = network_carve(&next, rows, c->flow_width);
-  SBAG_TRY(mem_realloc(base->mem, mem_array_bytes(rows, sizeof(double)), "model: losses", &losses, status));
-  c->losses = losses;
+  SBAG_TRY(kernel_buffer_reserve(base->dense->kernel, &c->losses, mem_array_bytes(rows, sizeof(double)),
+                                 "model: losses", status));
   c->backward_rows = rows;
   return SBAG_OK;
 }
@@ -139,7 +135,7 @@ static void destroy(network_t *network) {
   params_clear(&network->params);
   network_drop(network->dense, &c->forward_block);
   network_drop(network->dense, &c->backward_block);
-  mem_free(mem, c->losses);
+  kernel_buffer_free(network->dense->kernel, &c->losses);
   mem_free(mem, c);
 }
 
@@ -169,7 +165,7 @@ static sbag_code_t create_layers(classify_t *c, const model_config_t *config, sb
                        status);
 }
 
-static sbag_code_t check(const dense_t *dense, const model_config_t *config, sbag_status_t *status) {
+static sbag_code_t check(const model_config_t *config, sbag_status_t *status) {
   if (config->classes < 2 || config->classes > 1 << 24)
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "model: a classifier of %lld classes; the data must have 2 to 2^24, as kind text has",
@@ -177,17 +173,17 @@ static sbag_code_t check(const dense_t *dense, const model_config_t *config, sba
   if (config->dense_count > 0)
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "model: a classifier takes no dense values; the data have %d", config->dense_count);
-  if (dense->on_host) return SBAG_OK;
-  return status_set(status, SBAG_ERR_UNSUPPORTED, "model: a classifier's softmax is on device cpu alone");
+  return SBAG_OK;
 }
 
 sbag_code_t classify_create(dense_t *dense, const model_config_t *config, const network_features_t *features,
                             network_t **network, sbag_status_t *status) {
   mem_t *mem = dense->kernel->mem;
   void *block = NULL;
-  SBAG_TRY(check(dense, config, status));
+  SBAG_TRY(check(config, status));
   SBAG_TRY(mem_calloc(mem, sizeof(classify_t), "model: network", &block, status));
   classify_t *made = block;
+  made->losses.kind = MEMORY_DEVICE;
   made->seed = config->seed;
   made->dropout = config->dropout;
   made->base = (network_t){.ops = &ops,

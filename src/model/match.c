@@ -8,9 +8,9 @@ typedef struct match {
   match_targets_t targets;
   int64_t forward_rows, backward_rows;
   float *forward_block, *backward_block;
-  float *out;         /* [rows][output_count] */
-  float *score_grads; /* [rows][items] */
-  double *losses;     /* [backward_rows] */
+  float *out;             /* [rows][output_count] */
+  float *score_grads;     /* [rows][items] */
+  kernel_buffer_t losses; /* [backward_rows] doubles */
 } match_t;
 
 static match_t *match_of(network_t *network) {
@@ -25,7 +25,7 @@ static void begin(network_t *network, const network_pass_t *pass) {
 static const float *forward(network_t *network, const network_pass_t *pass) {
   match_t *m = match_of(network);
   network_between(pass, "scores");
-  match_forward(&m->shape, pass->rows, network->pooled, m->out);
+  network->dense->ops->match_forward(network->dense, &m->shape, pass->rows, network->pooled, m->out);
   return m->out;
 }
 
@@ -43,10 +43,9 @@ static void loss(network_t *network, const network_pass_t *pass, const network_t
   int64_t first = targets->first_row;
   (void)pass;
   m->targets = targets_of(m, targets); /* backward needs them too */
-  match_loss(&m->shape, &m->targets, targets->rows, network->pooled + first * network->pooled_dim,
-             m->out + first * network->output_count, m->losses, m->score_grads);
-  *sum = 0.0;
-  for (int64_t i = 0; i < targets->rows; i++) *sum += m->losses[i];
+  network->dense->ops->match_loss(
+      network->dense, &m->shape, &m->targets, targets->rows, network->pooled + first * network->pooled_dim,
+      m->out + first * network->output_count, m->losses.data, m->score_grads, sum);
 }
 
 static sbag_code_t backward_pooled(network_t *network, const network_backward_t *b, sbag_status_t *status) {
@@ -54,8 +53,9 @@ static sbag_code_t backward_pooled(network_t *network, const network_backward_t 
   int64_t at = b->first_row * network->pooled_dim;
   (void)status;
   network_between(b->pass, "scores: backward");
-  match_backward(&m->shape, &m->targets, b->rows, network->pooled + at,
-                 m->out + b->first_row * network->output_count, m->score_grads, network->pooled_grad + at);
+  network->dense->ops->match_backward(network->dense, &m->shape, &m->targets, b->rows, network->pooled + at,
+                                      m->out + b->first_row * network->output_count, m->score_grads,
+                                      network->pooled_grad + at);
   return SBAG_OK;
 }
 
@@ -82,15 +82,14 @@ static sbag_code_t grow_forward(match_t *m, int64_t rows, sbag_status_t *status)
 
 static sbag_code_t grow_backward(match_t *m, int64_t rows, sbag_status_t *status) {
   network_t *base = &m->base;
-  void *losses = m->losses;
   m->backward_rows = 0;
   SBAG_TRY(
       network_renew(base->dense, rows, base->pooled_dim + m->shape.item_count, &m->backward_block, status));
   float *next = m->backward_block;
   base->pooled_grad = network_carve(&next, rows, base->pooled_dim);
   m->score_grads = network_carve(&next, rows, m->shape.item_count);
-  SBAG_TRY(mem_realloc(base->mem, mem_array_bytes(rows, sizeof(double)), "model: losses", &losses, status));
-  m->losses = losses;
+  SBAG_TRY(kernel_buffer_reserve(base->dense->kernel, &m->losses, mem_array_bytes(rows, sizeof(double)),
+                                 "model: losses", status));
   m->backward_rows = rows;
   return SBAG_OK;
 }
@@ -113,7 +112,7 @@ static void destroy(network_t *network) {
   network_drop(network->dense, &m->forward_block);
   network_drop(network->dense, &m->backward_block);
   mem_free(mem, m->columns);
-  mem_free(mem, m->losses);
+  kernel_buffer_free(network->dense->kernel, &m->losses);
   mem_free(mem, m);
 }
 
@@ -145,7 +144,6 @@ static sbag_code_t set_shape(match_t *m, const model_config_t *config, const net
   match_shape_t *s = &m->shape;
   s->dim = features->dim[0];
   s->pooled_dim = features->pooled_dim;
-  s->threads = m->base.dense->kernel->threads;
   s->queries = next;
   next += s->query_count = list_role(config, features, MODEL_QUERY, next);
   s->items = next;
@@ -156,8 +154,8 @@ static sbag_code_t set_shape(match_t *m, const model_config_t *config, const net
   return SBAG_OK;
 }
 
-static sbag_code_t check(const dense_t *dense, const model_config_t *config,
-                         const network_features_t *features, sbag_status_t *status) {
+static sbag_code_t check(const model_config_t *config, const network_features_t *features,
+                         sbag_status_t *status) {
   int roles[MODEL_ROLES] = {0};
   for (int f = 0; f < features->count && config->roles != NULL; f++) roles[config->roles[f]]++;
   if (roles[MODEL_QUERY] < 1 || roles[MODEL_POSITIVE] != 1 || roles[MODEL_NEGATIVE] < 1 ||
@@ -179,17 +177,17 @@ static sbag_code_t check(const dense_t *dense, const model_config_t *config,
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "model: loss %d, temperature %g, l2 %g: no such loss, or a number below 0",
                       (int)config->match_loss, config->temperature, config->l2);
-  if (dense->on_host) return SBAG_OK;
-  return status_set(status, SBAG_ERR_UNSUPPORTED, "model: kind match is on device cpu alone");
+  return SBAG_OK;
 }
 
 sbag_code_t match_create(dense_t *dense, const model_config_t *config, const network_features_t *features,
                          network_t **network, sbag_status_t *status) {
   mem_t *mem = dense->kernel->mem;
   void *block = NULL;
-  SBAG_TRY(check(dense, config, features, status));
+  SBAG_TRY(check(config, features, status));
   SBAG_TRY(mem_calloc(mem, sizeof(match_t), "model: network", &block, status));
   match_t *made = block;
+  made->losses.kind = MEMORY_DEVICE;
   made->base = (network_t){.ops = &ops,
                            .mem = mem,
                            .dense = dense,

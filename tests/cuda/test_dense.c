@@ -298,6 +298,159 @@ START_TEST(test_loss_not_finite) {
 }
 END_TEST
 
+/* ---- losses of classifiers and matches ---- */
+
+/* Doubles that ops write, on the device. */
+static double *make_losses(int64_t count) {
+  void *made = cuda_case_put(&rig.c, NULL, (size_t)count * sizeof(double));
+  return made;
+}
+
+static void set_on_both(twin_t *t, int64_t at, float value) {
+  const copy_part_t part = {t->device + at, &value, sizeof value};
+  t->host[at] = value;
+  rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
+}
+
+typedef struct class_case {
+  int64_t rows, classes;
+  int weighted;
+} class_case_t;
+
+/* From 2,048 classes on a sample has a block. */
+static const class_case_t classes[] = {{0, 5, 0},    {1, 2, 0},    {40, 7, 1},  {300, 33, 0},
+                                       {3, 2047, 1}, {4, 2048, 1}, {2, 5001, 0}};
+
+enum { CLASS_CASES = sizeof classes / sizeof *classes };
+
+START_TEST(test_softmax) {
+  const class_case_t *c = &classes[_i];
+  twin_t logits = twin(c->rows * c->classes), labels = twin(c->rows), weights = twin(c->rows);
+  twin_t grads = twin(c->rows * c->classes);
+  double want = NAN, got = NAN, again = NAN, *host = calloc((size_t)c->rows + 1, sizeof *host);
+  double *device = make_losses(c->rows);
+  ck_assert_ptr_nonnull(host);
+  for (int64_t r = 0; r < c->rows; r++) set_on_both(&labels, r, (float)((7 * r + 1) % c->classes));
+  if (c->rows > 0) set_on_both(&logits, c->classes - 1, 300); /* far from the others */
+  const float *host_weights = c->weighted ? weights.host : NULL;
+  const float *device_weights = c->weighted ? weights.device : NULL;
+  rig.cpu->ops->softmax_loss(rig.cpu, c->rows, c->classes, logits.host, labels.host, host_weights, 0.25, host,
+                             grads.host, &want);
+  rig.gpu->ops->softmax_loss(rig.gpu, c->rows, c->classes, logits.device, labels.device, device_weights, 0.25,
+                             device, grads.device, &got);
+  rig.gpu->ops->softmax_loss(rig.gpu, c->rows, c->classes, logits.device, labels.device, device_weights, 0.25,
+                             device, grads.device, &again);
+  cuda_case_sync(&rig.c);
+  ck_assert_double_eq_tol(got, want, 1e-12 * (1.0 + fabs(want)));
+  ck_assert(got == again);
+  check(&grads, 1e-7, "gradients");
+  drop(&logits), drop(&labels), drop(&weights);
+  cuda_case_drop(&rig.c, device);
+  free(host);
+}
+END_TEST
+
+/* A logit that is not finite, and a label that is no class. */
+START_TEST(test_softmax_not_finite) {
+  enum { ROWS = 3, COUNT = 40 };
+  const float bad[] = {NAN, INFINITY, -INFINITY, -1, COUNT};
+  twin_t logits = twin(ROWS * COUNT), labels = twin(ROWS), grads = twin(ROWS * COUNT);
+  double got = 0.0, *device = make_losses(ROWS);
+  for (int r = 0; r < ROWS; r++) set_on_both(&labels, r, 5);
+  if (_i < 3)
+    set_on_both(&logits, COUNT + 5, bad[_i]);
+  else
+    set_on_both(&labels, 1, bad[_i]);
+  rig.gpu->ops->softmax_loss(rig.gpu, ROWS, COUNT, logits.device, labels.device, NULL, 1.0, device,
+                             grads.device, &got);
+  cuda_case_sync(&rig.c);
+  ck_assert(!isfinite(got));
+  drop(&logits), drop(&labels), drop(&grads);
+  cuda_case_drop(&rig.c, device);
+}
+END_TEST
+
+typedef struct match_case {
+  int64_t rows, dim;
+  int queries, items, weighted;
+  double l2;
+} match_case_t;
+
+static const match_case_t matches[] = {{0, 4, 1, 2, 0, 0},    {1, 1, 1, 2, 0, 0},
+                                       {50, 8, 2, 5, 1, 0.5}, {9, 33, 3, 40, 0, 0.1},
+                                       {6, 64, 1, 300, 1, 0}, {2, 5, 7, 1025, 1, 0.25}};
+
+enum { MATCH_CASES = sizeof matches / sizeof *matches, COLUMNS_MOST = 1032 };
+
+/* Features stand in another order than their roles, with the items first. */
+static match_shape_t make_shape(const match_case_t *c, int64_t columns[COLUMNS_MOST]) {
+  for (int i = 0; i < c->queries + c->items; i++)
+    columns[i] = (i < c->queries ? c->items + i : i - c->queries) * c->dim;
+  return (match_shape_t){.dim = c->dim,
+                         .pooled_dim = (c->queries + c->items) * c->dim,
+                         .query_count = c->queries,
+                         .item_count = c->items,
+                         .queries = columns,
+                         .items = columns + c->queries};
+}
+
+START_TEST(test_match) {
+  const match_case_t *c = &matches[_i / MATCH_LOSSES];
+  int64_t columns[COLUMNS_MOST], n = c->rows;
+  const match_shape_t shape = make_shape(c, columns);
+  twin_t pooled = twin(n * shape.pooled_dim), weights = twin(n), out = twin(n * (c->dim + c->items));
+  twin_t score_grads = twin(n * c->items), grads = twin(n * shape.pooled_dim);
+  double want = NAN, got = NAN, *losses = calloc((size_t)n + 1, sizeof *losses), *device = make_losses(n);
+  ck_assert_ptr_nonnull(losses);
+  match_targets_t targets = {.kind = (match_loss_t)(_i % MATCH_LOSSES),
+                             .temperature = 0.7,
+                             .l2 = c->l2,
+                             .grad_scale = 0.5,
+                             .weights = c->weighted ? weights.host : NULL};
+  rig.cpu->ops->match_forward(rig.cpu, &shape, n, pooled.host, out.host);
+  rig.cpu->ops->match_loss(rig.cpu, &shape, &targets, n, pooled.host, out.host, losses, score_grads.host,
+                           &want);
+  rig.cpu->ops->match_backward(rig.cpu, &shape, &targets, n, pooled.host, out.host, score_grads.host,
+                               grads.host);
+  if (c->weighted) targets.weights = weights.device;
+  rig.gpu->ops->match_forward(rig.gpu, &shape, n, pooled.device, out.device);
+  rig.gpu->ops->match_loss(rig.gpu, &shape, &targets, n, pooled.device, out.device, device,
+                           score_grads.device, &got);
+  rig.gpu->ops->match_backward(rig.gpu, &shape, &targets, n, pooled.device, out.device, score_grads.device,
+                               grads.device);
+  cuda_case_sync(&rig.c);
+  ck_assert_double_eq_tol(got, want, 1e-5 * (1.0 + fabs(want)));
+  check(&out, 1e-5, "query and scores");
+  check(&score_grads, 1e-5, "the scores' gradients");
+  check(&grads, 1e-4, "the vectors' gradients");
+  drop(&pooled), drop(&weights);
+  cuda_case_drop(&rig.c, device);
+  free(losses);
+}
+END_TEST
+
+/* A vector that is not finite spoils the loss, and nobody else's row. */
+START_TEST(test_match_not_finite) {
+  const match_case_t *c = &matches[3];
+  int64_t columns[COLUMNS_MOST];
+  const match_shape_t shape = make_shape(c, columns);
+  twin_t pooled = twin(c->rows * shape.pooled_dim), out = twin(c->rows * (c->dim + c->items));
+  twin_t score_grads = twin(c->rows * c->items);
+  double got = 0.0, *device = make_losses(c->rows), each[16];
+  const match_targets_t targets = {.kind = (match_loss_t)_i, .temperature = 1.0, .grad_scale = 1.0};
+  set_on_both(&pooled, 2 * shape.pooled_dim + shape.items[7] + 3, NAN);
+  rig.gpu->ops->match_forward(rig.gpu, &shape, c->rows, pooled.device, out.device);
+  rig.gpu->ops->match_loss(rig.gpu, &shape, &targets, c->rows, pooled.device, out.device, device,
+                           score_grads.device, &got);
+  cuda_case_sync(&rig.c);
+  cuda_case_get(&rig.c, each, device, (size_t)c->rows * sizeof *each);
+  ck_assert(!isfinite(got));
+  for (int64_t r = 0; r < c->rows; r++) ck_assert_int_eq(isfinite(each[r]), r != 2);
+  drop(&pooled), drop(&out), drop(&score_grads);
+  cuda_case_drop(&rig.c, device);
+}
+END_TEST
+
 START_TEST(test_norm) {
   static const int64_t counts[] = {0, 1, 1500, 2000001};
   twin_t values = twin(counts[_i]);
@@ -395,6 +548,10 @@ Suite *cuda_dense_suite(void) {
   tcase_add_loop_test(tc, test_beside, 0, SHAPES);
   tcase_add_loop_test(tc, test_combine, 0, 4);
   tcase_add_loop_test(tc, test_loss_not_finite, 0, 3);
+  tcase_add_loop_test(tc, test_softmax, 0, CLASS_CASES);
+  tcase_add_loop_test(tc, test_softmax_not_finite, 0, 5);
+  tcase_add_loop_test(tc, test_match, 0, MATCH_CASES * MATCH_LOSSES);
+  tcase_add_loop_test(tc, test_match_not_finite, 0, MATCH_LOSSES);
   tcase_add_loop_test(tc, test_norm, 0, 4);
   tcase_add_loop_test(tc, test_update, 0, 5);
   tcase_add_test(tc, test_input);

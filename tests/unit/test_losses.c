@@ -130,11 +130,11 @@ START_TEST(matches_are_their_formulas) {
                            .query_count = QUERIES,
                            .item_count = ITEMS,
                            .queries = queries,
-                           .items = items,
-                           .threads = 1 + 2 * t};
-    match_forward(&shape, ROWS, pooled, out[t]);
-    match_loss(&shape, &targets, ROWS, pooled, out[t], losses[t], score_grads[t]);
-    match_backward(&shape, &targets, ROWS, pooled, out[t], score_grads[t], grads[t]);
+                           .items = items};
+    int threads = 1 + 2 * t;
+    match_forward(threads, &shape, ROWS, pooled, out[t]);
+    match_loss(threads, &shape, &targets, ROWS, pooled, out[t], losses[t], score_grads[t]);
+    match_backward(threads, &shape, &targets, ROWS, pooled, out[t], score_grads[t], grads[t]);
   }
   ck_assert(memcmp(losses[0], losses[1], sizeof losses[0]) == 0);
   ck_assert(memcmp(grads[0], grads[1], sizeof grads[0]) == 0);
