@@ -16,6 +16,7 @@ typedef struct cuda_dense {
   cublasHandle_t blas; /* on the kernel's own stream */
   void *workspace;     /* of cuBLAS, which would allocate one otherwise */
   kernel_stream_t *copies;
+  int reproducible; /* products by cuda_dense_product, not by cuBLAS */
 } cuda_dense_t;
 
 static inline cuda_dense_t *cuda_dense_of(dense_t *dense) {
@@ -40,6 +41,17 @@ void cuda_combine_ops(dense_ops_t *ops);
 
 /* The sum of an array, to the host with the next stream_sync; its order follows from their number alone. */
 void cuda_dense_sum(cuda_lane_t *lane, const double *values, int64_t count, double *sum);
+
+/* A factor or a result of a matrix product: element (i, j) is data[i * down + j * along]. */
+typedef struct cuda_matrix {
+  const float *data;
+  int64_t down, along;
+} cuda_matrix_t;
+
+/* c [m][n] (c_stride floats from row to row) = a b, k terms each, in their order: an element's bits depend on
+ * its terms alone. */
+void cuda_dense_product(cuda_lane_t *lane, int64_t m, int64_t n, int64_t k, cuda_matrix_t a, cuda_matrix_t b,
+                        float *c, int64_t c_stride);
 
 /* The interaction without products. */
 void cuda_beside_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,

@@ -5,7 +5,7 @@
 
 #include "dense/dense.h"
 
-/* kernel: of kernel_cuda_create. */
-sbag_code_t dense_cuda_create(kernel_t *kernel, dense_t **dense, sbag_status_t *status);
+/* kernel: of kernel_cuda_create. reproducible: see dense_create. */
+sbag_code_t dense_cuda_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status);
 
 #endif

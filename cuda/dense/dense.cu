@@ -114,12 +114,13 @@ sbag_code_t open_blas(cuda_dense_t *self, sbag_status_t *status) {
 
 } // namespace
 
-sbag_code_t dense_cuda_create(kernel_t *kernel, dense_t **dense, sbag_status_t *status) {
+sbag_code_t dense_cuda_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status) {
   void *block = nullptr;
   SBAG_TRY(mem_calloc(kernel->mem, sizeof(cuda_dense_t), "dense arithmetic", &block, status));
   cuda_dense_t *made = static_cast<cuda_dense_t *>(block);
   made->base.ops = &made->ops;
   made->base.kernel = kernel;
+  made->reproducible = reproducible;
   table_fill(&made->ops);
   const sbag_code_t code = open_blas(made, status);
   if (code != SBAG_OK) {

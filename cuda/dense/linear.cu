@@ -1,4 +1,5 @@
-/* Linear layers: matrix products by cuBLAS, and one pass of our own over the result each way.
+/* Linear layers: matrix products by cuBLAS (in reproducible mode by product.cu), and one pass of our own over
+ * the result each way.
  *
  * The pass of the forward is bias, ReLU and dropout at once. cuBLASLt could do bias and ReLU in the product's
  * epilogue, but its ReLU turns NaN into 0, and a model whose values have left the finite would go on
@@ -19,10 +20,18 @@ struct matrix_t {
   int64_t stride;
 };
 
+cuda_matrix_t turned(cublasOperation_t op, matrix_t of) {
+  return op == CUBLAS_OP_N ? cuda_matrix_t{of.data, of.stride, 1} : cuda_matrix_t{of.data, 1, of.stride};
+}
+
 /* c [m][n] = op(a) op(b), k terms each. */
 void multiply(cuda_dense_t *self, cuda_lane_t *lane, cublasOperation_t a_op, cublasOperation_t b_op,
               int64_t m, int64_t n, int64_t k, matrix_t a, matrix_t b, float *c, int64_t c_stride) {
   const float one = 1.0f, zero = 0.0f;
+  if (self->reproducible) {
+    cuda_dense_product(lane, m, n, k, turned(a_op, a), turned(b_op, b), c, c_stride);
+    return;
+  }
   CUBLAS_TRY(lane, cublasSgemm(self->blas, b_op, a_op, static_cast<int>(n), static_cast<int>(m),
                                static_cast<int>(k), &one, b.data, static_cast<int>(b.stride), a.data,
                                static_cast<int>(a.stride), &zero, c, static_cast<int>(c_stride)));

@@ -96,12 +96,11 @@ static int predict_to(job_t *job, const settings_t *settings, const options_t *o
   return exit_code;
 }
 
-/* The config but for the data, and computed in reproducible mode, where that is possible: the same text on
- * any number of ranks. */
+/* The config but for the data, and computed in reproducible mode: the same text on any number of ranks. */
 static settings_t own_settings(const settings_t *settings, const options_t *options) {
   settings_t own = *settings;
   if (options->k > 0) own.train.top_k = options->k;
-  own.train.reproducible |= settings->device == SBAG_DEVICE_CPU;
+  own.train.reproducible = 1;
   if (options->input == NULL) return own;
   own.data.files = (config_texts_t){.count = 1, .values = &options->input};
   own.data.unlabelled = options->no_label ? 2 : 1;

@@ -7,12 +7,7 @@
 
 sbag_code_t dense_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status) {
   if (kernel->ops->device == SBAG_DEVICE_CPU) return dense_cpu_create(kernel, reproducible, dense, status);
-  if (reproducible)
-    return status_set(
-        status, SBAG_ERR_UNSUPPORTED,
-        "reproducible needs device cpu: the bits of a GPU's matrix products depend on the number "
-        "of rows");
-  return dense_cuda_create(kernel, dense, status);
+  return dense_cuda_create(kernel, reproducible, dense, status);
 }
 
 void dense_destroy(dense_t **dense) {

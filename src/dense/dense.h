@@ -173,7 +173,7 @@ struct dense {
 };
 
 /* For the kernel's device. reproducible: the bits of a row do not depend on how many rows there are, nor on
- * the processor; the CPU alone can do that (SBAG_ERR_UNSUPPORTED). */
+ * the processor or GPU. */
 sbag_code_t dense_create(kernel_t *kernel, int reproducible, dense_t **dense, sbag_status_t *status);
 /* Nulls *dense; NULL is allowed. */
 void dense_destroy(dense_t **dense);

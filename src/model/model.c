@@ -166,7 +166,7 @@ static sbag_code_t create_dense(model_t *m, kernel_t *kernel, const model_config
                       "2^31",
                       (long long)m->network->widest, (long long)m->network->pooled_dim);
   params_t *params = &m->network->params;
-  return reduce_create(m->comm, kernel, params->grad, params->count, config->bucket_bytes,
+  return reduce_create(m->comm, m->dense, params->grad, params->count, config->bucket_bytes,
                        config->reproducible != 0, &m->reduce, status);
 }
 

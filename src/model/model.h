@@ -72,7 +72,7 @@ typedef struct model_config {
   double temperature, l2;
   const double *class_weights; /* [class_count]: each sample's weight is multiplied by its label's */
   int reproducible; /* dense math in slices of MODEL_SLICE samples of the global batch, combined in a fixed
-                       order; on device cpu alone */
+                       order */
   const sbag_table_options_t *tables;
   int table_count;
   const sbag_feature_options_t *features;

@@ -169,8 +169,7 @@ static sbag_code_t backward_in_buckets(model_t *m, const model_batch_t *batch, c
   return reduce_loss(&m->reduce, m->loss, weight_of(input, 0, pass->rows), status);
 }
 
-/* The same by slices of the global batch, each with gradients of its own. On the CPU alone, where a result is
- * there at once. */
+/* The same by slices of the global batch, each with gradients of its own. */
 static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, const model_input_t *input,
                                       const network_pass_t *pass, sbag_status_t *status) {
   network_t *n = m->network;
@@ -183,10 +182,10 @@ static sbag_code_t backward_in_slices(model_t *m, const model_batch_t *batch, co
                                        .grad_scale = 1.0 / (double)batch->global_samples};
     const network_backward_t backward = {.pass = pass, .first_row = first, .rows = rows};
     between(m->comm, "loss");
-    n->ops->loss(n, pass, &targets, &m->loss);
+    n->ops->loss(n, pass, &targets, reduce_slice_loss(&m->reduce, first / MODEL_SLICE));
     SBAG_TRY(n->ops->backward_pooled(n, &backward, status));
     SBAG_TRY(n->ops->backward_rest(n, &backward, status));
-    reduce_slice(&m->reduce, first / MODEL_SLICE, m->loss, weight_of(input, first, rows));
+    reduce_slice(&m->reduce, first / MODEL_SLICE, weight_of(input, first, rows));
   }
   SBAG_TRY(sbag_step_backward_begin(m->slots[0].step, n->pooled_grad, status));
   return reduce_slices_done(&m->reduce, status);

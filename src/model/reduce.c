@@ -43,17 +43,18 @@ static sbag_code_t create_slices(reduce_t *r, sbag_status_t *status) {
   r->counts = block;
   SBAG_TRY(mem_calloc(r->mem, 2 * size * sizeof(comm_part_t), "model: slices", &block, status));
   r->parts = block;
+  SBAG_TRY(mem_calloc(r->mem, size * sizeof(copy_part_t), "model: slices", &block, status));
+  r->copies = block;
+  r->sent.kind = r->received.kind = r->share.kind = MEMORY_DEVICE;
   size_t share = mem_array_bytes(share_count(r, comm_rank(r->comm)), sizeof(float));
-  SBAG_TRY(mem_alloc(r->mem, share, "model: a share of the gradients", &block, status));
-  r->share = block;
-  return SBAG_OK;
+  return kernel_buffer_reserve(r->dense->kernel, &r->share, share, "model: a share of the gradients", status);
 }
 
-sbag_code_t reduce_create(comm_t *comm, kernel_t *kernel, float *grad, int64_t count, int64_t bucket_bytes,
+sbag_code_t reduce_create(comm_t *comm, dense_t *dense, float *grad, int64_t count, int64_t bucket_bytes,
                           int by_slices, reduce_t *reduce, sbag_status_t *status) {
   *reduce = (reduce_t){.comm = comm,
-                       .kernel = kernel,
-                       .mem = kernel->mem,
+                       .dense = dense,
+                       .mem = dense->kernel->mem,
                        .count = count,
                        .grad = grad,
                        .by_slices = by_slices};
@@ -61,22 +62,25 @@ sbag_code_t reduce_create(comm_t *comm, kernel_t *kernel, float *grad, int64_t c
 }
 
 void reduce_clear(reduce_t *reduce) {
-  void *blocks[] = {reduce->requests, reduce->deals,    reduce->order, reduce->counts,     reduce->parts,
-                    reduce->sent,     reduce->received, reduce->share, reduce->slice_loss, reduce->all_loss};
+  kernel_buffer_t *buffers[] = {&reduce->sent, &reduce->received, &reduce->share};
+  void *blocks[] = {reduce->requests, reduce->deals,  reduce->order,      reduce->counts,
+                    reduce->parts,    reduce->copies, reduce->slice_loss, reduce->all_loss};
+  for (size_t i = 0; i < sizeof buffers / sizeof buffers[0] && reduce->dense != NULL; i++)
+    kernel_buffer_free(reduce->dense->kernel, buffers[i]);
   for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) mem_free(reduce->mem, blocks[i]);
   *reduce = (reduce_t){.comm = reduce->comm, .mem = reduce->mem};
 }
 
-/* ---- buckets ---- */
-
 /* What a comm is given must be finished. What fails here fails on this rank alone: the peers are told. */
-static sbag_code_t finish_grad(const reduce_t *r, sbag_status_t *status) {
+static sbag_code_t finish(const reduce_t *r, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  if (r->kernel->ops->stream_sync(r->kernel, NULL, &cause) == SBAG_OK) return SBAG_OK;
+  if (dense_sync(r->dense, &cause) == SBAG_OK) return SBAG_OK;
   comm_fail(r->comm, &cause);
   return comm_check(r->comm, status);
 }
+
+/* ---- buckets ---- */
 
 static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
   int64_t first = r->begun * r->bucket_count, left = r->count - first;
@@ -92,7 +96,7 @@ static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
 sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status) {
   int64_t ready = end == reduce->count ? reduce->request_max : end / reduce->bucket_count;
   if (reduce->begun >= ready) return SBAG_OK;
-  if (comm_size(reduce->comm) > 1) SBAG_TRY(finish_grad(reduce, status));
+  if (comm_size(reduce->comm) > 1) SBAG_TRY(finish(reduce, status));
   while (reduce->begun < ready) SBAG_TRY(begin_bucket(reduce, status));
   return SBAG_OK;
 }
@@ -155,13 +159,18 @@ static sbag_code_t check_deals(reduce_t *r, sbag_status_t *status) {
                     (long long)next, (long long)global);
 }
 
-static sbag_code_t renew(mem_t *mem, int64_t count, int64_t width, size_t size, void **block,
-                         sbag_status_t *status) {
+/* Room for the gradients and the losses of so many slices. */
+static sbag_code_t renew(const reduce_t *r, int64_t slices, int64_t width, kernel_buffer_t *grads,
+                         double (**losses)[2], sbag_status_t *status) {
   int64_t all;
-  if (__builtin_mul_overflow(count, width, &all)) all = INT64_MAX;
-  mem_free(mem, *block);
-  *block = NULL;
-  return mem_alloc(mem, mem_array_bytes(all, size), "model: gradients of slices", block, status);
+  void *block = *losses;
+  if (__builtin_mul_overflow(slices, width, &all)) all = INT64_MAX;
+  SBAG_TRY(kernel_buffer_reserve(r->dense->kernel, grads, mem_array_bytes(all, sizeof(float)),
+                                 "model: gradients of slices", status));
+  SBAG_TRY(mem_realloc(r->mem, mem_array_bytes(slices, sizeof **losses), "model: losses of slices", &block,
+                       status));
+  *losses = block;
+  return SBAG_OK;
 }
 
 /* At least half as much again as before, so that slowly growing batches do not allocate every time. */
@@ -170,30 +179,21 @@ static int64_t grown(int64_t room, int64_t slices) {
 }
 
 static sbag_code_t room_for_mine(reduce_t *r, int64_t slices, sbag_status_t *status) {
-  if (r->sent != NULL && slices <= r->slice_room) return SBAG_OK;
+  if (r->slice_loss != NULL && slices <= r->slice_room) return SBAG_OK;
   int64_t room = grown(r->slice_room, slices);
-  void *sent = r->sent, *loss = r->slice_loss;
   r->slice_room = 0;
-  sbag_code_t code = renew(r->mem, room, r->count, sizeof(float), &sent, status);
-  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof r->all_loss[0], &loss, status);
-  r->sent = sent;
-  r->slice_loss = loss;
-  if (code == SBAG_OK) r->slice_room = room;
-  return code;
+  SBAG_TRY(renew(r, room, r->count, &r->sent, &r->slice_loss, status));
+  r->slice_room = room;
+  return SBAG_OK;
 }
 
 static sbag_code_t room_for_all(reduce_t *r, int64_t slices, sbag_status_t *status) {
-  if (r->received != NULL && slices <= r->all_room) return SBAG_OK;
+  if (r->all_loss != NULL && slices <= r->all_room) return SBAG_OK;
   int64_t room = grown(r->all_room, slices);
-  void *received = r->received, *loss = r->all_loss;
   r->all_room = 0;
-  int64_t share = share_count(r, comm_rank(r->comm));
-  sbag_code_t code = renew(r->mem, room, share, sizeof(float), &received, status);
-  if (code == SBAG_OK) code = renew(r->mem, room, 1, sizeof r->all_loss[0], &loss, status);
-  r->received = received;
-  r->all_loss = loss;
-  if (code == SBAG_OK) r->all_room = room;
-  return code;
+  SBAG_TRY(renew(r, room, share_count(r, comm_rank(r->comm)), &r->received, &r->all_loss, status));
+  r->all_room = room;
+  return SBAG_OK;
 }
 
 sbag_code_t reduce_begin(reduce_t *reduce, const reduce_deal_t *mine, sbag_status_t *status) {
@@ -209,15 +209,21 @@ sbag_code_t reduce_begin(reduce_t *reduce, const reduce_deal_t *mine, sbag_statu
   return comm_agree(reduce->comm, code, status);
 }
 
-void reduce_slice(reduce_t *reduce, int64_t slice, double loss, double weight) {
+double *reduce_slice_loss(reduce_t *reduce, int64_t slice) {
+  return &reduce->slice_loss[slice][0];
+}
+
+void reduce_slice(reduce_t *reduce, int64_t slice, double weight) {
   int64_t slices = slices_of(reduce->mine.samples);
-  reduce->slice_loss[slice][0] = loss;
+  kernel_t *k = reduce->dense->kernel;
+  float *sent = reduce->sent.data;
   reduce->slice_loss[slice][1] = weight;
   for (int p = 0; p < comm_size(reduce->comm); p++) {
     int64_t first = share_first(reduce, p), count = share_count(reduce, p);
-    memcpy(reduce->sent + slices * first + slice * count, reduce->grad + first,
-           (size_t)count * sizeof(float));
+    reduce->copies[p] = (copy_part_t){sent + slices * first + slice * count, reduce->grad + first,
+                                      count * (int64_t)sizeof(float)};
   }
+  k->ops->copy(k, NULL, reduce->copies, comm_size(reduce->comm));
 }
 
 sbag_code_t reduce_slices_done(reduce_t *reduce, sbag_status_t *status) {
@@ -225,13 +231,15 @@ sbag_code_t reduce_slices_done(reduce_t *reduce, sbag_status_t *status) {
   int64_t slices = slices_of(reduce->mine.samples), before = 0;
   int64_t share = share_count(reduce, comm_rank(reduce->comm));
   comm_part_t *send = reduce->parts, *receive = reduce->parts + size;
+  float *sent = reduce->sent.data, *received = reduce->received.data;
+  SBAG_TRY(finish(reduce, status));
   reduce->in_flight = 1;
   for (int p = 0; p < size; p++) {
     int64_t theirs = slices_of(reduce->deals[p].samples);
-    send[p] = (comm_part_t){.data = reduce->sent + slices * share_first(reduce, p),
+    send[p] = (comm_part_t){.data = sent + slices * share_first(reduce, p),
                             .bytes = slices * share_count(reduce, p) * (int64_t)sizeof(float)};
-    receive[p] = (comm_part_t){.data = reduce->received + before * share,
-                               .bytes = theirs * share * (int64_t)sizeof(float)};
+    receive[p] =
+        (comm_part_t){.data = received + before * share, .bytes = theirs * share * (int64_t)sizeof(float)};
     before += theirs;
   }
   return reduce->comm->ops->exchange_begin(reduce->comm, send, receive, &reduce->request, status);
@@ -244,16 +252,17 @@ static int64_t slices_before(const reduce_t *r, int rank) {
   return before;
 }
 
-static void sum_share(reduce_t *r) {
+static sbag_code_t sum_share(reduce_t *r, sbag_status_t *status) {
+  kernel_t *k = r->dense->kernel;
   int64_t share = share_count(r, comm_rank(r->comm));
-  float *restrict sum = r->share;
-  memset(sum, 0, (size_t)share * sizeof *sum);
+  k->ops->clear(k, NULL, r->share.data, share * (int64_t)sizeof(float));
   for (int i = 0; i < comm_size(r->comm); i++) {
     int rank = r->order[i];
-    const float *restrict grad = r->received + slices_before(r, rank) * share;
+    const float *grad = (const float *)r->received.data + slices_before(r, rank) * share;
     for (int64_t s = 0; s < slices_of(r->deals[rank].samples); s++, grad += share)
-      for (int64_t k = 0; k < share; k++) sum[k] += grad[k];
+      r->dense->ops->add(r->dense, share, grad, r->share.data);
   }
+  return finish(r, status);
 }
 
 static void sum_loss(const reduce_t *r, double *loss, double *weight) {
@@ -269,9 +278,9 @@ static void sum_loss(const reduce_t *r, double *loss, double *weight) {
 
 static sbag_code_t end_slices(reduce_t *r, double *loss, double *weight, sbag_status_t *status) {
   SBAG_TRY(comm_wait(r->comm, &r->request, "model: dense gradients of slices", status));
-  sum_share(r);
+  SBAG_TRY(sum_share(r, status));
   for (int p = 0; p < comm_size(r->comm); p++) r->counts[p] = share_count(r, p) * (int64_t)sizeof(float);
-  SBAG_TRY(comm_allgatherv(r->comm, r->share, r->counts, r->grad, "model: dense gradients", status));
+  SBAG_TRY(comm_allgatherv(r->comm, r->share.data, r->counts, r->grad, "model: dense gradients", status));
   for (int p = 0; p < comm_size(r->comm); p++)
     r->counts[p] = slices_of(r->deals[p].samples) * (int64_t)sizeof r->all_loss[0];
   SBAG_TRY(comm_allgatherv(r->comm, r->slice_loss, r->counts, r->all_loss, "model: loss", status));

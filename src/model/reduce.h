@@ -6,12 +6,12 @@
  *    own. Each rank receives its share of the parameters from all slices, adds them in the order of the
  * slices, and all gather the sums: nothing depends on which rank had which slice.
  *
- * All calls but reduce_create, reduce_clear and reduce_slice are collective. */
+ * All calls but reduce_create, reduce_clear, reduce_slice and reduce_slice_loss are collective. */
 #ifndef MODEL_REDUCE_H
 #define MODEL_REDUCE_H
 
 #include "comm/comm.h"
-#include "kernel/kernel.h"
+#include "dense/dense.h"
 #include <stdint.h>
 
 /* What one rank brings to a step. */
@@ -21,7 +21,7 @@ typedef struct reduce_deal {
 
 typedef struct reduce {
   comm_t *comm;
-  kernel_t *kernel;
+  dense_t *dense;
   mem_t *mem;
   int64_t count;           /* values of the gradient block */
   float *grad;             /* [count]: this rank's, then the global batch's; device memory */
@@ -38,8 +38,10 @@ typedef struct reduce {
   int *order;                 /* ranks by first_sample */
   int64_t *counts;            /* [ranks] bytes */
   comm_part_t *parts;         /* [2 * ranks] */
-  float *sent, *received;     /* gradients of slices: this rank's, by receiving rank; and this rank's share */
-  float *share;               /* its sum */
+  copy_part_t *copies;        /* [ranks] */
+  kernel_buffer_t sent,
+      received;          /* gradients of slices: this rank's, by receiving rank; and this rank's share */
+  kernel_buffer_t share; /* its sum */
   double (*slice_loss)[2], (*all_loss)[2]; /* loss and weight */
   int64_t slice_room, all_room;            /* slices that the buffers hold */
 
@@ -47,9 +49,9 @@ typedef struct reduce {
   int stranded;  /* the comm broke while it held our buffers: it may still write there */
 } reduce_t;
 
-/* A zeroed `reduce` becomes one of `count` gradients at `grad`, which the kernel's own stream makes;
- * by_slices: in the host's memory. reduce_clear frees it, also after a failure. */
-sbag_code_t reduce_create(comm_t *comm, kernel_t *kernel, float *grad, int64_t count, int64_t bucket_bytes,
+/* A zeroed `reduce` becomes one of `count` gradients at `grad`, which ops of `dense` make. reduce_clear frees
+ * it, also after a failure. */
+sbag_code_t reduce_create(comm_t *comm, dense_t *dense, float *grad, int64_t count, int64_t bucket_bytes,
                           int by_slices, reduce_t *reduce, sbag_status_t *status);
 void reduce_clear(reduce_t *reduce);
 
@@ -62,8 +64,10 @@ sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status);
 /* Buckets: this rank's sum of losses, and of its samples' weights. */
 sbag_code_t reduce_loss(reduce_t *reduce, double loss, double weight, sbag_status_t *status);
 
-/* Slices: takes the gradient block, the loss and the weight of this rank's slice (from 0). */
-void reduce_slice(reduce_t *reduce, int64_t slice, double loss, double weight);
+/* Slices: where the loss of this rank's slice (from 0) goes, by reduce_slices_done at the latest. */
+double *reduce_slice_loss(reduce_t *reduce, int64_t slice);
+/* Slices: takes the gradient block and the weight of this rank's slice. */
+void reduce_slice(reduce_t *reduce, int64_t slice, double weight);
 /* Slices: after the last one, begins the exchange. */
 sbag_code_t reduce_slices_done(reduce_t *reduce, sbag_status_t *status);
 
