@@ -168,6 +168,7 @@ check_cuda() {
   EMU_APART=1 ranks_step "cuda, memory apart" 120 2 "$root/build/tests/cuda/mpi" memory
   unset EMU_DEVICES
   step "cuda MovieLens" 300 "$root/tests/cuda/train.sh" "$root/build"
+  step "cuda kinds of models" 120 "$root/tests/cuda/kinds.sh" "$root/build"
   step "cuda bench" 120 "$root/tests/cuda/bench.sh" "$root/build"
   step "build what executes kernels, asan" 900 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
     step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"

@@ -141,7 +141,7 @@ __device__ double squares(const shape_t &s, const float *__restrict__ from, int 
   return warp_sum(sum);
 }
 
-template <match_loss_t KIND>
+template <int KIND>
 __global__ void __launch_bounds__(CUDA_BLOCK)
     score_losses(const shape_t s, const targets_t t, int64_t rows, const float *__restrict__ pooled,
                  const float *__restrict__ out, double *__restrict__ losses, float *__restrict__ grads) {
@@ -197,7 +197,7 @@ void match_forward(dense_t *dense, const match_shape_t *shape, int64_t rows, con
   CUDA_LAUNCH(lane, scores, cuda_blocks(lane, rows, WARPS), CUDA_BLOCK, 0, s, rows, pooled, out);
 }
 
-template <match_loss_t KIND>
+template <int KIND>
 void launch_losses(cuda_lane_t *lane, const shape_t &s, const targets_t &t, int64_t rows, const float *pooled,
                    const float *out, double *losses, float *grads) {
   CUDA_LAUNCH(lane, score_losses<KIND>, cuda_blocks(lane, rows, WARPS), CUDA_BLOCK, 0, s, t, rows, pooled,
