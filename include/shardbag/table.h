@@ -9,9 +9,18 @@ extern "C" {
 #endif
 
 typedef enum sbag_dtype { SBAG_F32 = 0, SBAG_F64 = 1 } sbag_dtype_t;
-/* How a table's weights are kept. In 16 bits they are widened to float as they are read, and everything is
- * computed in float. Of f32 collections only. */
-typedef enum sbag_storage { SBAG_STORAGE_FULL = 0, SBAG_STORAGE_F16, SBAG_STORAGE_BF16 } sbag_storage_t;
+/* How a table's weights are kept. In 16 bits or fewer they are widened to float as they are read, and
+ * everything is computed in float. Of f32 collections only. INT8 and INT4: a row has a scale and a bias of
+ * its own beside its 8- or 4-bit codes, as FBGEMM's fused rows do; for inference alone (weight_grad 0), on
+ * the CPU. Rows that are written to such a table (loaded, say) are quantised one by one; a max_norm applies
+ * to the value read. */
+typedef enum sbag_storage {
+  SBAG_STORAGE_FULL = 0,
+  SBAG_STORAGE_F16,
+  SBAG_STORAGE_BF16,
+  SBAG_STORAGE_INT8,
+  SBAG_STORAGE_INT4
+} sbag_storage_t;
 /* How an update's results become 16 bits. Stochastic: up or down by chance, such that what is expected is the
  * value itself, so that small steps are not lost; drawn from (seed, table name, row, column, update) alone.
  * Initial values, values written and rows scaled by max_norm are rounded to the nearest, ties to even. */
@@ -55,8 +64,8 @@ typedef struct sbag_table_options {
       *ranks; /* the ranks that own the table, distinct; NULL = all. One rank makes it table-wise. Copied */
   int rank_count;
   int replicated; /* 1: owned as above, and mirrored in full on every rank: forward reads the mirror */
-  sbag_storage_t storage;   /* SBAG_STORAGE_FULL. In 16 bits: at most 65536 columns, and an optimizer that
-                               leaves rows alone which a batch does not touch */
+  sbag_storage_t storage;   /* SBAG_STORAGE_FULL. In 16 bits or fewer: at most 65536 columns; in 16, an
+                               optimizer   that leaves rows alone which a batch does not touch */
   sbag_rounding_t rounding; /* SBAG_ROUNDING_STOCHASTIC; of tables in 16 bits alone */
 } sbag_table_options_t;
 

@@ -13,7 +13,7 @@
 #include <string.h>
 
 static int64_t weight_bytes(const sbag_table_options_t *table) {
-  return table->embedding_dim * (int64_t)kernel_storage_bytes(SBAG_F32, table->storage);
+  return (int64_t)kernel_row_bytes(SBAG_F32, table->storage, table->embedding_dim);
 }
 
 /* Bytes of a row: the weight and its optimizer's state. */

@@ -1,6 +1,6 @@
 /* The scalar kernel's ops, by file: cpu_edges.c, cpu_integer.c, cpu_pack.c, cpu_cover.c,
  * cpu_places.c, cpu_narrow.c, cpu_real.c (both dtypes of cpu_real.inc), cpu_reduce.c (of cpu_reduce.inc),
- * cpu_rows.c, cpu_storage.c. */
+ * cpu_rows.c, cpu_storage.c, cpu_quant.c. */
 #ifndef KERNEL_CPU_H
 #define KERNEL_CPU_H
 
@@ -53,6 +53,15 @@ void cpu_narrow_gather_rows(sbag_storage_t storage, const uint16_t *weight, int6
                             int64_t count, float *values);
 void cpu_narrow_renorm(kernel_t *k, kernel_stream_t *stream, sbag_storage_t storage, const renorm_rows_t *by,
                        uint16_t *weight, float *to);
+
+/* cpu_quant.c: the same of quantised tables (quant.h). */
+void cpu_quant_init(kernel_t *k, const init_task_t *task);
+void cpu_quant_scatter_rows(kernel_t *k, sbag_storage_t storage, const float *values, int64_t dim,
+                            const int64_t *rows, int64_t count, uint8_t *weight);
+void cpu_quant_gather_rows(kernel_t *k, sbag_storage_t storage, const uint8_t *weight, int64_t dim,
+                           const int64_t *rows, int64_t count, float *values);
+void cpu_quant_renorm(kernel_t *k, sbag_storage_t storage, const renorm_rows_t *by, const uint8_t *weight,
+                      float *to);
 
 /* key[i] = plan_key of row i: in place, or of rows [first, first + count) of an index array. */
 void cpu_keys_in_place(const plan_table_t *plan, int64_t count, int64_t *key);

@@ -87,6 +87,10 @@ static void draw_rows(kernel_t *k, sbag_dtype_t dtype, const init_task_t *task) 
 }
 
 static void cpu_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
+  if (kernel_is_quantised(task->storage)) {
+    cpu_quant_init(k, task);
+    return;
+  }
   if (task->storage != SBAG_STORAGE_FULL) {
     cpu_narrow_init(k, stream, task);
     return;

@@ -112,6 +112,10 @@ static void cpu_scatter_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t 
                              const void *values, int64_t dim, const int64_t *rows, int64_t count,
                              void *weight) {
   (void)k, (void)stream;
+  if (kernel_is_quantised(storage)) {
+    cpu_quant_scatter_rows(k, storage, values, dim, rows, count, weight);
+    return;
+  }
   if (storage != SBAG_STORAGE_FULL) {
     cpu_narrow_scatter_rows(storage, values, dim, rows, count, weight);
     return;
@@ -128,6 +132,10 @@ static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t d
                             const void *weight, int64_t dim, const int64_t *rows, int64_t count,
                             void *values) {
   (void)k, (void)stream;
+  if (kernel_is_quantised(storage)) {
+    cpu_quant_gather_rows(k, storage, weight, dim, rows, count, values);
+    return;
+  }
   if (storage != SBAG_STORAGE_FULL) {
     cpu_narrow_gather_rows(storage, weight, dim, rows, count, values);
     return;
@@ -143,8 +151,12 @@ static void cpu_gather_rows(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t d
 static void cpu_renorm(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
                        void *weight, int64_t dim, const int64_t *rows, int64_t count, double max_norm,
                        double norm_type, void *to) {
+  const renorm_rows_t by = {dim, rows, count, max_norm, norm_type};
+  if (kernel_is_quantised(storage)) {
+    cpu_quant_renorm(k, storage, &by, weight, to);
+    return;
+  }
   if (storage != SBAG_STORAGE_FULL) {
-    const renorm_rows_t by = {dim, rows, count, max_norm, norm_type};
     cpu_narrow_renorm(k, stream, storage, &by, weight, to);
     return;
   }

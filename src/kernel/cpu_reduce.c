@@ -8,6 +8,7 @@
 #include "kernel/cpu.h"
 #include "kernel/cpu_reduce.h"
 #include "kernel/narrow.h"
+#include "kernel/quant.h"
 
 #include <math.h>
 #include <omp.h>
@@ -55,7 +56,7 @@ static int64_t terms_before(const reduce_task_t *t, int64_t segment) {
 /* Bytes read and written for the task's segments before this one, about. */
 static int64_t bytes_before(const job_t *job, const reduce_task_t *t, int64_t segment) {
   const int64_t out = t->dim * (int64_t)kernel_dtype_bytes(job->dtype);
-  const int64_t in = t->storage == SBAG_STORAGE_FULL ? out : t->dim * (int64_t)sizeof(uint16_t);
+  const int64_t in = (int64_t)kernel_row_bytes(job->dtype, t->storage, t->dim);
   const int64_t places = t->op == REDUCE_MAX ? t->dim * (int64_t)sizeof(int64_t) : 0;
   return terms_before(t, segment) * (in + LINE_BYTES) +
          (segment - t->segment_begin) * (out + places + LINE_BYTES);
@@ -223,4 +224,5 @@ void cpu_reduce_segments(const kernel_t *k, sbag_dtype_t dtype, const reduce_tas
 
 void cpu_reduce_ops(kernel_ops_t *ops) {
   ops->reduce = cpu_reduce;
+  ops->quantised = 1;
 }

@@ -9,7 +9,7 @@
 /* What is done to a term's vector. */
 enum { RUN_SUM, RUN_SCALED, RUN_SELECTED, RUN_MAX, RUN_KINDS };
 
-enum { RUN_STORAGES = 3, RUN_VECTORS = 16, LINE_BYTES = 64 };
+enum { RUN_STORAGES = 5, RUN_VECTORS = 16, LINE_BYTES = 64 };
 
 /* Some neighbouring segments of one task, or (`carry`) a further piece of one; of each vector, some
  * neighbouring columns. Arrays are the run's own part of the task's. */
@@ -18,6 +18,7 @@ typedef struct reduce_run {
   int64_t ahead;                /* terms from one that is added to one whose vector is fetched */
   int64_t lines;                /* cache lines to fetch of a vector, from its first column on */
   int64_t last_byte;            /* to fetch beside them; 0: none */
+  int64_t code_bytes;           /* of a quantised row, before its scale and bias */
   const float *scale;           /* [terms] RUN_SCALED; RUN_SELECTED: or NULL */
   const int64_t *select;        /* [terms] RUN_SELECTED */
   const int64_t *const *winner; /* [terms] RUN_SELECTED: the vector's; unset where select is negative */

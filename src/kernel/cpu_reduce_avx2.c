@@ -98,6 +98,51 @@ static inline vec_t load_bf16_part(const char *from, mask_t mask) {
   return bf16_values(load_codes(from, mask));
 }
 
+/* A row's scale and bias in every lane. */
+typedef struct {
+  vec_t by, bias;
+} scale_t;
+
+static inline scale_t scale_int8(const char *at) {
+  float pair[2];
+  memcpy(pair, at, sizeof pair);
+  return (scale_t){_mm256_set1_ps(pair[0]), _mm256_set1_ps(pair[1])};
+}
+
+static inline scale_t scale_int4(const char *at) {
+  int32_t pair;
+  memcpy(&pair, at, sizeof pair);
+  const __m128 wide = _mm_cvtph_ps(_mm_cvtsi32_si128(pair));
+  return (scale_t){_mm256_broadcastss_ps(wide), _mm256_broadcastss_ps(_mm_movehdup_ps(wide))};
+}
+
+static inline vec_t scaled(__m256i codes, scale_t s) {
+  return _mm256_add_ps(_mm256_mul_ps(s.by, _mm256_cvtepi32_ps(codes)), s.bias);
+}
+
+static inline vec_t load_int8(const char *from, scale_t s) {
+  return scaled(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)from)), s);
+}
+
+static inline vec_t load_int4(const char *from, scale_t s) {
+  const __m256i shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+  int32_t codes;
+  memcpy(&codes, from, sizeof codes);
+  return scaled(_mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(codes), shift), _mm256_set1_epi32(15)),
+                s);
+}
+
+/* What is read beyond the row's codes are its scale and bias, and nobody takes those lanes. */
+static inline vec_t load_int8_part(const char *from, mask_t mask, scale_t s) {
+  (void)mask;
+  return load_int8(from, s);
+}
+
+static inline vec_t load_int4_part(const char *from, mask_t mask, scale_t s) {
+  (void)mask;
+  return load_int4(from, s);
+}
+
 static inline __m256i mask_low(mask_t mask) {
   return _mm256_cvtepi32_epi64(_mm256_castsi256_si128(mask));
 }
@@ -172,8 +217,20 @@ RUN_OF_FEW(6)
 const reduce_isa_t reduce_isa_avx2 = {
     .lanes = LANES,
     .vectors = {MANY, MANY, FEW, FEW},
-    .run = {[RUN_SUM] = {{ALL_OF(sum_f32)}, {ALL_OF(sum_f16)}, {ALL_OF(sum_bf16)}},
-            [RUN_SCALED] = {{ALL_OF(scaled_f32)}, {ALL_OF(scaled_f16)}, {ALL_OF(scaled_bf16)}},
-            [RUN_SELECTED] = {{FEW_OF(selected_f32)}, {0}, {0}},
-            [RUN_MAX] = {{FEW_OF(max_f32)}, {FEW_OF(max_f16)}, {FEW_OF(max_bf16)}}},
+    .run = {[RUN_SUM] = {{ALL_OF(sum_f32)},
+                         {ALL_OF(sum_f16)},
+                         {ALL_OF(sum_bf16)},
+                         {ALL_OF(sum_int8)},
+                         {ALL_OF(sum_int4)}},
+            [RUN_SCALED] = {{ALL_OF(scaled_f32)},
+                            {ALL_OF(scaled_f16)},
+                            {ALL_OF(scaled_bf16)},
+                            {ALL_OF(scaled_int8)},
+                            {ALL_OF(scaled_int4)}},
+            [RUN_SELECTED] = {{FEW_OF(selected_f32)}},
+            [RUN_MAX] = {{FEW_OF(max_f32)},
+                         {FEW_OF(max_f16)},
+                         {FEW_OF(max_bf16)},
+                         {FEW_OF(max_int8)},
+                         {FEW_OF(max_int4)}}},
 };

@@ -2,6 +2,7 @@
 #include "kernel/cpu_reduce.h"
 
 #include <immintrin.h>
+#include <string.h>
 
 enum { LANES = 16 };
 typedef __m512 vec_t;
@@ -87,6 +88,54 @@ static inline vec_t load_bf16_part(const char *from, mask_t mask) {
   return bf16_values(_mm256_maskz_loadu_epi16(mask, from));
 }
 
+/* A row's scale and bias in every lane; of 4 bits instead the values of all codes. */
+typedef struct {
+  vec_t by, bias;
+} scale_t;
+
+static inline scale_t scale_int8(const char *at) {
+  float pair[2];
+  memcpy(pair, at, sizeof pair);
+  return (scale_t){_mm512_set1_ps(pair[0]), _mm512_set1_ps(pair[1])};
+}
+
+static inline scale_t scale_int4(const char *at) {
+  const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int32_t pair;
+  memcpy(&pair, at, sizeof pair);
+  const __m128 wide = _mm_cvtph_ps(_mm_cvtsi32_si128(pair));
+  const __m512 by = _mm512_broadcastss_ps(wide), bias = _mm512_broadcastss_ps(_mm_movehdup_ps(wide));
+  return (scale_t){_mm512_add_ps(_mm512_mul_ps(by, codes), bias), bias};
+}
+
+static inline vec_t int8_values(__m128i codes, scale_t s) {
+  return _mm512_add_ps(_mm512_mul_ps(s.by, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes))), s.bias);
+}
+
+static inline vec_t load_int8(const char *from, scale_t s) {
+  return int8_values(_mm_loadu_si128((const __m128i *)(const void *)from), s);
+}
+
+static inline vec_t load_int8_part(const char *from, mask_t mask, scale_t s) {
+  return int8_values(_mm_maskz_loadu_epi8(mask, from), s);
+}
+
+/* Of 8 bytes; a lane looks its value up by its lowest 4 bits. */
+static inline vec_t int4_values(__m128i codes, scale_t s) {
+  const __m512i bytes = _mm512_cvtepu8_epi64(codes);
+  return _mm512_permutexvar_ps(_mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 28)), s.by);
+}
+
+static inline vec_t load_int4(const char *from, scale_t s) {
+  return int4_values(_mm_loadl_epi64((const __m128i *)(const void *)from), s);
+}
+
+static inline vec_t load_int4_part(const char *from, mask_t mask, scale_t s) {
+  const int lanes = __builtin_popcount(mask);
+  const __mmask16 bytes = (__mmask16)((1u << (lanes + 1) / 2) - 1);
+  return int4_values(_mm_maskz_loadu_epi8(bytes, from), s);
+}
+
 /* Lanes of `mask` where 64-bit integers are equal. */
 static inline mask_t mask_equal(const int64_t *values, int64_t to, mask_t mask) {
   const __m512i wanted = _mm512_set1_epi64(to);
@@ -161,8 +210,20 @@ RUN_OF_FEW(12)
 const reduce_isa_t reduce_isa_avx512 = {
     .lanes = LANES,
     .vectors = {RUN_VECTORS, RUN_VECTORS, FEW, FEW},
-    .run = {[RUN_SUM] = {{ALL_OF(sum_f32)}, {ALL_OF(sum_f16)}, {ALL_OF(sum_bf16)}},
-            [RUN_SCALED] = {{ALL_OF(scaled_f32)}, {ALL_OF(scaled_f16)}, {ALL_OF(scaled_bf16)}},
-            [RUN_SELECTED] = {{FEW_OF(selected_f32)}, {0}, {0}},
-            [RUN_MAX] = {{FEW_OF(max_f32)}, {FEW_OF(max_f16)}, {FEW_OF(max_bf16)}}},
+    .run = {[RUN_SUM] = {{ALL_OF(sum_f32)},
+                         {ALL_OF(sum_f16)},
+                         {ALL_OF(sum_bf16)},
+                         {ALL_OF(sum_int8)},
+                         {ALL_OF(sum_int4)}},
+            [RUN_SCALED] = {{ALL_OF(scaled_f32)},
+                            {ALL_OF(scaled_f16)},
+                            {ALL_OF(scaled_bf16)},
+                            {ALL_OF(scaled_int8)},
+                            {ALL_OF(scaled_int4)}},
+            [RUN_SELECTED] = {{FEW_OF(selected_f32)}},
+            [RUN_MAX] = {{FEW_OF(max_f32)},
+                         {FEW_OF(max_f16)},
+                         {FEW_OF(max_bf16)},
+                         {FEW_OF(max_int8)},
+                         {FEW_OF(max_int4)}}},
 };

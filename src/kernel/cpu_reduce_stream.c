@@ -2,6 +2,7 @@
  * are those of the next terms whichever segment or task has them. The stream is listed some hundred addresses
  * at a time, and the segments among them are handed to the instruction set's functions as runs. */
 #include "kernel/cpu_reduce.h"
+#include "kernel/quant.h"
 
 #include <string.h>
 
@@ -40,8 +41,14 @@ static int64_t out_offset(const reduce_task_t *t, int64_t segment) {
   return (t->out_at != NULL ? t->out_at[segment] : segment - t->segment_begin) * t->out_stride;
 }
 
-static int64_t element_bytes(const reduce_task_t *t) {
-  return t->storage == SBAG_STORAGE_FULL ? (int64_t)sizeof(float) : (int64_t)sizeof(uint16_t);
+static int64_t row_bytes(const reduce_task_t *t) {
+  return (int64_t)kernel_row_bytes(SBAG_F32, t->storage, t->dim);
+}
+
+/* Bytes from one term number to the next. */
+static int64_t term_bytes(const reduce_task_t *t) {
+  if (kernel_is_quantised(t->storage)) return row_bytes(t);
+  return t->stride * (t->storage == SBAG_STORAGE_FULL ? (int64_t)sizeof(float) : (int64_t)sizeof(uint16_t));
 }
 
 /* Others are left to the reference: maxima with positions of their own, selected columns of narrow vectors,
@@ -67,7 +74,7 @@ static int at_end(const cursor_t *c) {
 }
 
 static void list_rows(const reduce_task_t *t, int64_t place, int64_t count, const char **row) {
-  const int64_t step = t->stride * element_bytes(t), *term = t->term;
+  const int64_t step = term_bytes(t), *term = t->term;
   const char *src = t->src;
   if (t->order != NULL)
     for (int64_t i = 0; i < count; i++) row[i] = src + term[t->order[place + i]] * step;
@@ -106,10 +113,6 @@ static int64_t ready(const stream_t *s) {
   return at_end(&s->cursor) ? listed : listed > AHEAD_MOST ? listed - AHEAD_MOST : 0;
 }
 
-static int64_t row_bytes(const reduce_task_t *t) {
-  return t->dim * element_bytes(t);
-}
-
 static int64_t clamp(int64_t value, int64_t least, int64_t most) {
   return value < least ? least : value > most ? most : value;
 }
@@ -135,7 +138,7 @@ static void start_stream(stream_t *s, const reduce_isa_t *isa, const reduce_span
 typedef struct run_task {
   const reduce_task_t *task;
   int kind, stream, whole_lines; /* whole_lines: vectors begin and end with lines */
-  int64_t row_bytes, terms_most;
+  int64_t row_bytes, lines, terms_most;
   int64_t passes, pass_columns;
 } run_task_t;
 
@@ -144,12 +147,22 @@ static int has_whole_lines(const reduce_task_t *t) {
          t->out_stride * (int64_t)sizeof(float) % LINE_BYTES == 0;
 }
 
+/* Lines of a row to fetch from its first byte on, when its last byte's is fetched as well: where rows begin
+ * at multiples of what they exceed whole lines by, they touch one line more than those, and that is the last.
+ */
+static int64_t lines_of(int64_t bytes) {
+  const int64_t lines = bytes / LINE_BYTES, rest = bytes % LINE_BYTES;
+  if (rest == 0) return lines;
+  return lines > 0 && LINE_BYTES % rest == 0 ? lines : lines + 1;
+}
+
 static run_task_t prepare_task(const stream_t *s, const reduce_task_t *t) {
   run_task_t r = {.task = t, .row_bytes = row_bytes(t), .passes = 1, .terms_most = RUN_TERMS};
   r.kind = t->op == REDUCE_MAX ? RUN_MAX
            : t->select != NULL ? RUN_SELECTED
            : t->scale != NULL  ? RUN_SCALED
                                : RUN_SUM;
+  r.lines = lines_of(r.row_bytes);
   r.whole_lines = (uintptr_t)t->src % LINE_BYTES == 0 && r.row_bytes % LINE_BYTES == 0;
   r.stream = s->cursor.span->stream && has_whole_lines(t);
   const int64_t vectors = (t->dim + s->isa->lanes - 1) / s->isa->lanes, most = s->isa->vectors[r.kind];
@@ -184,8 +197,9 @@ static void do_run(stream_t *s, const run_task_t *of, int64_t place, int64_t ter
   const reduce_task_t *t = of->task;
   run->row = s->row + s->head;
   run->ahead = terms_ahead(t);
-  run->lines = (of->row_bytes + LINE_BYTES - 1) / LINE_BYTES;
+  run->lines = of->lines;
   run->last_byte = of->whole_lines ? 0 : of->row_bytes - 1;
+  run->code_bytes = quant_code_bytes(t->storage, t->dim);
   list_factors(s, of, place, terms, run);
   for (run->column = 0; run->column < t->dim; run->column += of->pass_columns) {
     const int64_t left = t->dim - run->column;

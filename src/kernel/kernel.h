@@ -96,7 +96,8 @@ typedef struct reduce_task {
   const int64_t *term; /* [terms] vector index; its vector is at src + term * stride */
   int64_t stride;      /* elements: the dim where terms are rows, 1 where they are vector offsets */
   const void *src;
-  sbag_storage_t storage; /* of src; not SBAG_STORAGE_FULL for the dtype SBAG_F32 alone */
+  sbag_storage_t storage; /* of src; not SBAG_STORAGE_FULL for the dtype SBAG_F32 alone. Quantised: terms are
+                             rows, one behind the other, and there is no select */
   const void *scale;      /* NULL, or [terms] of the dtype */
   const int64_t *
       count_begin; /* NULL, or a mean: the sum is divided by count_begin[s + 1] - count_begin[s] (unless 0) */
@@ -267,7 +268,7 @@ typedef struct init_task {
   uint64_t key;             /* random_key(seed, table name) */
   const int64_t *zero_rows; /* host: [zero_count] global rows that start as zero */
   int zero_count;
-  sbag_storage_t storage; /* of weight; 16 bits: of SBAG_F32 alone, rounded to the nearest */
+  sbag_storage_t storage; /* of weight; 16 bits or fewer: of SBAG_F32 alone, rounded to the nearest */
   void *weight;           /* out: [rows][dim] */
 } init_task_t;
 
@@ -302,6 +303,8 @@ struct kernel_ops {
   const char *name;
   sbag_device_t device;  /* whose memory is device memory: CPU or CUDA */
   int sums_in_registers; /* 1: see update_sums */
+  int quantised; /* 1: reduce, init, scatter_rows, gather_rows and renorm (but not in place) know quant.h's
+                    rows */
   void (*destroy)(kernel_t *k);
 
   /* What the calls from here on belong to (NULL: nothing), for a profiler of the device to show. */
@@ -447,7 +450,7 @@ struct kernel_ops {
   /* --- rows of a shard --- */
   void (*init)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task);
   /* weight[rows[i]] = values[i], which are of the dtype; rounded to the nearest where the storage has fewer
-   * bits. */
+   * bits. Rows are distinct. */
   void (*scatter_rows)(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, sbag_storage_t storage,
                        const void *values, int64_t dim, const int64_t *rows, int64_t count, void *weight);
   /* values[i] = weight[rows[i]]: of the dtype, bit for bit; widened where the storage has fewer. */
@@ -499,12 +502,19 @@ static inline size_t kernel_dtype_bytes(sbag_dtype_t dtype) {
   return dtype == SBAG_F64 ? 8 : 4;
 }
 
-/* A table in 16 bits has at most so many columns: an op has room for one row of them in f32. */
+/* A table in 16 bits or fewer has at most so many columns: an op has room for one row of them in f32. */
 enum { KERNEL_NARROW_COLUMNS = 65536 };
 
-/* Bytes of a table's element. */
-static inline size_t kernel_storage_bytes(sbag_dtype_t dtype, sbag_storage_t storage) {
-  return storage == SBAG_STORAGE_FULL ? kernel_dtype_bytes(dtype) : 2;
+/* Whether rows are codes with a scale and a bias, as quant.h has them. */
+static inline int kernel_is_quantised(sbag_storage_t storage) {
+  return storage == SBAG_STORAGE_INT8 || storage == SBAG_STORAGE_INT4;
+}
+
+/* Bytes of a table's row. */
+static inline size_t kernel_row_bytes(sbag_dtype_t dtype, sbag_storage_t storage, int64_t columns) {
+  if (storage == SBAG_STORAGE_INT8) return (size_t)columns + 2 * sizeof(float);
+  if (storage == SBAG_STORAGE_INT4) return (size_t)(columns + 1) / 2 + 2 * sizeof(uint16_t);
+  return (size_t)columns * (storage == SBAG_STORAGE_FULL ? kernel_dtype_bytes(dtype) : 2);
 }
 
 /* A block of a memory kind that grows and stays: reserve keeps no content and leaves headroom, so that a warm

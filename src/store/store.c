@@ -8,8 +8,7 @@ static size_t state_bytes(const store_t *store, const store_table_t *table, int6
 }
 
 static size_t weight_bytes(const store_t *store, const store_table_t *table, int64_t rows) {
-  return mem_array_bytes(rows,
-                         mem_array_bytes(table->dim, kernel_storage_bytes(store->dtype, table->storage)));
+  return mem_array_bytes(rows, kernel_row_bytes(store->dtype, table->storage, table->dim));
 }
 
 int64_t store_row_bytes(const store_t *store, int table) {

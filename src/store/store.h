@@ -77,7 +77,7 @@ sbag_code_t store_begin_update(store_t *store, int table, double lr, double grad
 sbag_code_t store_update(store_t *store, int table, double lr, double grad_scale, const int64_t *rows,
                          const int64_t *touched, const void *grad, int64_t count, sbag_status_t *status);
 
-/* Renormalises distinct local rows in place (tables with max_norm). */
+/* Renormalises distinct local rows in place (tables with max_norm, not quantised ones). */
 sbag_code_t store_renorm(store_t *store, int table, const int64_t *rows, int64_t count,
                          sbag_status_t *status);
 

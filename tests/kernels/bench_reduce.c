@@ -38,8 +38,9 @@ static double now(int threads) {
 
 /* ---- the limit ---- */
 
-/* Reads rows of whole cache lines in pieces of 64 bytes, with a fetch of those AHEAD rows later; to out
- * (unless NULL): copies of them. The sum is there so that nothing is left out. */
+/* Reads rows in pieces of 64 bytes (the last one of other rows is what is left of it and something of what
+ * follows), with a fetch of those AHEAD rows later; to out (unless NULL): copies of them. The sum is there so
+ * that nothing is left out. */
 #if defined(__x86_64__)
 __attribute__((target("avx512f"))) static float gather_512(const char *table, int64_t row_bytes,
                                                            const int64_t *id, int64_t count, char *out) {
@@ -150,7 +151,7 @@ static void time_case(const bench_case_t *c, int rounds) {
   const double bytes =
       (double)(c->terms * c->row_bytes) + (c->length == 1 ? (double)c->terms * c->dim * 4 : 0);
   const double pool_s = median(pooled, rounds), limit_s = median(limit, rounds);
-  static const char *const storages[] = {"f32", "f16", "bf16"};
+  static const char *const storages[] = {"f32", "f16", "bf16", "int8", "int4"};
   printf("%-8s %4d %6d %-8s %-7s %-7s %7d %8.2f %7.2f %7.2f %7.1f\n", c->op, c->dim, c->length, c->ids,
          storages[c->storage], c->kernel->ops->name, c->threads, pool_s * 1e9 / (double)c->terms,
          bytes / pool_s * 1e-9, bytes / limit_s * 1e-9, 100 * median(ratio, rounds));
@@ -198,7 +199,7 @@ static void time_variants(mem_t *mem, const kernels_bench_t *options, bench_case
 
 static void time_shape(mem_t *mem, const kernels_bench_t *options, bench_case_t *c) {
   const int64_t bags = (int64_t)TASKS * BAGS;
-  c->row_bytes = c->dim * (c->storage == SBAG_STORAGE_FULL ? 4 : 2);
+  c->row_bytes = (int64_t)kernel_row_bytes(SBAG_F32, c->storage, c->dim);
   c->rows = options->table_bytes / c->row_bytes;
   c->terms = bags * c->length;
   int64_t *term = room(mem, 4 * c->terms + AHEAD, sizeof *term);
@@ -223,21 +224,22 @@ static void time_shape(mem_t *mem, const kernels_bench_t *options, bench_case_t 
 void kernels_bench_reduce(mem_t *mem, const kernels_bench_t *options) {
   static const int dims[] = {16, 32, 64, 128, 256}, lengths[] = {1, 10, 40, 100};
   static const char *const ids[] = {"uniform", "zipf"};
-  char *table = room(mem, options->table_bytes, 1);
-  memset(table, 0, (size_t)options->table_bytes);
+  char *table = room(mem, options->table_bytes + 64, 1);
+  memset(table, 0, (size_t)options->table_bytes + 64);
   printf(
       "# %d tables' bags of %d, one table of %lld MiB; limit: a gather of as many rows (length 1: and their "
       "copies)\n",
       TASKS, BAGS, (long long)(options->table_bytes >> 20));
   printf("%-8s %4s %6s %-8s %-7s %-7s %7s %8s %7s %7s %7s\n", "op", "dim", "length", "ids", "storage", "isa",
          "threads", "ns/row", "GB/s", "limit", "%limit");
-  for (int storage = 0; storage < 3; storage++)
+  for (int storage = 0; storage < 5; storage++)
     for (int d = 0; d < 5; d++)
       for (int l = 0; l < 4; l++)
         for (int i = 0; i < 2; i++) {
           bench_case_t c = {.dim = dims[d], .length = lengths[l], .ids = ids[i], .table = table};
           c.storage = (sbag_storage_t)storage;
-          if (c.dim * (storage > 0 ? 2 : 4) % 64 != 0 || !wants(options->storage, storage + 1)) continue;
+          const int whole = kernel_row_bytes(SBAG_F32, c.storage, c.dim) % 64 == 0;
+          if (!wants(options->storage, storage + 1) || (!whole && !kernel_is_quantised(c.storage))) continue;
           if (!wants(options->dim, c.dim) || !wants(options->length, c.length)) continue;
           if (options->ids == NULL || strcmp(options->ids, c.ids) == 0) time_shape(mem, options, &c);
         }

@@ -1,4 +1,6 @@
 /* Random calls of reduce, by every variant and by the scalar reference: the same bits. */
+#include "kernel/cpu_quant.h"
+#include "kernel/quant.h"
 #include "kernels.h"
 #include "oracle/arena.h"
 #include "oracle/draw.h"
@@ -56,6 +58,23 @@ static void *draw_codes(call_t *c, draw_t *draw, int64_t count) {
   return codes;
 }
 
+/* Rows as quantising leaves them, some of them NaN; or any bytes between scales that are numbers. */
+static void *draw_rows(call_t *c, draw_t *draw, sbag_storage_t storage, int64_t rows, int64_t dim) {
+  const int64_t bytes = (int64_t)kernel_row_bytes(SBAG_F32, storage, dim);
+  const int special = draw_one_in(draw, 2);
+  uint8_t *table = arena_alloc(&c->arena, rows * bytes, 1);
+  for (int64_t i = 0; i < rows; i++) {
+    const quant_scale_t s = {(float)draw_unit(draw), (float)draw_unit(draw) - 0.5f, 0, 0};
+    if (draw_one_in(draw, 2)) {
+      quant_row_scalar(storage, draw_reals(c, draw, dim, special), dim, table + i * bytes);
+      continue;
+    }
+    for (int64_t b = 0; b < bytes; b++) table[i * bytes + b] = (uint8_t)draw_next(draw);
+    quant_put_scale(storage, dim, &s, table + i * bytes);
+  }
+  return table;
+}
+
 static int64_t *draw_ints(call_t *c, draw_t *draw, int64_t count, int64_t low, int64_t high) {
   int64_t *values = arena_ints(&c->arena, count);
   for (int64_t i = 0; i < count; i++) values[i] = draw_between(draw, low, high);
@@ -98,7 +117,7 @@ static void draw_max(call_t *c, draw_t *draw, reduce_task_t *t, int64_t terms) {
 static void draw_sum(call_t *c, draw_t *draw, reduce_task_t *t, int64_t terms, int64_t segments) {
   if (draw_one_in(draw, 2)) t->scale = draw_reals(c, draw, terms, draw_one_in(draw, 4));
   if (draw_one_in(draw, 2)) t->count_begin = draw_begin(c, draw, segments, INT64_MAX / 2);
-  if (!draw_one_in(draw, 4)) return;
+  if (!draw_one_in(draw, 4) || kernel_is_quantised(t->storage)) return;
   const int64_t winners = 50 * t->dim;
   t->select = draw_ints(c, draw, terms, -1, 2);
   t->select_at = draw_ints(c, draw, terms, 0, winners - t->dim);
@@ -108,12 +127,12 @@ static void draw_sum(call_t *c, draw_t *draw, reduce_task_t *t, int64_t terms, i
 static reduce_task_t draw_task(call_t *c, draw_t *draw, int64_t *out_count) {
   reduce_task_t t = {.op = draw_one_in(draw, 3) ? REDUCE_MAX : REDUCE_SUM};
   t.dim = draw_one_in(draw, 3) ? draw_between(draw, 1, 300) : 8 * draw_between(draw, 1, 36);
-  if (c->dtype == SBAG_F32) t.storage = (sbag_storage_t)draw_between(draw, 0, 2);
+  if (c->dtype == SBAG_F32) t.storage = (sbag_storage_t)draw_between(draw, 0, 4);
   const int64_t most = (int64_t)c->budget / (t.dim * 4) + 1;
   const int64_t segments = draw_between(draw, 1, most < 400 ? most : 400),
                 vectors = draw_between(draw, 1, 500);
   const int64_t *begin = draw_begin(c, draw, segments, most);
-  const int plain = draw_one_in(draw, 5), offsets = draw_one_in(draw, 4);
+  const int plain = draw_one_in(draw, 5), offsets = draw_one_in(draw, 4) && !kernel_is_quantised(t.storage);
   const int64_t terms = plain ? segments : begin[segments];
   t.segment_begin = draw_one_in(draw, 2) ? 0 : draw_below(draw, segments);
   t.segment_end = draw_one_in(draw, 2) ? segments : draw_between(draw, t.segment_begin, segments);
@@ -121,8 +140,9 @@ static reduce_task_t draw_task(call_t *c, draw_t *draw, int64_t *out_count) {
   t.order = draw_one_in(draw, 3) ? draw_permutation(c, draw, terms) : NULL;
   t.stride = offsets ? 1 : t.dim;
   t.term = draw_ints(c, draw, terms, 0, offsets ? (vectors - 1) * t.dim : vectors - 1);
-  t.src = t.storage == SBAG_STORAGE_FULL ? draw_reals(c, draw, vectors * t.dim, draw_one_in(draw, 2))
-                                         : draw_codes(c, draw, vectors * t.dim);
+  t.src = t.storage == SBAG_STORAGE_FULL   ? draw_reals(c, draw, vectors * t.dim, draw_one_in(draw, 2))
+          : kernel_is_quantised(t.storage) ? draw_rows(c, draw, t.storage, vectors, t.dim)
+                                           : draw_codes(c, draw, vectors * t.dim);
   if (t.op == REDUCE_MAX)
     draw_max(c, draw, &t, terms);
   else

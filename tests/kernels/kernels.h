@@ -16,6 +16,9 @@ kernel_t *kernels_create(mem_t *mem, kernel_isa_t isa, int threads);
  * NaN for a NaN), and nothing else written. */
 kernels_count_t kernels_check_reduce(mem_t *mem, int cases);
 
+/* Random rows to 8 and 4 bits: the scalar reference's bytes, and values as near as they can be. */
+kernels_count_t kernels_check_quant(mem_t *mem, int cases);
+
 /* What is to be timed; an element that is 0 (or NULL) stands for all. */
 typedef struct kernels_bench {
   const char *op, *ids;
@@ -26,5 +29,6 @@ typedef struct kernels_bench {
 
 /* Prints a table. */
 void kernels_bench_reduce(mem_t *mem, const kernels_bench_t *options);
+void kernels_bench_quant(mem_t *mem, const kernels_bench_t *options);
 
 #endif

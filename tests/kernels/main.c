@@ -1,7 +1,7 @@
 /* kernels: checks every variant of the CPU's kernels against the scalar reference. kernels --bench
  * [NAME=VALUE...] times them beside a plain gather of as many random rows: op=sum|mean|weighted|max,
- * ids=uniform|zipf, dim=, length=, threads=, isa=scalar|avx2|avx512, storage=f32|f16|bf16, table_mib=,
- * rounds=; what is not named takes all values.
+ * ids=uniform|zipf, dim=, length=, threads=, isa=scalar|avx2|avx512, storage=f32|f16|bf16|int8|int4,
+ * table_mib=, rounds=; what is not named takes all values. op=quantise: rows to int8 and int4 instead.
  */
 #include "kernels.h"
 
@@ -12,7 +12,7 @@
 enum { CASES = 200 };
 
 static const char *const isas[] = {"best", "scalar", "avx2", "avx512"};
-static const char *const storages[] = {"all", "f32", "f16", "bf16"};
+static const char *const storages[] = {"all", "f32", "f16", "bf16", "int8", "int4"};
 
 static int word_of(const char *const *words, int count, const char *word) {
   for (int i = 0; i < count; i++)
@@ -46,7 +46,7 @@ static void set_option(kernels_bench_t *bench, char *option) {
   else if (strcmp(option, "isa") == 0)
     bench->isa = word_of(isas, 4, value);
   else if (strcmp(option, "storage") == 0)
-    bench->storage = word_of(storages, 4, value);
+    bench->storage = word_of(storages, 6, value);
   else {
     fprintf(stderr, "kernels: unknown option %s\n", option);
     exit(2);
@@ -69,12 +69,16 @@ int main(int count, char **words) {
   if (count > 1 && strcmp(words[1], "--bench") == 0) {
     kernels_bench_t bench = {.table_bytes = (int64_t)1 << 30, .rounds = 7};
     for (int i = 2; i < count; i++) set_option(&bench, words[i]);
-    kernels_bench_reduce(mem, &bench);
+    if (bench.op != NULL && strcmp(bench.op, "quantise") == 0)
+      kernels_bench_quant(mem, &bench);
+    else
+      kernels_bench_reduce(mem, &bench);
     mem_destroy(&mem);
     return 0;
   }
-  const kernels_count_t reduce = kernels_check_reduce(mem, count > 1 ? atoi(words[1]) : CASES);
+  const int cases = count > 1 ? atoi(words[1]) : CASES;
+  const kernels_count_t reduce = kernels_check_reduce(mem, cases), quant = kernels_check_quant(mem, cases);
   mem_destroy(&mem);
-  printf("%d passed, %d failed\n", reduce.passed, reduce.failed);
-  return reduce.failed > 0;
+  printf("%d passed, %d failed\n", reduce.passed + quant.passed, reduce.failed + quant.failed);
+  return reduce.failed + quant.failed > 0;
 }

@@ -13,6 +13,7 @@ Suite *kernel_integer_suite(void);
 Suite *kernel_narrow_suite(void);
 Suite *kernel_pack_suite(void);
 Suite *kernel_places_suite(void);
+Suite *kernel_quant_suite(void);
 Suite *kernel_reduce_suite(void);
 Suite *kernel_rows_suite(void);
 Suite *kernel_storage_suite(void);
@@ -46,6 +47,7 @@ static const runner_suite_t suites[] = {
     {"kernel_narrow", kernel_narrow_suite},
     {"kernel_pack", kernel_pack_suite},
     {"kernel_places", kernel_places_suite},
+    {"kernel_quant", kernel_quant_suite},
     {"kernel_reduce", kernel_reduce_suite},
     {"kernel_rows", kernel_rows_suite},
     {"kernel_storage", kernel_storage_suite},
