@@ -118,6 +118,18 @@ static sbag_code_t create_parts(sbag_collection_h c, const sbag_table_options_t 
   return SBAG_OK;
 }
 
+/* Quantised rows are known to the kernels of the CPU alone. */
+static sbag_code_t check_kernel(sbag_context_h context, const sbag_table_options_t *tables, int table_count,
+                                sbag_status_t *status) {
+  for (int t = 0; t < table_count; t++)
+    if (kernel_is_quantised(tables[t].storage) && !context->kernel->ops->quantised)
+      return status_set(
+          status, SBAG_ERR_ARGUMENT,
+          "table '%s': tables kept in int8 or int4 are looked up on the CPU; the device is a %s",
+          tables[t].name, context->kernel->ops->name);
+  return SBAG_OK;
+}
+
 static sbag_code_t create_local(sbag_context_h context, const sbag_collection_options_t *options,
                                 const sbag_table_options_t *tables, int table_count,
                                 const sbag_feature_options_t *features, int feature_count,
@@ -158,6 +170,7 @@ sbag_code_t sbag_collection_create(sbag_context_h context, const sbag_collection
   status_clear(&own);
   sbag_collection_h made = NULL;
   sbag_code_t code = collection_check(&checked, tables, table_count, features, feature_count, &own);
+  if (code == SBAG_OK) code = check_kernel(context, tables, table_count, &own);
   code = comm_agree(context->comm, code, &own);
   if (code == SBAG_OK)
     code = collection_same(context, &checked, tables, table_count, features, feature_count, &own);

@@ -74,15 +74,26 @@ static sbag_code_t check_source(const sbag_table_options_t *t, sbag_status_t *st
   return SBAG_OK;
 }
 
+/* Steps are smaller than what two codes are apart, so training is refused, of a frozen table as well: a
+ * checkpoint of it would have lost what its first one had. */
+static sbag_code_t check_quantised(const sbag_collection_options_t *options, const sbag_table_options_t *t,
+                                   const char *name, sbag_status_t *status) {
+  if (!options->weight_grad) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT,
+                    "table '%s': a table kept in %s is for inference (weight_grad 0); one that is trained is "
+                    "kept in f32, f16 or bf16",
+                    t->name, name);
+}
+
 /* A lagging row's steps are replayed when it is next read; in 16 bits each of them would have to be rounded
  * as it would have been at its time, which no closed form gives. */
 static sbag_code_t check_storage(const sbag_collection_options_t *options, const sbag_table_options_t *t,
                                  sbag_status_t *status) {
-  static const char *const names[] = {"f32", "f16", "bf16"};
-  if (t->storage < SBAG_STORAGE_FULL || t->storage > SBAG_STORAGE_BF16)
+  static const char *const names[] = {"f32", "f16", "bf16", "int8", "int4"};
+  if (t->storage < SBAG_STORAGE_FULL || t->storage > SBAG_STORAGE_INT4)
     return status_set(status, SBAG_ERR_ARGUMENT,
-                      "table '%s': storage %d is none of full (0), f16 (1), bf16 (2)", t->name,
-                      (int)t->storage);
+                      "table '%s': storage %d is none of full (0), f16 (1), bf16 (2), int8 (3), int4 (4)",
+                      t->name, (int)t->storage);
   if (t->rounding < SBAG_ROUNDING_STOCHASTIC || t->rounding > SBAG_ROUNDING_NEAREST)
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "table '%s': rounding %d is neither stochastic (0) nor nearest (1)", t->name,
@@ -96,6 +107,7 @@ static sbag_code_t check_storage(const sbag_collection_options_t *options, const
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "table '%s': embedding_dim %lld; a table kept in %s has %d columns at most", t->name,
                       (long long)t->embedding_dim, names[t->storage], KERNEL_NARROW_COLUMNS);
+  if (kernel_is_quantised(t->storage)) return check_quantised(options, t, names[t->storage], status);
   if (options->weight_grad && !t->freeze && optimizer_info(&t->optimizer).moves_untouched)
     return status_set(
         status, SBAG_ERR_ARGUMENT,

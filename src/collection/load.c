@@ -10,6 +10,10 @@
  * that a rank without rows of its own does not run into its deadline. */
 static const int64_t round_bytes = (int64_t)512 << 20;
 static const int64_t mirrored_bytes = (int64_t)16 << 20;
+/* Of f32 that stand beside a shard whose rows are of another type. */
+static const int64_t converted_bytes = (int64_t)4 << 20;
+
+enum { VALUES, CODES, PLACES, BUFFERS };
 
 /* The walk over this rank's own rows. */
 typedef struct walk {
@@ -18,12 +22,13 @@ typedef struct walk {
   const collection_load_t *loads;
   int count, at;
   int64_t done; /* rows of loads[at] */
+  kernel_buffer_t buffers[BUFFERS];
 } walk_t;
 
 checkpoint_type_t collection_kept_type(sbag_collection_h collection, int table, int state) {
   const sbag_storage_t storage = collection->store->tables[table].storage;
   if (collection->options.dtype == SBAG_F64) return CHECKPOINT_F64;
-  if (state >= 0 || storage == SBAG_STORAGE_FULL) return CHECKPOINT_F32;
+  if (state >= 0 || storage == SBAG_STORAGE_FULL || kernel_is_quantised(storage)) return CHECKPOINT_F32;
   return storage == SBAG_STORAGE_F16 ? CHECKPOINT_F16 : CHECKPOINT_BF16;
 }
 
@@ -62,39 +67,82 @@ static checkpoint_type_t file_type(const walk_t *w, const collection_load_t *loa
   return found.type;
 }
 
-/* A mirrored table, which is small, is written through the exchange, which tells the mirrors; and so is one
- * whose rows the file has in another type. */
+/* A rank reads what it owns of it; a mirrored table, which is small, is written through the exchange, which
+ * tells the mirrors. */
+static int is_own(const walk_t *w, const collection_load_t *load) {
+  return is_together(w->c, load->table) && w->c->store->tables[load->table].mirror == NULL;
+}
+
+/* Straight into the shard, which has its rows as the file has them. */
 static int is_direct(const walk_t *w, const collection_load_t *load) {
-  return is_together(w->c, load->table) && w->c->store->tables[load->table].mirror == NULL &&
+  const sbag_storage_t storage =
+      load->state < 0 ? w->c->store->tables[load->table].storage : SBAG_STORAGE_FULL;
+  return !kernel_is_quantised(storage) &&
          file_type(w, load) == collection_kept_type(w->c, load->table, load->state);
 }
 
 /* ---- a rank's own rows ---- */
 
+/* `rows` values of the file, as f32 in buffers[VALUES]. */
+static sbag_code_t read_values(walk_t *w, const collection_load_t *load, int64_t width, int64_t first,
+                               int64_t rows, sbag_status_t *status) {
+  kernel_t *k = w->c->context->kernel;
+  const checkpoint_type_t type = file_type(w, load);
+  const int64_t count = rows * width;
+  kernel_buffer_t *values = &w->buffers[VALUES], *codes = &w->buffers[CODES];
+  SBAG_TRY(kernel_buffer_reserve(k, values, mem_array_bytes(count, sizeof(float)), "rows in f32", status));
+  if (!is_narrow(type)) return checkpoint_read_rows(w->reader, load->name, first, rows, values->data, status);
+  SBAG_TRY(
+      kernel_buffer_reserve(k, codes, mem_array_bytes(count, sizeof(uint16_t)), "rows in 16 bits", status));
+  SBAG_TRY(checkpoint_read_rows(w->reader, load->name, first, rows, codes->data, status));
+  k->ops->widen_real(k, NULL, type == CHECKPOINT_F16 ? WIRE_F16 : WIRE_BF16, codes->data, count,
+                     values->data);
+  return SBAG_OK;
+}
+
+/* Rows that the file has in another type than the shard: a piece at a time stands beside it. */
+static sbag_code_t convert_rows(walk_t *w, const collection_load_t *load, const exchange_rows_t *array,
+                                int64_t first, int64_t rows, sbag_status_t *status) {
+  kernel_t *k = w->c->context->kernel;
+  kernel_buffer_t *places = &w->buffers[PLACES];
+  SBAG_TRY(kernel_buffer_reserve(k, places, mem_array_bytes(rows, sizeof(int64_t)), "rows' numbers", status));
+  SBAG_TRY(read_values(w, load, array->width, first, rows, status));
+  k->ops->fill_i64(k, NULL, places->data, rows, w->done, 1);
+  k->ops->scatter_rows(k, NULL, SBAG_F32, array->storage, w->buffers[VALUES].data, array->width, places->data,
+                       rows, array->base);
+  return SBAG_OK;
+}
+
 /* Reads rows of loads[at], at most `room` bytes or one row, which it takes from *room. */
 static sbag_code_t read_some(walk_t *w, int64_t *room, sbag_status_t *status) {
   const collection_load_t *load = &w->loads[w->at];
   const store_table_t *table = &w->c->store->tables[load->table];
+  const int direct = is_direct(w, load);
   exchange_rows_t array;
   int64_t left = table->local_rows - w->done;
   SBAG_TRY(collection_array(w->c, load->table, load->state, &array, status));
   if (left == 0) return SBAG_OK;
   if (w->done == 0) SBAG_TRY(store_catch_up(w->c->store, load->table, NULL, 0, status));
-  int64_t row_bytes = array.width * (int64_t)kernel_storage_bytes(w->c->options.dtype, array.storage);
-  int64_t rows = *room / row_bytes > 0 ? *room / row_bytes : 1;
+  int64_t row_bytes = (int64_t)kernel_row_bytes(w->c->options.dtype, array.storage, array.width);
+  int64_t read_bytes = direct ? row_bytes : array.width * (int64_t)sizeof(float);
+  int64_t most = direct || *room < converted_bytes ? *room : converted_bytes;
+  int64_t rows = most / read_bytes > 0 ? most / read_bytes : 1;
   if (rows > left) rows = left;
   int64_t first = plan_row(&w->c->plan->tables[load->table], table->shard, w->done);
-  SBAG_TRY(checkpoint_read_rows(w->reader, load->name, first, rows, (char *)array.base + w->done * row_bytes,
-                                status));
+  if (direct)
+    SBAG_TRY(checkpoint_read_rows(w->reader, load->name, first, rows,
+                                  (char *)array.base + w->done * row_bytes, status));
+  else
+    SBAG_TRY(convert_rows(w, load, &array, first, rows, status));
   w->done += rows;
-  *room -= rows * row_bytes;
+  *room -= rows * read_bytes;
   return SBAG_OK;
 }
 
 static sbag_code_t read_round(walk_t *w, sbag_status_t *status) {
   for (int64_t room = round_bytes; w->at < w->count && room > 0;) {
     const collection_load_t *load = &w->loads[w->at];
-    int64_t rows = is_direct(w, load) ? w->c->store->tables[load->table].local_rows : 0;
+    int64_t rows = is_own(w, load) ? w->c->store->tables[load->table].local_rows : 0;
     if (rows > 0) SBAG_TRY(read_some(w, &room, status));
     if (w->done < rows) continue;
     w->at++;
@@ -160,13 +208,16 @@ static sbag_code_t take_block(void *user, int64_t first_row, int64_t rows, const
                                      rows, data, status);
 }
 
-/* What all ranks read in one go reaches every mirror: together they read no more then than one does else. */
+/* What all ranks read in one go reaches every mirror: together they read no more then than one does else. Of
+ * rows that are rounded it stands several times beside the shard, in f32. */
 static sbag_code_t read_together(const walk_t *w, const collection_load_t *load, sbag_status_t *status) {
   target_t target = {w->c, load, file_type(w, load)};
-  int is_mirrored = w->c->store->tables[load->table].mirror != NULL;
-  if (is_mirrored) checkpoint_reader_set_chunk(w->reader, mirrored_bytes / comm_size(w->c->context->comm));
+  const store_table_t *table = &w->c->store->tables[load->table];
+  const int rounds = load->state < 0 && table->storage != SBAG_STORAGE_FULL;
+  const int64_t bytes = rounds ? converted_bytes : table->mirror != NULL ? mirrored_bytes : 0;
+  checkpoint_reader_set_chunk(w->reader, bytes / comm_size(w->c->context->comm));
   sbag_code_t code = checkpoint_read_array(w->reader, load->name, take_block, &target, status);
-  if (is_mirrored) checkpoint_reader_set_chunk(w->reader, 0);
+  if (bytes > 0) checkpoint_reader_set_chunk(w->reader, 0);
   return code;
 }
 
@@ -175,10 +226,12 @@ sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *r
   sbag_status_t own; /* agreement needs the message even where the caller wants none */
   status_clear(&own);
   walk_t walk = {.c = collection, .reader = reader, .loads = loads, .count = count};
+  for (int i = 0; i < BUFFERS; i++) walk.buffers[i].kind = MEMORY_HOST;
   sbag_code_t code = comm_agree(collection->context->comm, check_loads(&walk, &own), &own);
   if (code == SBAG_OK) code = read_own(&walk, &own);
+  for (int i = 0; i < BUFFERS; i++) kernel_buffer_free(collection->context->kernel, &walk.buffers[i]);
   for (int i = 0; i < count && code == SBAG_OK; i++) {
-    if (!is_direct(&walk, &loads[i])) code = read_together(&walk, &loads[i], &own);
+    if (!is_own(&walk, &loads[i])) code = read_together(&walk, &loads[i], &own);
   }
   if (code != SBAG_OK && status != NULL) *status = own;
   return code;
@@ -192,7 +245,8 @@ sbag_code_t collection_own_rows(sbag_collection_h collection, int table, int sta
   SBAG_TRY(collection_array(collection, table, state, &array, status));
   const store_table_t *of = &collection->store->tables[table];
   *own = (checkpoint_rows_t){NULL, 0, 0};
-  if (!is_together(collection, table) || of->local_rows == 0) return SBAG_OK;
+  if (!is_together(collection, table) || of->local_rows == 0 || kernel_is_quantised(array.storage))
+    return SBAG_OK;
   kernel_t *kernel = collection->context->kernel;
   SBAG_TRY(store_catch_up(collection->store, table, NULL, 0, status));
   SBAG_TRY(kernel->ops->stream_sync(kernel, NULL, status));

@@ -14,8 +14,8 @@ typedef struct collection_load {
 
 /* Collective. Many arrays in one call load faster than one by one where their tables lie on different ranks.
  * An array of another type or shape is refused, but weights come from f32, f16 and bf16 alike: rounded to the
- * nearest where the table has fewer bits. After an error, which all ranks return alike, the tables'
- * rows are of no use. */
+ * nearest where the table has fewer bits, and quantised row by row as they come where it is in int8 or int4.
+ * After an error, which all ranks return alike, the tables' rows are of no use. */
 sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
                             const collection_load_t *loads, int count, sbag_status_t *status);
 

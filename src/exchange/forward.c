@@ -6,6 +6,13 @@
 
 /* ---- the owner ---- */
 
+/* Whether max_norm applies to the values that are read, and not to the table's rows. */
+static int reads_renormed(const route_t *r, int t) {
+  const store_table_t *table = &r->x->c.store->tables[t];
+  return table->has_max_norm &&
+         ((r->flags & SBAG_FORWARD_READ_ONLY) != 0 || kernel_is_quantised(table->storage));
+}
+
 /* Rows as they are read: brought up to date, renormalised in place, or (read only) as renormalised copies.
  * `source` gets each owned row's vector index and base[t] where the vectors are. */
 static sbag_code_t prepare_table(route_t *r, int t, int64_t *source, sbag_status_t *status) {
@@ -15,7 +22,7 @@ static sbag_code_t prepare_table(route_t *r, int t, int64_t *source, sbag_status
   int64_t first = r->own_block[t], count = r->own_block[t + 1] - first;
   const int64_t *rows = i64_of(r, BUF_OWN_ROW) + first;
   SBAG_TRY(store_catch_up(x->c.store, t, rows, count, status));
-  if (table->has_max_norm && (r->flags & SBAG_FORWARD_READ_ONLY)) {
+  if (reads_renormed(r, t)) {
     void *to = real_at(x, real_of(r, BUF_RENORMED), r->merged_at[t]);
     k->ops->renorm(k, NULL, x->c.store->dtype, table->storage, table->weight, table->dim, rows, count,
                    table->max_norm, table->norm_type, to);
@@ -29,8 +36,7 @@ static sbag_code_t prepare_table(route_t *r, int t, int64_t *source, sbag_status
 
 static const void *source_base(const route_t *r, int t) {
   const store_table_t *table = &r->x->c.store->tables[t];
-  if (table->has_max_norm && (r->flags & SBAG_FORWARD_READ_ONLY))
-    return real_at(r->x, real_of(r, BUF_RENORMED), r->merged_at[t]);
+  if (reads_renormed(r, t)) return real_at(r->x, real_of(r, BUF_RENORMED), r->merged_at[t]);
   return table->weight;
 }
 
@@ -47,8 +53,7 @@ static sbag_code_t prepare_rows(route_t *r, sbag_status_t *status) {
   for (int t = 0; t < x->tables; t++) {
     r->merged_at[t] = elements; /* also where read-only copies stand */
     const store_table_t *table = &x->c.store->tables[t];
-    if (table->has_max_norm && (r->flags & SBAG_FORWARD_READ_ONLY))
-      elements += (r->own_block[t + 1] - r->own_block[t]) * table->dim;
+    if (reads_renormed(r, t)) elements += (r->own_block[t + 1] - r->own_block[t]) * table->dim;
   }
   SBAG_TRY(route_take_real(r, BUF_RENORMED, elements, &copies, status));
   for (int t = 0; t < x->tables; t++) SBAG_TRY(prepare_table(r, t, source, status));

@@ -72,6 +72,7 @@ void rig_open_on(rig_t *rig, const rig_options_t *options, MPI_Comm comm) {
     features[f].mode = mode(rig, f);
   }
   collection_options.dtype = options->dtype;
+  collection_options.weight_grad = !options->inference;
   rig_must(sbag_collection_create(rig->context, &collection_options, tables, RIG_TABLES, features,
                                   RIG_FEATURES, &rig->collection, &rig_failure));
   rig->columns = sbag_collection_output_dim(rig->collection);

@@ -22,6 +22,7 @@ typedef struct rig_options {
   sbag_rounding_t rounding;
   int subset;      /* table 1 on the last rank only */
   int without_max; /* feature 2 is a sum */
+  int inference;   /* weight_grad 0 */
   int64_t rows[RIG_TABLES], dims[RIG_TABLES];
   sbag_optimizer_options_t optimizer; /* of both tables */
 } rig_options_t;

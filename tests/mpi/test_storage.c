@@ -347,8 +347,8 @@ START_TEST(refuses_what_cannot_be) {
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   table.storage = SBAG_STORAGE_F16;
   refused(&table, SBAG_F64, "table 't': a collection in f64 keeps its tables in f64, not in f16");
-  table.storage = (sbag_storage_t)3;
-  refused(&table, SBAG_F32, "table 't': storage 3");
+  table.storage = (sbag_storage_t)5;
+  refused(&table, SBAG_F32, "table 't': storage 5");
   table.storage = SBAG_STORAGE_BF16;
   table.rounding = (sbag_rounding_t)2;
   refused(&table, SBAG_F32, "table 't': rounding 2");
