@@ -136,7 +136,7 @@ static double part(const bench_t *b, const double *above, double times, const do
 
 /* Of 32 bits, in a row. */
 static int64_t words_of(int64_t dim, sbag_storage_t storage) {
-  return storage == SBAG_STORAGE_FULL ? dim : (dim + 1) / 2;
+  return ((int64_t)kernel_row_bytes(SBAG_F32, storage, dim) + 3) / 4;
 }
 
 /* What a row and its states take, in rows. */
@@ -244,7 +244,7 @@ static double forward_bytes(const bench_t *b, const bench_pool_case_t *of) {
   double rows = 0, pools = (double)(b->s->tables * b->s->batch);
   for (int64_t i = 0; i < b->s->batches; i++)
     rows += (double)b->batches[i].first[b->s->tables] / (double)b->s->batches;
-  double row_bytes = (double)of->dim * (of->storage == SBAG_STORAGE_FULL ? 4.0 : 2.0);
+  double row_bytes = (double)kernel_row_bytes(SBAG_F32, of->storage, of->dim);
   return rows * row_bytes + pools * (double)of->dim * 4.0;
 }
 

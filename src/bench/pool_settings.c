@@ -2,12 +2,14 @@
 #include "bench/pool_settings.h"
 
 #include "bench/device.h"
+#include "kernel/kernel.h"
 #include <stddef.h>
 #include <string.h>
 
 static const config_word_t modes[] = {{"sum", SBAG_SUM}, {"mean", SBAG_MEAN}, {"max", SBAG_MAX}, {NULL, 0}};
-static const config_word_t storages[] = {
-    {"full", SBAG_STORAGE_FULL}, {"f16", SBAG_STORAGE_F16}, {"bf16", SBAG_STORAGE_BF16}, {NULL, 0}};
+static const config_word_t storages[] = {{"full", SBAG_STORAGE_FULL}, {"f16", SBAG_STORAGE_F16},
+                                         {"bf16", SBAG_STORAGE_BF16}, {"int8", SBAG_STORAGE_INT8},
+                                         {"int4", SBAG_STORAGE_INT4}, {NULL, 0}};
 static const config_word_t layouts[] = {{"block", SBAG_LAYOUT_BLOCK},
                                         {"cyclic", SBAG_LAYOUT_CYCLIC},
                                         {"scramble", SBAG_LAYOUT_SCRAMBLE},
@@ -32,7 +34,9 @@ static const config_key_t keys[] = {
     {"mode", CONFIG_TEXT, AT(mode), "sum", 0, 0, NULL, NULL,
      "sum, mean, max; several, as sum,max, are a case each", 0},
     {"storage", CONFIG_TEXT, AT(storage), "full", 0, 0, NULL, NULL,
-     "how weights are kept: full (float32), f16, bf16; several, as full,f16, are a case each", 0},
+     "how weights are kept: full (float32), f16, bf16, int8 or int4 (forward alone); several, as full,f16, "
+     "are a case each",
+     0},
     {"optimizer", CONFIG_TEXT, AT(optimizer), "none", 0, 0, NULL, NULL,
      "none: forward alone; else a step with backward and update; several, as none,exact_sgd, are a case each",
      0},
@@ -82,9 +86,13 @@ static sbag_code_t read_words(const bench_pool_settings_t *s, const char *key, c
     if (known) found->values[found->count++] = (int)word->value;
   }
   if (known && found->count > 0 && list[strspn(list, ", ")] == '\0') return SBAG_OK;
+  char names[NAME_BYTES] = "";
+  for (const config_word_t *word = words; word->word != NULL; word++) {
+    if (word > words) strcat(names, word[1].word != NULL ? ", " : " or ");
+    strncat(names, word->word, NAME_BYTES / BENCH_POOL_WORDS - 5);
+  }
   return config_refuse(config_node_get(s->node, key), status,
-                       "'%.80s' is not %s, %s or %s, or some of them with commas between", text,
-                       words[0].word, words[1].word, words[2].word);
+                       "'%.80s' is not %s, or some of them with commas between", text, names);
 }
 
 static sbag_code_t read_optimizers(bench_pool_settings_t *s, sbag_status_t *status) {
@@ -101,6 +109,18 @@ static sbag_code_t read_optimizers(bench_pool_settings_t *s, sbag_status_t *stat
                        BENCH_POOL_OPTIMIZERS);
 }
 
+/* What is quantised is not trained. */
+static sbag_code_t check_trains(const bench_pool_settings_t *s, sbag_status_t *status) {
+  for (int i = 0; i < s->storages.count; i++)
+    for (int o = 0; o < s->optimizer_count; o++)
+      if (kernel_is_quantised((sbag_storage_t)s->storages.values[i]) && s->optimizers[o].trains)
+        return config_refuse(config_node_get(s->node, "optimizer"), status,
+                             "'%.80s': tables in int8 and int4 are not trained; optimizer=none, or another "
+                             "storage",
+                             s->optimizer);
+  return SBAG_OK;
+}
+
 static sbag_code_t check(void *values, config_tree_t *tree, const config_source_t *source,
                          sbag_status_t *status) {
   (void)tree, (void)source;
@@ -112,7 +132,8 @@ static sbag_code_t check(void *values, config_tree_t *tree, const config_source_
       return config_refuse(s->node, status, "lengths zipf are for a mean length of 1000 at most");
   SBAG_TRY(read_words(s, "mode", s->mode, modes, &s->modes, status));
   SBAG_TRY(read_words(s, "storage", s->storage, storages, &s->storages, status));
-  return read_optimizers(s, status);
+  SBAG_TRY(read_optimizers(s, status));
+  return check_trains(s, status);
 }
 
 sbag_code_t bench_pool_settings_load(const char *const *sets, int set_count, mem_t *mem,

@@ -6,7 +6,7 @@
 #include "config/schema.h"
 #include <shardbag/table.h>
 
-enum { BENCH_POOL_WORDS = 3, BENCH_POOL_OPTIMIZERS = SBAG_OPT_COUNT + 1 };
+enum { BENCH_POOL_WORDS = 5, BENCH_POOL_OPTIMIZERS = SBAG_OPT_COUNT + 1 };
 
 /* Values of a list of names. */
 typedef struct bench_pool_words {

@@ -3,6 +3,8 @@
 #include "bench/pool_verify.h"
 
 #include "bench/values.h"
+#include "kernel/cpu_quant.h"
+#include "kernel/quant.h"
 #include <math.h>
 #include <string.h>
 
@@ -35,11 +37,23 @@ void bench_pool_grad(const bench_pool_settings_t *s, int64_t dim, int rank, floa
 
 /* ---- values of their place ---- */
 
+static void values_of(int table, int64_t row, int64_t dim, float *values) {
+  for (int64_t c = 0; c < dim; c++) values[c] = (float)bench_value_of(table, row, c);
+}
+
+/* What is read of a row that these values were written to; small whole numbers are exact in 16 bits. */
+static void keep(sbag_storage_t storage, int64_t dim, float *values) {
+  uint8_t row[KERNEL_NARROW_COLUMNS + 2 * sizeof(float)];
+  float scale, bias;
+  if (!kernel_is_quantised(storage)) return;
+  quant_row_scalar(storage, values, dim, row);
+  quant_get_scale(storage, dim, row, &scale, &bias);
+  for (int64_t c = 0; c < dim; c++) values[c] = scale * (float)quant_get_code(storage, row, c) + bias;
+}
+
 static sbag_code_t write_bag(const bench_pool_verify_t *v, int table, const int64_t *bag, int64_t length,
                              float *values, sbag_status_t *status) {
-  for (int64_t j = 0; j < length; j++)
-    for (int64_t c = 0; c < v->of->dim; c++)
-      values[j * v->of->dim + c] = (float)bench_value_of(table, bag[j], c);
+  for (int64_t j = 0; j < length; j++) values_of(table, bag[j], v->of->dim, values + j * v->of->dim);
   return sbag_collection_write_rows(v->collection, table, bag, length, values, status);
 }
 
@@ -64,12 +78,17 @@ static int differs(double found, double want, double magnitude) {
   return !(fabs(found - want) <= 4e-6 * magnitude);
 }
 
-static int bag_differs(const bench_pool_verify_t *v, int64_t table, const int64_t *bag, int64_t length,
-                       const float *out) {
+/* values: room for the bag's rows. */
+static int bag_differs(const bench_pool_verify_t *v, int table, const int64_t *bag, int64_t length,
+                       float *values, const float *out) {
+  for (int64_t j = 0; j < length; j++) {
+    values_of(table, bag[j], v->of->dim, values + j * v->of->dim);
+    keep(v->of->storage, v->of->dim, values + j * v->of->dim);
+  }
   for (int64_t c = 0; c < v->of->dim; c++) {
     double sum = 0, most = -INFINITY, magnitude = 0;
     for (int64_t j = 0; j < length; j++) {
-      double value = bench_value_of(table, bag[j], c);
+      double value = values[j * v->of->dim + c];
       sum += value;
       magnitude += fabs(value);
       most = fmax(most, value);
@@ -80,14 +99,14 @@ static int bag_differs(const bench_pool_verify_t *v, int64_t table, const int64_
   return 0;
 }
 
-static void check_pools(const bench_pool_verify_t *v, int64_t stride, int64_t *wrong) {
+static void check_pools(const bench_pool_verify_t *v, int64_t stride, float *values, int64_t *wrong) {
   const bench_pool_settings_t *s = v->settings;
-  for (int64_t t = 0; t < s->tables; t++) {
+  for (int t = 0; t < s->tables; t++) {
     const int64_t *offsets = v->batch->offsets + t * (s->batch + 1);
     for (int64_t b = 0; b < s->batch; b += stride)
       *wrong +=
           bag_differs(v, t, v->batch->indices + v->batch->first[t] + offsets[b], offsets[b + 1] - offsets[b],
-                      (const float *)v->out->host + b * columns_of(v) + t * v->of->dim);
+                      values, (const float *)v->out->host + b * columns_of(v) + t * v->of->dim);
   }
 }
 
@@ -260,7 +279,7 @@ static sbag_code_t run(const bench_pool_verify_t *v, sample_t *samples, float *v
   sbag_code_t code = sbag_collection_forward_begin(v->collection, v->batch->bags, flags, &step, status);
   if (code == SBAG_OK) code = sbag_step_forward_end(step, v->out->there, status);
   if (code == SBAG_OK) code = bench_twin_fetch(v->context, v->out, status);
-  if (code == SBAG_OK) check_pools(v, samples[0].stride, wrong);
+  if (code == SBAG_OK) check_pools(v, samples[0].stride, values, wrong);
   if (code == SBAG_OK && v->of->optimizer.trains) code = train(v, step, samples, wrong, status);
   sbag_step_release(&step);
   return code;

@@ -47,6 +47,11 @@ done
 bench 2 "${small[@]}" --set dim=[9,16] --set length=[5] --set storage=f16,bf16 --set optimizer=none,exact_adagrad
 check "16 bits" ended 0
 check "of both kinds" lines 16 "l['wrong'] == 0 and l['storage'] in ('f16', 'bf16')"
+bench 2 "${small[@]}" --set dim=[9,16] --set length=[5] --set storage=int8,int4 --set mode=sum,mean,max
+check "8 and 4 bits" ended 0
+check "of all modes" lines 24 "l['wrong'] == 0 and l['storage'] in ('int8', 'int4') and l['limit_ms']['median'] > 0"
+bench 1 "${small[@]}" --set length=[3] --set zipf=[0] --set dim=[8] --set storage=int4 --set spoil=true
+check "a spoilt row of 4 bits" lines 1 'l["wrong"] >= 1'
 bench 2 "${small[@]}" --set length=[9] --set lengths=zipf --set layout=cyclic --set mode=max --set optimizer=exact_sgd \
   --set limit=false
 check "no limit" lines 2 "'limit_ms' not in l and l['wrong'] == 0"
@@ -69,8 +74,10 @@ bench 1 --set mode=sum,median
 check "an unknown mode" ended 2 "'mode'" "sum,median"
 bench 2 --set optimizer=none,adagard
 check "an unknown optimizer" ended 2 "'adagard'"
-bench 1 --set storage=int8
-check "an unknown storage" ended 2 "'storage'" "int8"
+bench 1 --set storage=int2
+check "an unknown storage" ended 2 "'storage'" "int2" "full, f16, bf16, int8 or int4"
+bench 1 --set storage=f16,int4 --set optimizer=none,exact_sgd
+check "int4 is not trained" ended 2 "'optimizer'" "tables in int8 and int4 are not trained"
 bench 1 --set lengths=gauss
 check "an unknown distribution" ended 2 "'lengths'"
 bench 1 --set lengths=zipf --set length=[2000]
