@@ -38,6 +38,7 @@ static const option_entry_t entries[] = {
     {OPTION_NO_LABEL, "no-label", NULL, "the input has no column of labels"},
     {OPTION_FORMAT, "format", "KIND", "tsv or json (tsv)"},
     {OPTION_K, "k", "N", "so many at most"},
+    {OPTION_DTYPE, "dtype", "KIND", "keep tables in f32, f16, bf16, int8 or int4"},
     {OPTION_OUTPUT, "output", "FILE", "the file (report: folder) to write"},
     {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
@@ -135,6 +136,16 @@ static sbag_code_t take_device(const command_t *command, const char *word, optio
   return refuse(command, status, "--device is cpu, cuda or auto, not", word);
 }
 
+const char *const options_dtypes[] = {"f32", "f16", "bf16", "int8", "int4", NULL};
+
+static sbag_code_t take_dtype(const command_t *command, const char *word, options_t *options,
+                              sbag_status_t *status) {
+  for (int i = 0; options_dtypes[i] != NULL; i++)
+    if (strcmp(options_dtypes[i], word) == 0) options->dtype = options_dtypes[i];
+  if (options->dtype != NULL && strcmp(options->dtype, word) == 0) return SBAG_OK;
+  return refuse(command, status, "--dtype is f32, f16, bf16, int8 or int4, not", word);
+}
+
 static sbag_code_t take_option(const command_t *command, const option_entry_t *entry, const char *value,
                                options_t *options, sbag_status_t *status) {
   double number = 0;
@@ -185,6 +196,8 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     if (number != floor(number)) return refuse(command, status, "--k is an integer, not", value);
     options->k = (int64_t)number;
     break;
+  case OPTION_DTYPE:
+    return take_dtype(command, value, options, status);
   case OPTION_TABLE:
     options->table = value;
     break;

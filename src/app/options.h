@@ -28,7 +28,8 @@ typedef enum option_bit {
   OPTION_INPUT = 16384,
   OPTION_NO_LABEL = 32768,
   OPTION_FORMAT = 65536,
-  OPTION_K = 131072
+  OPTION_K = 131072,
+  OPTION_DTYPE = 524288
 } option_bit_t;
 
 typedef struct options {
@@ -43,6 +44,7 @@ typedef struct options {
   int64_t ranks;      /* 0 = those launched */
   int64_t k;          /* neighbours, predict: 0 = not given */
   const char *table;  /* ckpt: NULL = all */
+  const char *dtype;  /* eval: NULL = not given, or one of options_dtypes */
   const char *output; /* data, predict: NULL = not given */
   const char *input;  /* predict: NULL = not given */
   predict_format_t format;
@@ -59,6 +61,9 @@ typedef struct command {
   int (*run)(const options_t *options);   /* the exit code */
   const struct command *const *parts;     /* in place of run: its own commands, NULL behind the last */
 } command_t;
+
+/* By sbag_storage_t; NULL behind the last. */
+extern const char *const options_dtypes[];
 
 /* argv[0] is the command's name. An error is one line without a line end. */
 sbag_code_t options_parse(const command_t *command, int argc, char **argv, options_t *options,

@@ -174,6 +174,7 @@ static sbag_code_t create_parts(model_t *m, sbag_context_h context, const model_
                                 sbag_status_t *status) {
   sbag_collection_options_t options = sbag_collection_options_default();
   options.dtype = SBAG_F32;
+  options.weight_grad = !config->inference;
   SBAG_TRY(sbag_collection_create(context, &options, config->tables, config->table_count, config->features,
                                   config->feature_count, &m->collection, status));
   SBAG_TRY(comm_agree(m->comm, create_dense(m, context->kernel, config, status), status));

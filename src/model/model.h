@@ -71,6 +71,7 @@ typedef struct model_config {
   match_loss_t match_loss;   /* this, temperature (above 0) and l2: see dense/match.h */
   double temperature, l2;
   const double *class_weights; /* [class_count]: each sample's weight is multiplied by its label's */
+  int inference;               /* 1: predictions alone; tables have no memory for gradients and optimizers */
   int reproducible; /* dense math in slices of MODEL_SLICE samples of the global batch, combined in a fixed
                        order */
   const sbag_table_options_t *tables;

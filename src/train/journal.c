@@ -267,6 +267,41 @@ sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, co
   return emit(journal, object, status);
 }
 
+sbag_code_t journal_tables(journal_t *journal, const char *dtype, int64_t bytes, int64_t own_bytes,
+                           sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  clear_bar(journal);
+  printf("tables %s bytes %" PRId64 " saved_bytes %" PRId64 "\n", dtype, bytes, own_bytes - bytes);
+  fflush(stdout);
+  json_object *object = event("tables");
+  json_object_object_add(object, "dtype", json_object_new_string(dtype));
+  add_int(object, "bytes", bytes);
+  add_int(object, "saved_bytes", own_bytes - bytes);
+  return emit(journal, object, status);
+}
+
+/* Six decimals: a change is small. */
+sbag_code_t journal_change(journal_t *journal, const char *space, int64_t step, const char *dtype,
+                           const metrics_result_t *own, const metrics_result_t *result,
+                           sbag_status_t *status) {
+  if (!journal->speaks) return SBAG_OK;
+  metrics_value_t before[METRICS_VALUES], after[METRICS_VALUES];
+  int count = metrics_values(own, before);
+  metrics_values(result, after);
+  json_object *object = event("change");
+  json_object_object_add(object, "space", json_object_new_string(space));
+  add_int(object, "step", step);
+  json_object_object_add(object, "dtype", json_object_new_string(dtype));
+  clear_bar(journal);
+  for (int i = 0; i < count; i++) {
+    const double change = after[i].value - before[i].value;
+    printf("%s %s_change %+.6f\n", space, after[i].name, change);
+    add_metric(object, after[i].name, change);
+  }
+  fflush(stdout);
+  return emit(journal, object, status);
+}
+
 sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status) {
   if (!journal->speaks) return SBAG_OK;
   journal_say(journal, "checkpoint %s", path);

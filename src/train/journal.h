@@ -1,8 +1,8 @@
 /* What a run tells while it goes: lines or a progress bar on stdout, and one JSON object a line in files.
  * Rank 0 speaks; on the others every call does nothing.
  *
- * Objects: {"event":"start"|"train"|"eval"|"checkpoint"|"predict"|"end", ...}; see the functions for the
- * fields. */
+ * Objects: {"event":"start"|"train"|"eval"|"tables"|"change"|"checkpoint"|"predict"|"end", ...}; see the
+ * functions for the fields. */
 #ifndef TRAIN_JOURNAL_H
 #define TRAIN_JOURNAL_H
 
@@ -65,6 +65,15 @@ void journal_resume(journal_t *journal);
  * "space metric number" each. */
 sbag_code_t journal_eval(journal_t *journal, const char *space, int64_t step, const metrics_result_t *result,
                          sbag_status_t *status);
+/* "tables": dtype, bytes (of the tables' rows on all ranks), saved_bytes (of what they take in the
+ * checkpoint's own dtypes); on stdout "tables dtype bytes N saved_bytes N". */
+sbag_code_t journal_tables(journal_t *journal, const char *dtype, int64_t bytes, int64_t own_bytes,
+                           sbag_status_t *status);
+/* "change": space, step, dtype, and by how much the metrics are above those of the checkpoint's own dtypes;
+ * on stdout a line "space metric_change number" each. */
+sbag_code_t journal_change(journal_t *journal, const char *space, int64_t step, const char *dtype,
+                           const metrics_result_t *own, const metrics_result_t *result,
+                           sbag_status_t *status);
 /* "checkpoint": step, path. */
 sbag_code_t journal_checkpoint(journal_t *journal, int64_t step, const char *path, sbag_status_t *status);
 /* "predict": step (of the checkpoint), rows. */

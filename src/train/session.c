@@ -77,8 +77,14 @@ sbag_code_t session_open_files(session_t *session, const config_texts_t *paths, 
   return code;
 }
 
+/* Who sets the tables' storage; fn may be NULL. */
+typedef struct storage_by {
+  session_storage_t fn;
+  void *user;
+} storage_by_t;
+
 static sbag_code_t open_all(session_t *session, const reader_blob_t *blobs, int blob_count, int parts,
-                            sbag_status_t *status) {
+                            storage_by_t storage, sbag_status_t *status) {
   sbag_code_t code = open_readers(session, blobs, blob_count, parts, status);
   if (code == SBAG_OK)
     code =
@@ -88,16 +94,33 @@ static sbag_code_t open_all(session_t *session, const reader_blob_t *blobs, int 
   int loaded = (parts & SESSION_LOADED) != 0 || session->training == NULL;
   for (int t = 0; loaded && t < session->assembly.model.table_count; t++)
     session->assembly.tables[t].init_file = session->assembly.tables[t].init_dataset = NULL;
+  for (int t = 0; storage.fn != NULL && t < session->assembly.model.table_count; t++)
+    storage.fn(storage.user, &session->assembly.tables[t]);
+  session->assembly.model.inference = session->training == NULL;
   return model_create(session->context, &session->assembly.model, session->mem, &session->model, status);
+}
+
+static sbag_code_t open_session(const settings_t *settings, sbag_context_h context,
+                                const reader_blob_t *blobs, int blob_count, int parts, storage_by_t storage,
+                                session_t *session, sbag_status_t *status) {
+  *session = (session_t){
+      .settings = settings, .context = context, .comm = context_comm(context), .mem = context_mem(context)};
+  sbag_code_t code = open_all(session, blobs, blob_count, parts, storage, status);
+  if (code != SBAG_OK) session_close(session);
+  return code;
 }
 
 sbag_code_t session_open(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
                          int blob_count, int parts, session_t *session, sbag_status_t *status) {
-  *session = (session_t){
-      .settings = settings, .context = context, .comm = context_comm(context), .mem = context_mem(context)};
-  sbag_code_t code = open_all(session, blobs, blob_count, parts, status);
-  if (code != SBAG_OK) session_close(session);
-  return code;
+  return open_session(settings, context, blobs, blob_count, parts, (storage_by_t){NULL, NULL}, session,
+                      status);
+}
+
+sbag_code_t session_open_model(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
+                               int blob_count, session_storage_t storage, void *user, session_t *session,
+                               sbag_status_t *status) {
+  return open_session(settings, context, blobs, blob_count, SESSION_MODEL, (storage_by_t){storage, user},
+                      session, status);
 }
 
 void session_close(session_t *session) {

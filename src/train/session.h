@@ -11,6 +11,9 @@
 #include "train/assembly.h"
 #include "train/settings.h"
 
+/* What each table is kept in, in place of what the config says; not collective. */
+typedef void (*session_storage_t)(void *user, sbag_table_options_t *table);
+
 typedef struct session {
   const settings_t *settings;
   sbag_context_h context;
@@ -31,6 +34,11 @@ enum {
  * checkpoint's, or none. */
 sbag_code_t session_open(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
                          int blob_count, int parts, session_t *session, sbag_status_t *status);
+/* The same of a session that loads blobs' checkpoint to predict, with tables kept as `storage` sets it (NULL:
+ * as the config says). */
+sbag_code_t session_open_model(const settings_t *settings, sbag_context_h context, const reader_blob_t *blobs,
+                               int blob_count, session_storage_t storage, void *user, session_t *session,
+                               sbag_status_t *status);
 /* Not collective: this rank's reader, as the settings describe it; its errors are this rank's own. */
 sbag_code_t session_open_reader(const settings_t *settings, int64_t global_batch, comm_t *comm,
                                 const reader_blob_t *blobs, int blob_count, mem_t *mem, reader_t **reader,

@@ -39,6 +39,9 @@ typedef struct snapshot {
 /* Collective. */
 sbag_code_t snapshot_open(comm_t *comm, mem_t *mem, const char *path, snapshot_t *snapshot,
                           sbag_status_t *status);
+/* In which type the file has a table's weights; CHECKPOINT_OTHER for a table that it has not. Not collective.
+ */
+checkpoint_type_t snapshot_table_type(const snapshot_t *snapshot, const char *table);
 /* Collective: tables and dense layers into the session's model. Tables and shapes that differ are refused. */
 sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status);
 /* Collective: where the run stood. SBAG_ERR_FORMAT for a file that no training run has written. */

@@ -53,6 +53,15 @@ void snapshot_close(snapshot_t *snapshot) {
   memset(snapshot, 0, sizeof *snapshot);
 }
 
+checkpoint_type_t snapshot_table_type(const snapshot_t *snapshot, const char *table) {
+  char name[SNAPSHOT_NAME_BYTES];
+  checkpoint_array_t found;
+  snprintf(name, sizeof name, "tables/%s/weight", table);
+  if (!checkpoint_exists(snapshot->file, name)) return CHECKPOINT_OTHER;
+  if (checkpoint_array_info(snapshot->file, name, &found, NULL) != SBAG_OK) return CHECKPOINT_OTHER;
+  return found.type;
+}
+
 /* "500 x 16" */
 static void shape_text(int rank, const int64_t *shape, char *out, size_t room) {
   if (rank == 2)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tables kept in f16 and bf16: training, its checkpoints and what reads them, on any number of ranks.
+# Tables kept in f16 and bf16: training, its checkpoints and what reads them, on any number of ranks; eval --dtype.
 # tests/app/test_storage.sh BUILD_FOLDER; ends with `N passed, N failed`.
 set -uo pipefail
 # shellcheck source=tests/app/common.bash
@@ -57,6 +57,48 @@ check "eval" printed '^valid auc 0\.'
 cp out kept.out
 launch 3 "$program" eval one.h5 full.yaml
 check "eval with tables in f32: the same numbers" cmp -s out kept.out
+
+# eval --dtype: the numbers, their changes and the bytes, the same on any number of ranks.
+# tables BYTES SAVED_BYTES
+tables() { printed "^tables [a-z0-9]+ bytes $1 saved_bytes $2\$"; }
+for n in 1 2 3 4; do
+  launch $n "$program" eval one.h5 small.yaml --dtype int8 --json int8.$n.json
+  check "int8 on $n ranks" ended 0
+  check "its bytes on $n" tables 53280 0
+  cp out int8.$n.out
+  launch $n "$program" eval one.h5 small.yaml --dtype int4 --json int4.$n.json
+  check "int4's bytes on $n" tables 26640 26640
+  cp out int4.$n.out
+done
+for n in 2 3 4; do
+  check "int8 on $n ranks as on one" cmp -s int8.1.out int8.$n.out
+  check "int4 on $n ranks as on one" cmp -s int4.1.out int4.$n.out
+  check "the same lines of JSON on $n" cmp -s int4.1.json int4.$n.json
+done
+check "int8 changes little" python3 - <<'PYTHON'
+import json
+lines = {kind: [json.loads(line) for line in open(f"{kind}.1.json")] for kind in ("int8", "int4")}
+change = {kind: next(l for l in found if l["event"] == "change") for kind, found in lines.items()}
+told = {kind: next(l for l in found if l["event"] == "eval") for kind, found in lines.items()}
+own = {}
+for line in open("kept.out"):
+    space, name, value = line.split()
+    own[name] = float(value)
+for kind in change:
+    assert change[kind]["dtype"] == kind and change[kind]["space"] == "valid", change
+    for name in ("auc", "logloss"):
+        assert abs(own[name] + change[kind][name] - told[kind][name]) < 6e-5, (kind, name)
+assert abs(change["int8"]["auc"]) < 0.01 and abs(change["int8"]["logloss"]) < 1e-3, change
+assert change["int4"]["logloss"] != 0, change
+PYTHON
+alone "$program" eval one.h5 small.yaml --dtype int4
+check "a line for auc's change" printed '^valid auc_change [+-]0\.[0-9]{6}$'
+check "and for logloss's" printed '^valid logloss_change [+-]0\.[0-9]{6}$'
+alone "$program" eval one.h5 small.yaml --dtype f32
+check "f32 takes more" tables 106560 -53280
+check "and changes nothing" printed '^valid logloss_change [+-]0\.000000$'
+alone "$program" eval one.h5 small.yaml --dtype int2
+check "another type" ended 2 "--dtype is f32, f16, bf16, int8 or int4, not 'int2'"
 check "f32 trains" run full 2 full.yaml
 launch 2 "$program" eval full.h5 small.yaml
 check "eval of an f32 checkpoint with tables in 16 bits" printed '^valid auc 0\.'
