@@ -185,10 +185,14 @@ static inline samples_t read_epoch(const reader_config_t *config, int ranks, rea
   return s;
 }
 
+/* Of no numbers there need not be an address. */
+static inline int same_numbers(const int64_t *a, const int64_t *b, int64_t count) {
+  return count == 0 || memcmp(a, b, (size_t)count * sizeof *a) == 0;
+}
+
 static inline int same_samples(const samples_t *a, const samples_t *b) {
   return a->count == b->count && a->value_count == b->value_count &&
-         memcmp(a->ends, b->ends, (size_t)a->count * sizeof *a->ends) == 0 &&
-         memcmp(a->values, b->values, (size_t)a->value_count * sizeof *a->values) == 0;
+         same_numbers(a->ends, b->ends, a->count) && same_numbers(a->values, b->values, a->value_count);
 }
 
 static inline int compare_u64(const void *a, const void *b) {
