@@ -31,7 +31,12 @@ CASES = {
     "SGD": ("fbgemm", "sum", "exact_sgd", "EXACT_SGD", None),
     "Adagrad": ("fbgemm", "sum", "exact_adagrad", "EXACT_ADAGRAD", None),
     "Adam": ("torch", "sum", "sparse_adam", "SparseAdam", 200000),
+    "int8": ("fbgemm_int", "sum", "none", None, None),
+    "int4": ("fbgemm_int", "sum", "none", None, None),
+    "f16": ("fbgemm_int", "sum", "none", None, None),
 }
+QUANTISED = ("int8", "int4", "f16")  # weights of so many bits, for inference
+DEFAULT = [case for case in CASES if case not in QUANTISED]
 
 
 # ---- a peer, in a process of its own ----------------------------------------------------------------------------------
@@ -101,6 +106,42 @@ def fbgemm_step(torch, args):
     return batch, step
 
 
+def fbgemm_int_step(torch, args):
+    """FBGEMM's tables for inference on the CPU, rows with random codes, float32 out, indices not checked."""
+    import fbgemm_gpu  # noqa: F401
+    from fbgemm_gpu.split_embedding_configs import SparseType
+    from fbgemm_gpu.split_table_batched_embeddings_ops_common import BoundsCheckMode, EmbeddingLocation, PoolingMode
+    from fbgemm_gpu.split_table_batched_embeddings_ops_inference import IntNBitTableBatchedEmbeddingBagsCodegen
+
+    kind = {"int8": SparseType.INT8, "int4": SparseType.INT4, "f16": SparseType.FP16}[args.storage]
+    tables = IntNBitTableBatchedEmbeddingBagsCodegen(
+        embedding_specs=[("", args.rows, args.dim, kind, EmbeddingLocation.HOST)] * args.tables,
+        pooling_mode=PoolingMode.SUM,
+        device=torch.device("cpu"),
+        output_dtype=SparseType.FP32,
+        bounds_check_mode=BoundsCheckMode.NONE,
+    )
+    tables.fill_random_weights()
+    if args.storage != "f16":  # a scale of 0.5 and a bias of 0, whatever the codes are
+        for _, scales in tables.split_embedding_weights(split_scale_shifts=True):
+            scales.view(torch.float16)[:] = torch.tensor([0.5, 0.0], dtype=torch.float16)
+    else:
+        for weight, _ in tables.split_embedding_weights():
+            weight.zero_()
+
+    kind = getattr(torch, args.indices)
+
+    def batch(draw, length):
+        indices = torch.from_numpy(draw(args.tables * args.batch * length)).to(kind)
+        return indices, (torch.arange(args.tables * args.batch + 1) * length).to(kind)
+
+    def step(batch):
+        with torch.no_grad():
+            tables(*batch)
+
+    return batch, step
+
+
 def torch_step(torch, args):
     weights = [torch.full((args.rows, args.dim), 0.5, requires_grad=bool(args.optimizer)) for _ in range(args.tables)]
     optimizer = torch.optim.SparseAdam(weights, lr=0.01) if args.optimizer else None
@@ -126,7 +167,8 @@ def torch_step(torch, args):
 
 def worker(args):
     torch = import_torch(args.threads)
-    make, step = (fbgemm_step if args.peer == "fbgemm" else torch_step)(torch, args)
+    steps = {"fbgemm": fbgemm_step, "fbgemm_int": fbgemm_int_step, "torch": torch_step}
+    make, step = steps[args.peer](torch, args)
     for zipf in args.zipfs:
         rows = Rows(args.rows, zipf)
         for length in args.lengths:
@@ -152,7 +194,7 @@ def measure_peer(args, case, threads, rows):
     for name in ("dim", "tables", "batch", "passes"):
         words += [f"--{name}", str(getattr(args, name))]
     words += ["--rows", str(rows), "--threads", str(threads), "--lengths", ",".join(map(str, args.lengths))]
-    words += ["--zipfs", ",".join(map(str, args.zipfs))]
+    words += ["--zipfs", ",".join(map(str, args.zipfs)), "--storage", case, "--indices", args.indices]
     done = subprocess.run(words, capture_output=True, text=True, env=environment(threads))
     if done.returncode:
         sys.exit(f"pool_peers.py: {peer} failed: {done.stderr}")
@@ -164,7 +206,7 @@ def measure_shardbag(args, case, threads, rows):
     _, mode, optimizer, _, _ = CASES[case]
     with tempfile.NamedTemporaryFile("r") as lines:
         sets = {"rows": rows, "dim": f"[{args.dim}]", "tables": args.tables, "batch": args.batch, "mode": mode,
-                "optimizer": optimizer, "length": args.lengths, "zipf": args.zipfs, "threads": threads,
+                "optimizer": optimizer, "storage": case if case in QUANTISED else "full", "length": args.lengths, "zipf": args.zipfs, "threads": threads,
                 "rounds": args.passes, "warmup": 1, "batches": BATCHES, "limit": "false", "verify": "false"}
         words = [args.program, "bench", "pool", "--json", lines.name]
         for name, value in sets.items():
@@ -184,7 +226,7 @@ def compare(args, case, threads):
     for at in rounds[0][0]:
         peer, ours = (statistics.median(side[at] for side in sides) for sides in zip(*rounds))
         ratios = [peer[at] / ours[at] for peer, ours in rounds]
-        name = {"fbgemm": "FBGEMM", "torch": "torch"}[CASES[case][0]]
+        name = {"fbgemm": "FBGEMM", "fbgemm_int": "FBGEMM", "torch": "torch"}[CASES[case][0]]
         print(f"{case:>17s} {name:>7s} {rows:8d} {at[0]:4d} {at[1]:5.2f} {threads:7d} {peer:9.2f} {ours:9.2f} "
               f"{statistics.median(ratios):7.2f} {min(ratios):6.2f} {max(ratios):6.2f}", flush=True)
         if args.json:
@@ -209,7 +251,9 @@ def main():
     parser.add_argument("--lengths", type=numbers(int), default=[1, 10, 40], help="of bags (1,10,40)")
     parser.add_argument("--zipfs", type=numbers(float), default=[0.0, 1.05], help="how uneven rows are (0,1.05)")
     parser.add_argument("--threads", type=numbers(int), default=[1, 2], help="(1,2)")
-    parser.add_argument("--cases", default=",".join(CASES), help="(%(default)s)")
+    parser.add_argument("--cases", default=",".join(DEFAULT), help=f"(%(default)s); also {','.join(QUANTISED)}")
+    parser.add_argument("--indices", default="int64", choices=["int32", "int64"], help="of FBGEMM's int8, int4 and f16")
+    parser.add_argument("--storage", help=argparse.SUPPRESS)
     parser.add_argument("--json", help="a file that gets a line a row")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
@@ -222,7 +266,7 @@ def main():
     unknown = [case for case in args.cases.split(",") if case not in CASES]
     if unknown:
         parser.error(f"no case {unknown[0]!r}; there are: {', '.join(CASES)}")
-    print(f"# {args.tables} tables x {args.dim} float32, batch {args.batch}; {args.rounds} rounds of one process each in "
+    print(f"# {args.tables} tables x {args.dim} float32 (or what a case names), batch {args.batch}; {args.rounds} rounds of one process each in "
           f"turn, {args.passes} passes over {BATCHES} batches\n"
           "# optimizers: forward, backward and update; FBGEMM with its AVX kernels, torch with transparent huge pages\n"
           "#                                                      |---- ms ----------| |--- peer / shardbag --|\n"
