@@ -10,9 +10,11 @@
 
 enum { HEADER_BYTES = 64, PAGE_BYTES = 4096, LARGE_BYTES = 1 << 20 };
 
-/* Blocks from HUGE_BYTES on lie on huge pages where the machine has some left: rows read at random would need
- * a page's address each. PAGES_BYTES is a multiple of every machine's page. */
-enum { HUGE_BYTES = 4 << 20, HUGE_PAGE_BYTES = 2 << 20, PAGES_BYTES = 1 << 16 };
+/* Blocks from a huge page on lie on huge pages where the machine has some left: rows read at random would
+ * need a page's address each. The last one is a huge page too, where less than a WASTE_SHARE-th is lost by
+ * that: the states of 10^6 rows, one value each, are 1.9 huge pages. PAGES_BYTES is a multiple of every
+ * machine's page. */
+enum { HUGE_PAGE_BYTES = 2 << 20, WASTE_SHARE = 8, PAGES_BYTES = 1 << 16 };
 
 /* Under a sanitizer all blocks are malloc's, which it watches. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -69,7 +71,9 @@ static int is_large(size_t bytes) {
 }
 
 static size_t mapped_bytes(size_t bytes) {
-  return (PAGE_BYTES + bytes + PAGES_BYTES - 1) / PAGES_BYTES * PAGES_BYTES;
+  size_t mapped = (PAGE_BYTES + bytes + PAGES_BYTES - 1) / PAGES_BYTES * PAGES_BYTES;
+  size_t huge = (mapped + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+  return huge - mapped <= mapped / WASTE_SHARE ? huge : mapped;
 }
 
 static void *map(size_t bytes) {
@@ -91,7 +95,8 @@ static void *map_huge(size_t bytes) {
 /* Returns the header's place: the end of a large block's first page. */
 static void *take(size_t bytes) {
   if (!is_large(bytes)) return aligned_alloc(64, whole_bytes(bytes));
-  char *raw = bytes < HUGE_BYTES ? map(mapped_bytes(bytes)) : map_huge(mapped_bytes(bytes));
+  const size_t mapped = mapped_bytes(bytes);
+  char *raw = mapped < HUGE_PAGE_BYTES ? map(mapped) : map_huge(mapped);
   return raw != NULL ? raw + PAGE_BYTES - HEADER_BYTES : NULL;
 }
 
