@@ -215,7 +215,7 @@ static sbag_code_t read_together(const walk_t *w, const collection_load_t *load,
   const store_table_t *table = &w->c->store->tables[load->table];
   const int rounds = load->state < 0 && table->storage != SBAG_STORAGE_FULL;
   const int64_t bytes = rounds ? converted_bytes : table->mirror != NULL ? mirrored_bytes : 0;
-  checkpoint_reader_set_chunk(w->reader, bytes / comm_size(w->c->context->comm));
+  if (bytes > 0) checkpoint_reader_set_chunk(w->reader, bytes / comm_size(w->c->context->comm));
   sbag_code_t code = checkpoint_read_array(w->reader, load->name, take_block, &target, status);
   if (bytes > 0) checkpoint_reader_set_chunk(w->reader, 0);
   return code;
