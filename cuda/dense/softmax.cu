@@ -33,15 +33,15 @@ struct most_t {
 template <int LANES, class J> __device__ double join_all(double mine) {
   for (int half = CUDA_WARP / 2; half > 0; half /= 2)
     mine = J::join(mine, __shfl_xor_sync(CUDA_FULL_MASK, mine, half));
-  if (LANES == CUDA_WARP) return mine;
-  CUDA_SHARED(double, of_warp, CUDA_WARP);
-  const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
-  __syncthreads(); /* the last one's have been read */
-  if (lane == 0) of_warp[warp] = mine;
-  __syncthreads();
-  double all = J::nothing();
-  for (int w = 0; w < LANES / CUDA_WARP; w++) all = J::join(all, of_warp[w]);
-  return all;
+  if constexpr (LANES > CUDA_WARP) {
+    CUDA_SHARED(double, of_warp, LANES / CUDA_WARP);
+    __syncthreads(); /* the last one's have been read */
+    if (threadIdx.x % CUDA_WARP == 0) of_warp[threadIdx.x / CUDA_WARP] = mine;
+    __syncthreads();
+    mine = J::nothing();
+    for (int w = 0; w < LANES / CUDA_WARP; w++) mine = J::join(mine, of_warp[w]);
+  }
+  return mine;
 }
 
 template <int LANES>

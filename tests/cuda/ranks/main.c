@@ -3,10 +3,12 @@
 
 Suite *comm_nccl_suite(void);
 Suite *nccl_suite(void);
+Suite *waits_suite(void);
 
 static const runner_suite_t suites[] = {
     {"comm_nccl", comm_nccl_suite},
     {"nccl", nccl_suite},
+    {"waits", waits_suite},
 };
 
 int main(int argc, char **argv) {
