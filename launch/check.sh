@@ -212,6 +212,7 @@ check_scripts() {
     "$root/tests/soak/run.sh" "$root/build" "$([ $full = 0 ] && echo 30 || echo 1000)"
   step "transports" 600 "$root/tests/net/run.sh" "$root/build"
   step "fuzz the checkpoint's gate" 900 "$root/tests/fault/fuzz.sh" "$([ $full = 0 ] && echo 20 || echo 600)"
+  step "fuzz requests" 900 "$root/tests/fault/fuzz.sh" "$([ $full = 0 ] && echo 20 || echo 600)" request
   if ! /usr/bin/python3 -c 'import h5py' 2>/dev/null; then
     skipped "tests/python: /usr/bin/python3 has no h5py"
     return

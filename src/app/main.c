@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const command_t *const commands[] = {&command_train, &command_eval,   &command_predict,
-                                            &command_plan,  &command_ckpt,   &command_data,
-                                            &command_bench, &command_report, &command_neighbours};
+static const command_t *const commands[] = {
+    &command_train, &command_eval,  &command_predict, &command_plan,       &command_ckpt,
+    &command_data,  &command_bench, &command_report,  &command_neighbours, &command_serve};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(void) {

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,21 @@ static const option_entry_t entries[] = {
     {OPTION_K, "k", "N", "so many at most"},
     {OPTION_DTYPE, "dtype", "KIND", "keep tables in f32, f16, bf16, int8 or int4"},
     {OPTION_OUTPUT, "output", "FILE", "the file (report: folder) to write"},
-    {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"}};
+    {OPTION_SPLIT, "split", "NAME", "train, valid or test alone; repeatable (all)"},
+    {OPTION_SERVE, "bind", "ADDRESS", "the address to listen at; 0.0.0.0 and :: are all (127.0.0.1)"},
+    {OPTION_SERVE, "port", "P", "the port; 0 takes a free one (8000)"},
+    {OPTION_SERVE, "name", "NAME", "the model's name (that of the run)"},
+    {OPTION_SERVE, "token-file", "FILE", "refuse requests without the bearer token in its first line"},
+    {OPTION_SERVE, "batch-window", "US", "wait so many microseconds for more requests to a look-up (0)"},
+    {OPTION_SERVE, "max-batch", "N", "samples of a look-up, and of a request, at most (4096)"},
+    {OPTION_SERVE, "queue", "N", "requests that may wait; more are refused with 503 (256)"},
+    {OPTION_SERVE, "http-threads", "N", "threads of rank 0 that read and parse requests (2)"},
+    {OPTION_SERVE, "max-connections", "N", "open connections at most (256)"},
+    {OPTION_SERVE, "max-body", "BYTES", "of a request's body (67108864)"},
+    {OPTION_SERVE, "max-inputs", "N", "tensors of a request (1024)"},
+    {OPTION_SERVE, "max-bag", "N", "indices of a bag (65536)"},
+    {OPTION_SERVE, "request-time", "SECONDS", "to receive a request, and to take its answer (10)"},
+    {OPTION_SERVE, "idle-time", "SECONDS", "of a connection between two requests (60)"}};
 enum { ENTRIES = sizeof entries / sizeof entries[0] };
 
 void options_print_help(const command_t *command) {
@@ -146,6 +161,48 @@ static sbag_code_t take_dtype(const command_t *command, const char *word, option
   return refuse(command, status, "--dtype is f32, f16, bf16, int8 or int4, not", word);
 }
 
+/* The numbers of a server: where they go, and whether they are whole. */
+typedef struct serve_number {
+  const char *name;
+  size_t offset;
+  int whole;
+  double min, max;
+} serve_number_t;
+
+static const serve_number_t serve_numbers[] = {
+    {"port", offsetof(serve_options_t, port), 1, 0, 65535},
+    {"batch-window", offsetof(serve_options_t, window_us), 0, 0, 1e6},
+    {"max-batch", offsetof(serve_options_t, max_batch), 1, 1, 1 << 24},
+    {"queue", offsetof(serve_options_t, queue), 1, 1, 1 << 20},
+    {"http-threads", offsetof(serve_options_t, threads), 1, 1, 256},
+    {"max-connections", offsetof(serve_options_t, connections), 1, 1, 65536},
+    {"max-body", offsetof(serve_options_t, body_bytes), 1, 64, 1e12},
+    {"max-inputs", offsetof(serve_options_t, tensors), 1, 1, 1 << 20},
+    {"max-bag", offsetof(serve_options_t, bag_length), 1, 1, 1 << 30},
+    {"request-time", offsetof(serve_options_t, request_s), 0, 0.01, 1e6},
+    {"idle-time", offsetof(serve_options_t, idle_s), 0, 0.01, 1e6}};
+enum { SERVE_NUMBERS = sizeof serve_numbers / sizeof serve_numbers[0] };
+
+static sbag_code_t take_serve(const command_t *command, const char *name, const char *word,
+                              serve_options_t *options, sbag_status_t *status) {
+  if (strcmp(name, "bind") == 0) options->bind = word;
+  if (strcmp(name, "name") == 0) options->name = word;
+  if (strcmp(name, "token-file") == 0) options->token_file = word;
+  for (int i = 0; i < SERVE_NUMBERS; i++) {
+    const serve_number_t *n = &serve_numbers[i];
+    double number = 0;
+    if (strcmp(name, n->name) != 0) continue;
+    SBAG_TRY(take_number(command, name, word, n->min, n->max, &number, status));
+    if (n->whole && number != floor(number))
+      return refuse(command, status, "a whole number is needed, not", word);
+    if (n->whole)
+      *(int64_t *)(void *)((char *)options + n->offset) = (int64_t)number;
+    else
+      *(double *)(void *)((char *)options + n->offset) = number;
+  }
+  return SBAG_OK;
+}
+
 static sbag_code_t take_option(const command_t *command, const option_entry_t *entry, const char *value,
                                options_t *options, sbag_status_t *status) {
   double number = 0;
@@ -206,6 +263,8 @@ static sbag_code_t take_option(const command_t *command, const option_entry_t *e
     break;
   case OPTION_SPLIT:
     return take_split(command, value, options, status);
+  case OPTION_SERVE:
+    return take_serve(command, entry->name, value, &options->serve, status);
   case OPTION_ROWS:
     return take_rows(command, value, options, status);
   default:
@@ -247,7 +306,11 @@ sbag_code_t options_parse(const command_t *command, int argc, char **argv, optio
   for (int i = 0; i < ENTRIES; i++)
     longs[i] = (struct option){.name = entries[i].name,
                                .has_arg = entries[i].value != NULL ? required_argument : no_argument};
-  *options = (options_t){.command = command, .timeout_s = -1, .progress = progress_auto(), .rows = {-1, -1}};
+  *options = (options_t){.command = command,
+                         .timeout_s = -1,
+                         .progress = progress_auto(),
+                         .rows = {-1, -1},
+                         .serve = serve_options_default()};
   opterr = 0; /* one line, ours */
   for (;;) {
     int index = -1;

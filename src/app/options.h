@@ -3,6 +3,7 @@
 #ifndef APP_OPTIONS_H
 #define APP_OPTIONS_H
 
+#include "serve/options.h"
 #include "train/journal.h"
 #include "train/predict.h"
 #include <shardbag/status.h>
@@ -29,6 +30,7 @@ typedef enum option_bit {
   OPTION_NO_LABEL = 32768,
   OPTION_FORMAT = 65536,
   OPTION_K = 131072,
+  OPTION_SERVE = 262144,
   OPTION_DTYPE = 524288
 } option_bit_t;
 
@@ -50,6 +52,7 @@ typedef struct options {
   predict_format_t format;
   int splits;      /* data, predict: bit s stands for reader_split_t s; 0 = all */
   int64_t rows[2]; /* ckpt: first and end; {-1, -1} = all */
+  serve_options_t serve;
   int help, help_config, resume, count_only, cover, no_label;
 } options_t;
 

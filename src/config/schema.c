@@ -439,7 +439,9 @@ sbag_code_t config_load(const config_source_t *source, const config_section_t *s
                         config_check_fn *check, void *values, config_tree_t **tree, sbag_status_t *status) {
   config_tree_t *made = NULL;
   memset(values, 0, section->bytes);
-  if (source->file != NULL)
+  if (source->text != NULL)
+    SBAG_TRY(config_tree_parse(source->file, source->text, source->mem, &made, status));
+  else if (source->file != NULL)
     SBAG_TRY(config_tree_load(source->file, source->mem, &made, status));
   else
     SBAG_TRY(config_tree_parse("--set", "{}", source->mem, &made, status));

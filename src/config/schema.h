@@ -80,6 +80,7 @@ sbag_code_t config_read(config_tree_t *tree, const config_node_t *map, const con
  * "key.path=value" overrides, applied in order. */
 typedef struct config_source {
   const char *file;
+  const char *text; /* not NULL: what stands in `file`, which is not read */
   const char *const *sets;
   int set_count;
   mem_t *mem;

@@ -309,7 +309,7 @@ void assembly_source_clear(assembly_source_t *source) {
 /* What is being put together. */
 typedef struct builder {
   const settings_t *settings;
-  const reader_t *reader;
+  const inputs_t *inputs;
   assembly_t *out;
   int table_count, rank_used;
   sbag_status_t *status;
@@ -333,14 +333,14 @@ int assembly_read_feature(const assembly_t *assembly, int feature) {
 
 static const char *feature_name(const builder_t *b, int i) {
   int read = b->out->read_count;
-  return i < read ? reader_feature(b->reader, i)->name : b->out->names[i - read].text;
+  return i < read ? b->inputs->features[i].name : b->out->names[i - read].text;
 }
 
 /* The one that the config gives, or the reader's, or one of the feature's own name. */
 static const char *table_of(const builder_t *b, int i) {
   const settings_feature_t *given = find_feature(b->settings, feature_name(b, i));
   if (given != NULL && given->table[0] != '\0') return given->table;
-  const char *table = i < b->out->read_count ? reader_feature(b->reader, i)->table : NULL;
+  const char *table = i < b->out->read_count ? b->inputs->features[i].table : NULL;
   return table != NULL ? table : feature_name(b, i);
 }
 
@@ -379,7 +379,7 @@ static sbag_code_t check_features(const builder_t *b) {
 static int64_t rows_needed(const builder_t *b, const char *table) {
   int64_t rows = 0;
   for (int i = 0; i < feature_count(b); i++) {
-    const reader_feature_t *f = reader_feature(b->reader, assembly_read_feature(b->out, i));
+    const reader_feature_t *f = &b->inputs->features[assembly_read_feature(b->out, i)];
     if (strcmp(table_of(b, i), table) == 0 && f->rows > rows) rows = f->rows;
   }
   return rows;
@@ -508,7 +508,7 @@ static sbag_code_t fill_model(builder_t *b) {
   const settings_model_t *given = &b->settings->model;
   model_config_t *m = &b->out->model;
   *m = (model_config_t){.seed = (uint64_t)b->settings->seed,
-                        .dense_count = reader_dense_count(b->reader),
+                        .dense_count = b->inputs->dense_count,
                         .interaction_dim =
                             given->interaction_dim > 0 ? given->interaction_dim : b->settings->table.dim,
                         .dense_optimizer = settings_optimizer_options(&given->optimizer),
@@ -518,7 +518,7 @@ static sbag_code_t fill_model(builder_t *b) {
                         .cross_rank = given->cross_rank,
                         .cross_parallel = given->cross_structure,
                         .first_order = b->out->names != NULL ? b->out->read_count : 0,
-                        .classes = reader_class_count(b->reader),
+                        .classes = b->inputs->class_count,
                         .roles = b->out->roles,
                         .match_loss = (match_loss_t)given->loss,
                         .temperature = given->temperature,
@@ -548,14 +548,14 @@ static int rank_list_length(const settings_t *s, int tables) {
 
 static sbag_code_t name_first_orders(builder_t *b) {
   void *block = NULL;
-  b->out->read_count = reader_feature_count(b->reader);
+  b->out->read_count = b->inputs->feature_count;
   if (!b->settings->model.first_order) return SBAG_OK;
   SBAG_TRY(mem_calloc(b->out->mem, mem_array_bytes(b->out->read_count, sizeof *b->out->names),
                       "names of first-order weights", &block, b->status));
   b->out->names = block;
   for (int i = 0; i < b->out->read_count; i++)
     snprintf(b->out->names[i].text, sizeof b->out->names[i].text, "%s.first_order",
-             reader_feature(b->reader, i)->name);
+             b->inputs->features[i].name);
   return SBAG_OK;
 }
 
@@ -567,12 +567,12 @@ static sbag_code_t take_roles(builder_t *b) {
                                        [ROLE_NEGATIVE] = MODEL_NEGATIVE};
   int any = 0, features = feature_count(b);
   void *block = NULL;
-  for (int i = 0; i < b->out->read_count; i++) any |= reader_feature(b->reader, i)->role != ROLE_INPUT;
+  for (int i = 0; i < b->out->read_count; i++) any |= b->inputs->features[i].role != ROLE_INPUT;
   if (!any) return SBAG_OK;
   SBAG_TRY(mem_calloc(b->out->mem, mem_array_bytes(features, sizeof *b->out->roles), "roles of features",
                       &block, b->status));
   b->out->roles = block;
-  for (int i = 0; i < b->out->read_count; i++) b->out->roles[i] = roles[reader_feature(b->reader, i)->role];
+  for (int i = 0; i < b->out->read_count; i++) b->out->roles[i] = roles[b->inputs->features[i].role];
   return SBAG_OK;
 }
 
@@ -604,10 +604,10 @@ static sbag_code_t build(builder_t *b) {
   return fill_model(b);
 }
 
-sbag_code_t assembly_create(const settings_t *settings, const reader_t *reader, mem_t *mem,
+sbag_code_t assembly_create(const settings_t *settings, const inputs_t *inputs, mem_t *mem,
                             assembly_t *assembly, sbag_status_t *status) {
   *assembly = (assembly_t){.mem = mem};
-  builder_t b = {.settings = settings, .reader = reader, .out = assembly, .status = status};
+  builder_t b = {.settings = settings, .inputs = inputs, .out = assembly, .status = status};
   sbag_code_t code = build(&b);
   if (code != SBAG_OK) assembly_clear(assembly);
   return code;

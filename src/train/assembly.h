@@ -5,6 +5,7 @@
 
 #include "model/model.h"
 #include "reader/reader.h"
+#include "train/inputs.h"
 #include "train/settings.h"
 
 /* The reader's config. `columns` is its storage, freed by assembly_source_clear. */
@@ -41,8 +42,8 @@ typedef struct assembly {
   mem_t *mem;
 } assembly_t;
 
-/* Not collective. The reader must outlive the assembly (names). */
-sbag_code_t assembly_create(const settings_t *settings, const reader_t *reader, mem_t *mem,
+/* Not collective. The features of `inputs` must outlive the assembly (names). */
+sbag_code_t assembly_create(const settings_t *settings, const inputs_t *inputs, mem_t *mem,
                             assembly_t *assembly, sbag_status_t *status);
 void assembly_clear(assembly_t *assembly);
 

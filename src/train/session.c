@@ -86,9 +86,10 @@ typedef struct storage_by {
 static sbag_code_t open_all(session_t *session, const reader_blob_t *blobs, int blob_count, int parts,
                             storage_by_t storage, sbag_status_t *status) {
   sbag_code_t code = open_readers(session, blobs, blob_count, parts, status);
-  if (code == SBAG_OK)
-    code =
-        assembly_create(session->settings, session_reader(session), session->mem, &session->assembly, status);
+  if (code == SBAG_OK) {
+    const inputs_t inputs = inputs_of_reader(session_reader(session));
+    code = assembly_create(session->settings, &inputs, session->mem, &session->assembly, status);
+  }
   SBAG_TRY(comm_agree(session->comm, code, status));
   if ((parts & SESSION_MODEL) == 0) return SBAG_OK;
   int loaded = (parts & SESSION_LOADED) != 0 || session->training == NULL;

@@ -202,6 +202,54 @@ sbag_code_t settings_load(const char *file, const char *const *sets, int set_cou
   return config_load(&source, &settings_section, finish, settings, &settings->tree, status);
 }
 
+static const char kept_set[] = "# --set ";
+
+/* Where the overrides begin at the text's end, and how many there are. */
+static char *find_sets(char *text, int *count) {
+  char *begin = text + strlen(text);
+  *count = 0;
+  while (begin > text && begin[-1] == '\n') {
+    char *line = begin - 1;
+    while (line > text && line[-1] != '\n') line--;
+    if (strncmp(line, kept_set, strlen(kept_set)) != 0) break;
+    begin = line;
+    (*count)++;
+  }
+  return begin;
+}
+
+/* Each line becomes a text of its own. */
+static void list_sets(char *at, int count, const char **sets) {
+  for (int i = 0; i < count; i++) {
+    sets[i] = at + strlen(kept_set);
+    at = strchr(at, '\n');
+    *at++ = '\0';
+  }
+}
+
+sbag_code_t settings_load_kept(const char *origin, const char *text, const char *const *sets, int set_count,
+                               mem_t *mem, settings_t *settings, sbag_status_t *status) {
+  void *copy = NULL, *list = NULL;
+  int kept = 0;
+  SBAG_TRY(mem_alloc(mem, strlen(text) + 1, "config: text", &copy, status));
+  strcpy(copy, text);
+  char *begin = find_sets(copy, &kept);
+  sbag_code_t code =
+      mem_alloc(mem, mem_array_bytes(kept + set_count, sizeof(char *)), "config: overrides", &list, status);
+  if (code == SBAG_OK) {
+    const char **all = list;
+    list_sets(begin, kept, all);
+    for (int i = 0; i < set_count; i++) all[kept + i] = sets[i];
+    *begin = '\0';
+    const config_source_t source = {
+        .file = origin, .text = copy, .sets = all, .set_count = kept + set_count, .mem = mem};
+    code = config_load(&source, &settings_section, finish, settings, &settings->tree, status);
+  }
+  mem_free(mem, list);
+  mem_free(mem, copy);
+  return code;
+}
+
 void settings_clear(settings_t *settings) {
   config_tree_destroy(&settings->tree);
   memset(settings, 0, sizeof *settings);

@@ -248,6 +248,10 @@ typedef struct settings {
 /* The file with `sets` ("key.path=value") applied in order. Not collective. */
 sbag_code_t settings_load(const char *file, const char *const *sets, int set_count, mem_t *mem,
                           settings_t *settings, sbag_status_t *status);
+/* The same from the text that a checkpoint keeps of its config, whose own overrides stand at its end, as
+ * config_tree_text writes them, and are applied before `sets`. */
+sbag_code_t settings_load_kept(const char *origin, const char *text, const char *const *sets, int set_count,
+                               mem_t *mem, settings_t *settings, sbag_status_t *status);
 void settings_clear(settings_t *settings);
 
 /* The text of --help-config; freed by mem_free. */

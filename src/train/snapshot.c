@@ -35,6 +35,7 @@ typedef struct saving {
   checkpoint_writer_t *writer;
   snapshot_array_t *arrays;
   int array_count;
+  char *inputs;
 } saving_t;
 
 static sbag_code_t add_table_array(saving_t *saving, int table, int state, sbag_status_t *status) {
@@ -201,14 +202,28 @@ static sbag_code_t add_blobs(saving_t *saving, sbag_status_t *status) {
     SBAG_TRY(snapshot_group_begin(saving->writer, "reader", "what the reader has fitted to the data", &group,
                                   status));
   const char *text = config_tree_text(s->settings->tree);
-  SBAG_TRY(checkpoint_add_blob(saving->writer, "config", text, (int64_t)strlen(text), status));
-  return snapshot_describe(saving->writer, "config", "the run's config, YAML in UTF-8", "bytes", status);
+  SBAG_TRY(checkpoint_add_blob(saving->writer, snapshot_config, text, (int64_t)strlen(text), status));
+  return snapshot_describe(saving->writer, snapshot_config, "the run's config, YAML in UTF-8", "bytes",
+                           status);
+}
+
+/* What the model takes: it can be made without the reader's data. */
+static sbag_code_t add_inputs(saving_t *saving, sbag_status_t *status) {
+  const session_t *s = saving->session;
+  const inputs_t inputs = inputs_of_reader(session_reader(s));
+  SBAG_TRY(inputs_write(&inputs, s->mem, &saving->inputs, status));
+  SBAG_TRY(checkpoint_add_blob(saving->writer, snapshot_inputs, saving->inputs,
+                               (int64_t)strlen(saving->inputs), status));
+  return snapshot_describe(
+      saving->writer, snapshot_inputs,
+      "what the model takes: dense values, and features with their tables; JSON in UTF-8", "bytes", status);
 }
 
 static sbag_code_t add_rest(saving_t *saving, const progress_t *progress, sbag_status_t *status) {
   const session_t *s = saving->session;
   snapshot_group_t file;
   SBAG_TRY(add_blobs(saving, status));
+  SBAG_TRY(add_inputs(saving, status));
   SBAG_TRY(add_metrics(saving->writer, progress, status));
   SBAG_TRY(snapshot_group_begin(saving->writer, "",
                                 "a training run's checkpoint: tables, dense layers, optimizer state, and "
@@ -243,5 +258,6 @@ sbag_code_t snapshot_save(session_t *session, const char *path, const progress_t
   else
     checkpoint_abort(&saving.writer);
   mem_free(session->mem, saving.arrays);
+  mem_free(session->mem, saving.inputs);
   return code;
 }

@@ -4,6 +4,7 @@
  *   tables/<table>/state/<state>   [rows][dim] or [rows]: the table's optimizer
  *   dense/<array>                  the dense layers, and as dense/state/... their optimizer's state
  *   reader/<blob>                  vocabularies and transforms: they belong to the model
+ *   inputs                         what the model takes (inputs.h); not in files of before serving
  *   config                         the config's text
  *   attributes of tables/<table>   optimizer, lr, steps (updates that the table has made); the plan: layout,
  * ranks, replicated

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char snapshot_reader_prefix[] = "reader/", snapshot_valid[] = "metrics/valid";
+const char snapshot_reader_prefix[] = "reader/", snapshot_inputs[] = "inputs", snapshot_config[] = "config";
+const char snapshot_valid[] = "metrics/valid";
 
 snapshot_array_t snapshot_array(const session_t *session, int table, int state) {
   sbag_collection_h collection = model_collection(session->model);

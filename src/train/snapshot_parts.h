@@ -7,6 +7,7 @@
 enum { SNAPSHOT_NAME_BYTES = 512, SNAPSHOT_FORMAT = 1 };
 
 extern const char snapshot_reader_prefix[];
+extern const char snapshot_inputs[], snapshot_config[];
 extern const char snapshot_valid[]; /* the group of the last evaluation on the way */
 
 /* One array of a table on its way to or from the file: state -1 is the weight. */

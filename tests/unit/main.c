@@ -31,6 +31,7 @@ Suite *reader_movielens_suite(void);
 Suite *reader_parts_suite(void);
 Suite *reader_synthetic_suite(void);
 Suite *reader_text_suite(void);
+Suite *serve_suite(void);
 Suite *store_suite(void);
 Suite *trace_suite(void);
 
@@ -65,6 +66,7 @@ static const runner_suite_t suites[] = {
     {"reader_parts", reader_parts_suite},
     {"reader_synthetic", reader_synthetic_suite},
     {"reader_text", reader_text_suite},
+    {"serve", serve_suite},
     {"store", store_suite},
     {"trace", trace_suite},
 };

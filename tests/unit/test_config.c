@@ -381,7 +381,8 @@ static sbag_code_t assemble(fixture_t *f, const char *text, assembly_t *assembly
   ck_assert_int_eq(assembly_source(&f->settings, 16, 0, 1, f->mem, &source, &f->status), SBAG_OK);
   ck_assert_int_eq(reader_open(&source.config, NULL, 0, f->mem, reader, &f->status), SBAG_OK);
   assembly_source_clear(&source);
-  return assembly_create(&f->settings, *reader, f->mem, assembly, &f->status);
+  const inputs_t inputs = inputs_of_reader(*reader);
+  return assembly_create(&f->settings, &inputs, f->mem, assembly, &f->status);
 }
 
 START_TEST(tables_are_made_for_features) {

@@ -1,0 +1,183 @@
+/* Batches on all ranks. */
+#include "serve/engine.h"
+
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+
+/* What rank 0 tells. */
+enum { WORD_PREDICTION = SERVE_PREDICTION, WORD_EMBEDDINGS = SERVE_EMBEDDINGS, WORD_CALL, WORD_END };
+enum { CALL_S = 5 };
+
+sbag_code_t engine_open(engine_t *e, mem_t *mem, sbag_status_t *status) {
+  void *block = NULL;
+  SBAG_TRY(batch_create(e->config, mem, &e->batch, status));
+  sbag_code_t code = mem_alloc(
+      mem, mem_array_bytes((int64_t)e->config->table_count * comm_size(e->comm), sizeof *e->lookups),
+      "serving: counts", &block, status);
+  if (code != SBAG_OK) batch_clear(&e->batch);
+  e->lookups = block;
+  e->called_s = queue_now();
+  atomic_init(&e->busy_us, 0);
+  return code;
+}
+
+/* In a broken comm the transport may still read a batch's memory: it then lives until the process ends. */
+void engine_close(engine_t *e) {
+  if (e->batch.mem == NULL || comm_check(e->comm, NULL) != SBAG_OK) return;
+  mem_free(e->batch.mem, e->lookups);
+  batch_clear(&e->batch);
+}
+
+/* ---- one batch, on all ranks ---- */
+
+static sbag_code_t pool(engine_t *e, sbag_status_t *status) {
+  sbag_step_h step = NULL;
+  sbag_collection_h collection = model_collection(e->model);
+  sbag_code_t code = sbag_collection_forward_begin(
+      collection, e->batch.bags, SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, &step, status);
+  if (code == SBAG_OK) code = sbag_step_forward_end(step, e->batch.outputs, status);
+  sbag_step_release(&step);
+  return code;
+}
+
+static sbag_code_t predict(engine_t *e, int64_t samples, sbag_status_t *status) {
+  const model_batch_t batch = {.samples = e->batch.samples,
+                               .global_samples = samples,
+                               .dense = e->batch.dense,
+                               .features = e->batch.bags};
+  return model_predict(e->model, &batch, e->batch.outputs, status);
+}
+
+static sbag_code_t compute(engine_t *e, int64_t word, int64_t samples, sbag_status_t *status) {
+  return word == WORD_EMBEDDINGS ? pool(e, status) : predict(e, samples, status);
+}
+
+static int64_t columns_of(const engine_t *e, int64_t word) {
+  return word == WORD_EMBEDDINGS ? sbag_collection_output_dim(model_collection(e->model))
+                                 : model_output_count(e->model);
+}
+
+/* ---- rank 0 ---- */
+
+static sbag_code_t tell(engine_t *e, int64_t word, int64_t samples, sbag_status_t *status) {
+  e->word[0] = word;
+  e->word[1] = samples;
+  e->called_s = queue_now();
+  if (comm_size(e->comm) == 1) return SBAG_OK;
+  return comm_broadcast(e->comm, e->word, (int64_t)sizeof e->word, 0, "serving: a batch", status);
+}
+
+/* The answer belongs to the thread that is told of it. */
+void engine_answer(ticket_t *tickets, sbag_code_t code, const sbag_status_t *status) {
+  double now_s = queue_now();
+  while (tickets != NULL) {
+    ticket_t *next = tickets->next;
+    tickets->code = code;
+    if (code != SBAG_OK) tickets->status = *status;
+    tickets->done_s = now_s;
+    tickets->answered(tickets);
+    tickets = next;
+  }
+}
+
+static void count_feature(engine_t *e, const sbag_bags_t *bags, int table) {
+  int ranks = comm_size(e->comm), rank = 0;
+  int64_t *to = e->lookups + (int64_t)table * ranks, local = 0;
+  const int64_t *indices = bags->indices;
+  if (ranks == 1) to[0] += bags->index_count;
+  for (int64_t i = 0; ranks > 1 && i < bags->index_count; i++)
+    if (sbag_collection_locate(model_collection(e->model), table, indices[i], &rank, &local, NULL) == SBAG_OK)
+      to[rank]++;
+}
+
+/* Which rows whose owners look up. The bags are gone when the tickets are. */
+static void count_lookups(engine_t *e) {
+  memset(e->lookups, 0, (size_t)e->config->table_count * (size_t)comm_size(e->comm) * sizeof *e->lookups);
+  for (int f = 0; f < e->config->feature_count; f++)
+    count_feature(e, &e->batch.bags[f], e->config->features[f].table);
+}
+
+static sbag_code_t run_batch(engine_t *e, ticket_t *tickets, sbag_status_t *status) {
+  int64_t word = tickets->request.signature->kind;
+  sbag_code_t code = batch_join(&e->batch, tickets, status);
+  if (code == SBAG_OK) code = batch_room(&e->batch, columns_of(e, word), status);
+  if (code != SBAG_OK) return code; /* the others know nothing of it */
+  int64_t samples = e->batch.samples, requests = e->batch.tickets;
+  SBAG_TRY(tell(e, word, samples, status));
+  SBAG_TRY(compute(e, word, samples, status));
+  batch_deal(&e->batch, tickets, model_output_count(e->model));
+  count_lookups(e);
+  counters_batch(e->metrics, requests, samples, e->lookups);
+  return SBAG_OK;
+}
+
+sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
+  ticket_t *tickets = queue_take(e->queue, wait_s, e->window_s, e->max_batch);
+  if (tickets == NULL) {
+    if (comm_size(e->comm) == 1 || queue_now() - e->called_s < CALL_S) return SBAG_OK;
+    atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+    SBAG_TRY(tell(e, WORD_CALL, 0, status));
+    sbag_code_t called = comm_barrier(e->comm, "serving: a call", status);
+    if (called == SBAG_OK) atomic_store(&e->busy_us, 0);
+    return called;
+  }
+  atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+  sbag_code_t code = run_batch(e, tickets, status);
+  if (comm_check(e->comm, NULL) == SBAG_OK) atomic_store(&e->busy_us, 0);
+  engine_answer(tickets, code, status);
+  /* What all ranks refuse, or a batch without memory, ends no server. */
+  return code == SBAG_OK || comm_check(e->comm, NULL) == SBAG_OK ? SBAG_OK : code;
+}
+
+sbag_code_t engine_end(engine_t *e, sbag_status_t *status) {
+  return tell(e, WORD_END, 0, status);
+}
+
+/* ---- the others ---- */
+
+/* Quick at first: under load the next batch comes at once. */
+static void rest(double idle_s) {
+  struct timespec pause = {.tv_nsec = idle_s < 0.02 ? 20000 : idle_s < 1.0 ? 200000 : 1000000};
+  if (idle_s < 0.0002)
+    sched_yield();
+  else
+    nanosleep(&pause, NULL);
+}
+
+static sbag_code_t hear(engine_t *e, sbag_status_t *status) {
+  comm_request_t *request = NULL;
+  double since_s = queue_now();
+  int done = 0;
+  SBAG_TRY(e->comm->ops->broadcast_begin(e->comm, e->word, (int64_t)sizeof e->word, 0, &request, status));
+  while (!done) {
+    SBAG_TRY(e->comm->ops->test(e->comm, request, &done, status));
+    double idle_s = queue_now() - since_s;
+    if (!done && e->silence_s > 0 && idle_s > e->silence_s + CALL_S)
+      return status_set(status, SBAG_ERR_TIMEOUT, "rank 0 has said nothing for %.0f s", idle_s);
+    if (!done) rest(idle_s);
+  }
+  return comm_wait(e->comm, &request, "serving: a batch", status);
+}
+
+static sbag_code_t follow_batch(engine_t *e, int64_t word, int64_t samples, sbag_status_t *status) {
+  sbag_code_t code = batch_join(&e->batch, NULL, status);
+  if (code == SBAG_OK) code = batch_room(&e->batch, 1, status);
+  if (code == SBAG_OK)
+    code = compute(e, word, samples, status);
+  else
+    comm_fail(e->comm, status);
+  return comm_check(e->comm, NULL) == SBAG_OK ? SBAG_OK : code;
+}
+
+sbag_code_t engine_follow(engine_t *e, sbag_status_t *status) {
+  for (;;) {
+    SBAG_TRY(hear(e, status));
+    int64_t word = e->word[0];
+    if (word == WORD_END) return SBAG_OK;
+    if (word == WORD_CALL)
+      SBAG_TRY(comm_barrier(e->comm, "serving: a call", status));
+    else
+      SBAG_TRY(follow_batch(e, word, e->word[1], status));
+  }
+}

@@ -1,0 +1,43 @@
+/* The HTTP side of a server, on rank 0: threads that read requests, parse them, queue them, and write the
+ * answers. A build without libmicrohttpd has http_absent.c in its place. */
+#ifndef SERVE_HTTP_H
+#define SERVE_HTTP_H
+
+#include "serve/counters.h"
+#include "serve/queue.h"
+
+typedef struct http http_t;
+
+typedef struct http_options {
+  const char *bind; /* an address, as text */
+  int port;         /* 0: one that is free */
+  int threads, connections;
+  int64_t body_bytes;
+  request_limits_t limits;
+  double request_s;       /* from its first line to its last byte, and from the answer to its last byte */
+  double idle_s;          /* of a connection between two requests */
+  const char *token;      /* NULL: none is asked for */
+  const char *access_log; /* NULL: none; a file that lines of JSON are added to */
+  const serve_signature_t *signatures; /* [SERVE_KINDS] */
+  queue_t *queue;
+  counters_t *metrics;
+  int64_t max_batch; /* for the models' configs */
+  /* Whether requests can be answered now. Called by any thread. */
+  int (*ready)(void *user);
+  void *user;
+} http_options_t;
+
+/* SBAG_ERR_UNSUPPORTED with what is missing in a build that cannot serve. */
+sbag_code_t http_available(sbag_status_t *status);
+sbag_code_t http_start(const http_options_t *options, mem_t *mem, http_t **http, sbag_status_t *status);
+int http_port(const http_t *http);
+/* To be called about once a second: cuts off connections that take too long. */
+void http_watch(http_t *http);
+/* No new connections, and requests that come on old ones are refused. */
+void http_drain(http_t *http);
+/* Requests that are not yet answered to the last byte. */
+int http_under_way(http_t *http);
+/* No ticket may be queued. NULL is allowed. */
+void http_stop(http_t **http);
+
+#endif

@@ -1,0 +1,17 @@
+/* What a server is told on the command line. */
+#ifndef SERVE_OPTIONS_H
+#define SERVE_OPTIONS_H
+
+#include <stdint.h>
+
+typedef struct serve_options {
+  const char *bind, *name, *token_file; /* name, token_file NULL: the checkpoint's; none */
+  const char *access_log;               /* NULL: none */
+  int64_t port, threads, connections;   /* threads: of HTTP */
+  int64_t max_batch, queue, body_bytes, tensors, bag_length;
+  double window_us, request_s, idle_s;
+} serve_options_t;
+
+serve_options_t serve_options_default(void);
+
+#endif

@@ -1,0 +1,45 @@
+/* Requests on their way from the threads that parse them to the one that answers them. Bounded: what does not
+ * fit is refused at once, so that what is accepted is answered soon. */
+#ifndef SERVE_QUEUE_H
+#define SERVE_QUEUE_H
+
+#include "serve/request.h"
+
+#include <pthread.h>
+
+/* A request that waits for its answer. */
+typedef struct ticket {
+  request_t request;
+  struct ticket *next;
+  double queued_s, taken_s, done_s; /* queue_now */
+  sbag_code_t code;                 /* of the answer, with its status */
+  sbag_status_t status;
+  void (*answered)(struct ticket *ticket); /* called by the thread that answers, which then forgets it */
+  void *user;
+} ticket_t;
+
+typedef struct queue {
+  pthread_mutex_t mutex;
+  pthread_cond_t filled;
+  ticket_t *first, *last;
+  int64_t tickets, samples; /* that wait */
+  int64_t tickets_max;
+  int closed;
+} queue_t;
+
+double queue_now(void);
+
+sbag_code_t queue_open(int64_t tickets_max, queue_t *queue, sbag_status_t *status);
+void queue_destroy(queue_t *queue);
+
+/* 0 where the queue is full or closed: the ticket is still the caller's. */
+int queue_put(queue_t *queue, ticket_t *ticket);
+/* The next tickets of one signature, at most samples_max together (or one that has more): those that are
+ * there, and where they are fewer those that come within window_s. Waits at most wait_s for the first. NULL:
+ * none. */
+ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t samples_max);
+/* From now on nothing is taken in. */
+void queue_close(queue_t *queue);
+int64_t queue_length(queue_t *queue);
+
+#endif

@@ -1,0 +1,96 @@
+/* From a checkpoint to a model that answers. */
+#include "train/served.h"
+
+#include "collection/context.h"
+#include "train/snapshot_parts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+sbag_code_t served_settings(const snapshot_t *snapshot, const char *const *sets, int set_count,
+                            settings_t *settings, sbag_status_t *status) {
+  void *text = NULL;
+  int64_t bytes = 0;
+  SBAG_TRY(checkpoint_read_blob(snapshot->file, snapshot_config, &text, &bytes, status));
+  sbag_code_t code =
+      settings_load_kept(snapshot->path, text, sets, set_count, snapshot->mem, settings, status);
+  mem_free(snapshot->mem, text);
+  return code;
+}
+
+/* By the data: their files are opened, and their vocabularies are the checkpoint's. */
+static sbag_code_t inputs_of_data(const snapshot_t *snapshot, session_t *session, inputs_kept_t *kept,
+                                  sbag_status_t *status) {
+  reader_t *reader = NULL;
+  sbag_code_t code =
+      session_open_reader(session->settings, session->settings->train.eval_batch, session->comm,
+                          snapshot->blobs, snapshot->blob_count, session->mem, &reader, status);
+  if (code != SBAG_OK && status != NULL) {
+    const sbag_status_t cause = *status;
+    return status_set(
+        status, cause.code,
+        "%s: is of before serving and does not tell the model's inputs, so the data must: %.300s",
+        snapshot->path, cause.message);
+  }
+  const inputs_t inputs = inputs_of_reader(reader);
+  code = inputs_copy(&inputs, session->mem, kept, status);
+  reader_close(&reader);
+  return code;
+}
+
+static sbag_code_t take_inputs(const snapshot_t *snapshot, session_t *session, inputs_kept_t *kept,
+                               sbag_status_t *status) {
+  void *text = NULL;
+  int64_t bytes = 0;
+  if (!checkpoint_exists(snapshot->file, snapshot_inputs))
+    return inputs_of_data(snapshot, session, kept, status);
+  SBAG_TRY(checkpoint_read_blob(snapshot->file, snapshot_inputs, &text, &bytes, status));
+  sbag_code_t code = inputs_read(snapshot->path, text, session->mem, kept, status);
+  mem_free(snapshot->mem, text);
+  return code;
+}
+
+/* The rows come from the file, and nothing is updated: what that takes is left out. */
+static void leave_out_training(assembly_t *assembly, int ranks) {
+  for (int t = 0; t < assembly->model.table_count; t++) {
+    sbag_table_options_t *table = &assembly->tables[t];
+    table->init_file = table->init_dataset = NULL;
+    table->init = SBAG_INIT_CONSTANT;
+    table->init_a = 0;
+    table->optimizer = sbag_optimizer_options_default(SBAG_OPT_SGD);
+    for (int i = 0; i < table->rank_count; i++)
+      if (table->ranks[i] >= ranks) {
+        table->ranks = NULL;
+        table->rank_count = 0;
+      }
+  }
+  for (int f = 0; f < assembly->model.feature_count; f++) assembly->features[f].scale_grad_by_freq = 0;
+  assembly->model.inference = 1;
+  assembly->model.dense_optimizer = sbag_optimizer_options_default(SBAG_OPT_SGD);
+  assembly->model.clip_norm = assembly->model.clip_value = 0;
+  assembly->model.class_count = 0;
+}
+
+sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_context_h context,
+                        served_t *served, sbag_status_t *status) {
+  *served = (served_t){.session = {.settings = settings,
+                                   .context = context,
+                                   .comm = context_comm(context),
+                                   .mem = context_mem(context)}};
+  session_t *s = &served->session;
+  sbag_code_t code = take_inputs(snapshot, s, &served->inputs, status);
+  if (code == SBAG_OK) code = assembly_create(settings, &served->inputs.view, s->mem, &s->assembly, status);
+  code = comm_agree(s->comm, code, status);
+  if (code == SBAG_OK) {
+    leave_out_training(&s->assembly, comm_size(s->comm));
+    code = model_create(context, &s->assembly.model, s->mem, &s->model, status);
+  }
+  if (code == SBAG_OK) code = snapshot_load(snapshot, s, status);
+  if (code != SBAG_OK) served_close(served);
+  return code;
+}
+
+void served_close(served_t *served) {
+  session_close(&served->session);
+  inputs_clear(&served->inputs);
+}

@@ -1,0 +1,27 @@
+/* A model to answer by: made from a checkpoint alone, without the data that it was trained on. Of the file
+ * only weights are read, and no rank has memory for gradients of tables or for optimizers. */
+#ifndef TRAIN_SERVED_H
+#define TRAIN_SERVED_H
+
+#include "train/inputs.h"
+#include "train/snapshot.h"
+
+/* The settings that the checkpoint was trained by, with `sets` applied after those of the training. Not
+ * collective. */
+sbag_code_t served_settings(const snapshot_t *snapshot, const char *const *sets, int set_count,
+                            settings_t *settings, sbag_status_t *status);
+
+typedef struct served {
+  session_t session; /* without readers */
+  inputs_kept_t inputs;
+} served_t;
+
+/* Collective. A plan's ranks that are not there are taken as all: what is served does not have to run on as
+ * many ranks as were trained on. A checkpoint of before serving does not tell the model's inputs: the data
+ * that the settings name are opened then, for their features alone. */
+sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_context_h context,
+                        served_t *served, sbag_status_t *status);
+/* Not collective. */
+void served_close(served_t *served);
+
+#endif
