@@ -72,7 +72,7 @@ build() {
 
 # start_job MPIRUN_OPTION... -- PROGRAM ARGUMENT...: starts ranks, and exits as they do. `shardbag train` gets a progress
 # bar where stdout is a terminal, which a rank cannot tell; Ctrl-C and SIGTERM become SIGUSR1 for it: it writes a
-# checkpoint and stops. A second one ends it at once.
+# checkpoint and stops; and for `shardbag serve`, which answers what it has taken in. A second one ends it at once.
 start_job() {
   local options=()
   while [ "$1" != -- ]; do
@@ -81,9 +81,10 @@ start_job() {
   done
   shift
   command -v mpirun >/dev/null || fail "mpirun is not there; on Debian: apt-get install openmpi-bin"
-  training=no
+  tidy= # what it does before it ends
+  [ "$(basename "$1")" != shardbag ] || [ "${2-}" != serve ] || tidy="an end"
   if [ "$(basename "$1")" = shardbag ] && [ "${2-}" = train ]; then
-    training=yes
+    tidy="a checkpoint and a stop"
     [ ! -t 1 ] || [[ " $* " = *" --progress"[\ =]* ]] || set -- "$@" --progress bar
   fi
   # In a session of its own, or mpirun would answer the terminal's Ctrl-C itself, by killing the ranks.
@@ -101,12 +102,12 @@ start_job() {
   done
 }
 
-# The first request to end asks a training to save; everything else is ended.
+# The first request to end asks a training to save, a server to answer; everything else is ended.
 # shellcheck disable=SC2317  # called by the traps
 end_asked() {
-  if [ "$training" = yes ] && [ "$asked" = no ]; then
+  if [ -n "$tidy" ] && [ "$asked" = no ]; then
     asked=yes
-    echo "$(basename "$0"): asked for a checkpoint and a stop; once more ends it at once" >&2
+    echo "$(basename "$0"): asked for $tidy; once more ends it at once" >&2
     kill -USR1 "$child" 2>/dev/null
   else
     kill -TERM "$child" 2>/dev/null

@@ -181,6 +181,8 @@ static enum MHD_Result end(exchange_t *x, const char *url) {
   if (signature == NULL) return x->state == EXCHANGE_REPLIED ? MHD_YES : MHD_NO;
   if (atomic_load(&x->http->draining))
     return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_CLOSING, "the server is closing");
+  if (!x->http->options.ready(x->http->options.user))
+    return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD, "a rank does not answer");
   return take_up(x, signature);
 }
 

@@ -55,11 +55,13 @@ static int asked_to_end(void) {
   return sigtimedwait(&set, NULL, &now) > 0;
 }
 
-/* A batch that does not end is a rank that does not answer. */
+/* A batch that does not end is a rank that does not answer: it is called so at a quarter of the time after
+ * which the job ends. */
 static int is_ready(void *user) {
   const server_t *s = user;
   long long since_us = atomic_load(&s->engine.busy_us);
-  return since_us == 0 || queue_now() - 1e-6 * (double)since_us < STALLED_S;
+  double limit_s = s->subject->timeout_s > 0 ? s->subject->timeout_s / 4 : STALLED_S;
+  return since_us == 0 || queue_now() - 1e-6 * (double)since_us < limit_s;
 }
 
 /* ---- start ---- */

@@ -393,6 +393,38 @@ def check_end(build, checkpoint, rows, logits):
     check("SIGUSR1 ends it", server.process.returncode == 0 and "served 2 requests" in out, (out, err))
 
 
+def check_stall(build, checkpoint, rows):
+    """A rank that is stopped: not ready, 503, and soon the job's end with a line that says why."""
+    server = Server(build, 2, checkpoint, "--timeout", "4")
+    found = []
+    for environ in pathlib.Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = environ.read_bytes().split(b"\0")
+            command = (environ.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"OMPI_COMM_WORLD_RANK=1" in words and str(checkpoint).encode() in command:
+            found.append(int(environ.parent.name))
+    check("the other rank", len(found) == 1, found)
+    if len(found) != 1:
+        return
+    os.kill(found[0], signal.SIGSTOP)
+    start = time.time()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(server.infer, "shop", rows.inputs(0, 2))
+        time.sleep(2)
+        check("not ready", server.ask("/v2/health/ready")[0].status == 503)
+        check("alive", server.ask("/v2/health/live")[0].status == 200)
+        check("refused", server.infer("shop", rows.inputs(0, 2))[0] == 503)
+        try:
+            check("the one that waited", stuck.result()[0] == 500)
+        except (OSError, http.client.HTTPException):
+            check("the one that waited sees the connection close", True)
+    out, err = server.process.communicate(timeout=30)
+    said = [line for line in err.splitlines() if line.startswith("shardbag serve: ")]
+    check("it ends and says why", server.process.returncode != 0 and len(said) == 1 and time.time() - start < 15, (out, err))
+
+
 def check_usage(build, folder):
     program = os.path.join(build, "shardbag")
     for words, said in (
@@ -440,6 +472,7 @@ def main():
             check(f"{ranks} ranks end", code == 0 and "served" in out, (code, out, err))
         check_options(build, checkpoint, folder, rows, logits)
         check_end(build, checkpoint, rows, logits)
+        check_stall(build, checkpoint, rows)
         check_usage(build, folder)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
