@@ -5,7 +5,8 @@
 #
 # It sets what MPI wants when root, gives every rank one thread, lets ranks share cores where there are fewer, and
 # hands `shardbag train` a progress bar where stdout is a terminal (a rank cannot tell). Ctrl-C and SIGTERM become
-# SIGUSR1 for a training: it writes a checkpoint and stops; a second one ends it at once.
+# SIGUSR1 for a training, which writes a checkpoint and stops, and for a server, which answers what it has taken in; a
+# second one ends it at once.
 set -uo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "$0")/common.sh"

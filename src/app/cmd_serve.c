@@ -49,12 +49,24 @@ static sbag_code_t serve_model(job_t *job, const served_t *served, const char *n
   return code;
 }
 
+/* 1: of all tables, by --dtype. */
+static int take_storage(const options_t *options, sbag_storage_t *storage) {
+  for (int i = 0; options->dtype != NULL && options_dtypes[i] != NULL; i++)
+    if (strcmp(options_dtypes[i], options->dtype) == 0) {
+      *storage = (sbag_storage_t)i;
+      return 1;
+    }
+  return 0;
+}
+
 static int serve_settings(job_t *job, const settings_t *settings, snapshot_t *snapshot, double written_s,
                           const options_t *options, sbag_status_t *status) {
   served_t served;
   char *name = NULL;
+  sbag_storage_t storage;
+  int given = take_storage(options, &storage);
   if (job_context(job, settings, status) != SBAG_OK) return EXIT_OTHER;
-  sbag_code_t code = served_open(snapshot, settings, job->context, &served, status);
+  sbag_code_t code = served_open(snapshot, settings, job->context, given ? &storage : NULL, &served, status);
   if (code != SBAG_OK) return code == SBAG_ERR_ARGUMENT ? EXIT_USAGE : EXIT_OTHER;
   int64_t step = snapshot->step;
   code = comm_agree(served.session.comm, checkpoint_read_text(snapshot->file, "", "name", &name, status),
@@ -102,7 +114,7 @@ const command_t command_serve = {
     .arguments = "CHECKPOINT",
     .summary = "answer requests over HTTP (KServe v2), the tables cut over the ranks",
     .argument_count = 1,
-    .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT | OPTION_SERVE,
+    .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT | OPTION_SERVE | OPTION_DTYPE,
     .details =
         "NAME predicts, NAME/embeddings gives the pooled vectors of every feature. --json FILE is the "
         "access\n"

@@ -51,12 +51,13 @@ static sbag_code_t take_inputs(const snapshot_t *snapshot, session_t *session, i
 }
 
 /* The rows come from the file, and nothing is updated: what that takes is left out. */
-static void leave_out_training(assembly_t *assembly, int ranks) {
+static void leave_out_training(assembly_t *assembly, int ranks, const sbag_storage_t *storage) {
   for (int t = 0; t < assembly->model.table_count; t++) {
     sbag_table_options_t *table = &assembly->tables[t];
     table->init_file = table->init_dataset = NULL;
     table->init = SBAG_INIT_CONSTANT;
     table->init_a = 0;
+    if (storage != NULL) table->storage = *storage;
     table->optimizer = sbag_optimizer_options_default(SBAG_OPT_SGD);
     for (int i = 0; i < table->rank_count; i++)
       if (table->ranks[i] >= ranks) {
@@ -72,7 +73,7 @@ static void leave_out_training(assembly_t *assembly, int ranks) {
 }
 
 sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_context_h context,
-                        served_t *served, sbag_status_t *status) {
+                        const sbag_storage_t *storage, served_t *served, sbag_status_t *status) {
   *served = (served_t){.session = {.settings = settings,
                                    .context = context,
                                    .comm = context_comm(context),
@@ -82,7 +83,7 @@ sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_c
   if (code == SBAG_OK) code = assembly_create(settings, &served->inputs.view, s->mem, &s->assembly, status);
   code = comm_agree(s->comm, code, status);
   if (code == SBAG_OK) {
-    leave_out_training(&s->assembly, comm_size(s->comm));
+    leave_out_training(&s->assembly, comm_size(s->comm), storage);
     code = model_create(context, &s->assembly.model, s->mem, &s->model, status);
   }
   if (code == SBAG_OK) code = snapshot_load(snapshot, s, status);

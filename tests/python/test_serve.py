@@ -359,7 +359,7 @@ def check_options(build, checkpoint, folder, rows, logits):
     token = folder / "token"
     token.write_text("secret\n")
     log = folder / "access.json"
-    words = ["--token-file", str(token), "--json", str(log), "--max-body", "3000", "--request-time", "1", "--batch-window", "2000"]
+    words = ["--token-file", str(token), "--json", str(log), "--max-body", "3000", "--dtype", "f32", "--request-time", "1", "--batch-window", "2000"]
     server = Server(build, 1, checkpoint, *words)
     bearer = {"Authorization": "Bearer secret"}
     check("no token", server.ask("/v2/models/shop")[0].status == 401)
@@ -391,6 +391,16 @@ def check_end(build, checkpoint, rows, logits):
     check("when to come again", len(refused) == 4 and all(a.headers["Retry-After"] == "1" for a in refused))
     out, err = server.process.communicate(timeout=30)
     check("SIGUSR1 ends it", server.process.returncode == 0 and "served 2 requests" in out, (out, err))
+
+
+def check_narrow(build, checkpoint, rows, logits):
+    """Tables in int8: near, and not the same."""
+    server = Server(build, 2, checkpoint, "--dtype", "int8", "--name", "narrow/shop")
+    status, said = server.infer("narrow/shop", rows.inputs(0, 100))
+    off = numpy.abs(output(said, "logit") - logits[:100]).max() if status == 200 else said
+    check("int8", status == 200 and 0 < off < 0.1, off)
+    code, out, err = server.end()
+    check("int8 ends", code == 0, (code, out, err))
 
 
 def check_stall(build, checkpoint, rows):
@@ -472,6 +482,7 @@ def main():
             check(f"{ranks} ranks end", code == 0 and "served" in out, (code, out, err))
         check_options(build, checkpoint, folder, rows, logits)
         check_end(build, checkpoint, rows, logits)
+        check_narrow(build, checkpoint, rows, logits)
         check_stall(build, checkpoint, rows)
         check_usage(build, folder)
     print(f"{passed} passed, {failed} failed")
