@@ -139,7 +139,7 @@ def train(build, folder, rows):
     check("training", done.returncode == 0, done.stderr)
     checkpoint = next((folder / "run").glob("ckpt-*.h5"))
     words = ["predict", str(checkpoint), str(folder / "config.yaml"), "--input", str(folder / "data.tsv"), "--format", "json"]
-    done = subprocess.run([program] + words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(launch + words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     check("predicting", done.returncode == 0, done.stderr)
     logits = numpy.array([json.loads(line)["logit"] for line in done.stdout.splitlines()])
     (folder / "data.tsv").unlink()  # a server needs no data
