@@ -3,7 +3,7 @@
 
 Trains a small model, serves its checkpoint on 1, 2, 3 and 4 ranks, and compares answers with what `shardbag predict`
 says of the same rows and with pools made of the checkpoint's rows by numpy; then wrong requests, many clients at a time,
-overload, slow clients, the README's curl lines, and how a server ends. With tritonclient[http] in some Python (TRITON_PYTHON=PROGRAM, or the
+overload, slow clients, and how a server ends. With tritonclient[http] in some Python (TRITON_PYTHON=PROGRAM, or the
 one that runs this) that client asks too. Ends with `N passed, N failed`.
 """
 
@@ -50,6 +50,7 @@ train: {{global_batch: 40}}
 """
 
 passed = failed = 0
+started = []  # processes; none may be left behind
 
 
 def check(name, good, said=""):
@@ -69,6 +70,7 @@ class Server:
             launch + [program, "serve", str(checkpoint), "--port", "0", *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
+        started.append(self.process)
         self.first = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)$", self.first.strip())
         self.port = int(found.group(1)) if found else 0
@@ -490,4 +492,9 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
