@@ -128,7 +128,8 @@ static void start_stream(stream_t *s, const reduce_isa_t *isa, const reduce_span
   enter_task(&s->cursor);
   list_more(s);
   const int64_t bytes = clamp(row_bytes(&span->tasks[0]), 0, AHEAD_BYTES);
-  for (int64_t i = 0; i < terms_ahead(&span->tasks[0]) && i < s->tail; i++)
+  const int64_t ahead = terms_ahead(&span->tasks[0]);
+  for (int64_t i = 0; i < ahead && i < s->tail; i++)
     for (int64_t byte = 0; byte < bytes; byte += LINE_BYTES) __builtin_prefetch(s->row[i] + byte, 0, 2);
 }
 
