@@ -74,9 +74,10 @@ skipped() {
   printf 'skip  %s\n' "$*"
 }
 
+# Builds give way to what runs beside them: ranks on a core that others hold wait for each other all the time.
 build_step() {
   # shellcheck disable=SC2016  # the inner shell's own arguments
-  step "build $1" 900 bash -c '. "$1/launch/common.sh" && build "$2" "$3"' build "$root" "$1" "$2"
+  step "build $1" 900 nice -n 10 bash -c '. "$1/launch/common.sh" && build "$2" "$3"' build "$root" "$1" "$2"
 }
 
 # golden_steps FOLDER RANKS HOW...: every golden file at each rank count in each way. A way is a layout and more
@@ -146,7 +147,7 @@ check_cuda() {
     return
   fi
   check_nvcc
-  step "build what executes kernels" 900 cmake --build "$root/build" -j "$(nproc)" --target test_cuda test_cuda_ranks \
+  step "build what executes kernels" 900 nice -n 10 cmake --build "$root/build" -j "$(nproc)" --target test_cuda test_cuda_ranks \
     test_cuda_app test_cuda_mpi test_cuda_golden || return
   step "cuda kernels" 300 "$root/build/tests/cuda/kernels"
   for seed in 1 $([ $full = 0 ] || echo 2 3 4 5 6 7 8); do
@@ -170,10 +171,10 @@ check_cuda() {
   step "cuda MovieLens" 300 "$root/tests/cuda/train.sh" "$root/build"
   step "cuda kinds of models" 120 "$root/tests/cuda/kinds.sh" "$root/build"
   step "cuda bench" 120 "$root/tests/cuda/bench.sh" "$root/build"
-  step "build what executes kernels, asan" 900 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
+  step "build what executes kernels, asan" 900 nice -n 10 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
     step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
   # shellcheck disable=SC2016  # the inner shell's own arguments
-  step "build cuda-tsan" 900 bash -c '. "$1/launch/common.sh" && build cuda-tsan build-cuda-tsan --target test_cuda' \
+  step "build cuda-tsan" 900 nice -n 10 bash -c '. "$1/launch/common.sh" && build cuda-tsan build-cuda-tsan --target test_cuda' \
     build "$root" || return
   # Unordered blocks share the stacks of their threads, which shows as races of kernels with arrays there.
   export TSAN_OPTIONS=ignore_noninstrumented_modules=1
@@ -195,7 +196,7 @@ check_nvcc() {
     return
   fi
   # shellcheck disable=SC2016  # the inner shell's own arguments
-  step "build cuda, by nvcc" 900 bash -c '. "$1/launch/common.sh" && build cuda build-cuda --target shardbag_app' \
+  step "build cuda, by nvcc" 900 nice -n 10 bash -c '. "$1/launch/common.sh" && build cuda build-cuda --target shardbag_app' \
     build "$root" && step "a GPU or a reason" 60 "$root/tests/cuda/no_gpu.sh" "$root/build-cuda"
   # shellcheck disable=SC2046  # one word or two
   step "no hot kernel spills" 900 python3 "$root/tests/cuda/ptxas.py" $([ $full = 0 ] && echo 80 || echo 80 90)
