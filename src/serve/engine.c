@@ -18,7 +18,7 @@ sbag_code_t engine_open(engine_t *e, mem_t *mem, sbag_status_t *status) {
   if (code != SBAG_OK) batch_clear(&e->batch);
   e->lookups = block;
   e->called_s = queue_now();
-  atomic_init(&e->busy_us, 0);
+  atomic_init(&e->busy_us, (long long)(e->called_s * 1e6)); /* until all ranks are there */
   return code;
 }
 

@@ -114,13 +114,18 @@ static sbag_code_t start_http(server_t *s, mem_t *mem, sbag_status_t *status) {
       .max_batch = o->max_batch,
       .ready = is_ready,
       .user = s};
-  SBAG_TRY(http_start(&http, mem, &s->http, status));
+  return http_start(&http, mem, &s->http, status);
+}
+
+/* Once every rank is there: who reads it may rely on all of them. */
+static void announce(server_t *s) {
+  const char *bind = s->options->bind;
+  atomic_store(&s->engine.busy_us, 0);
   fprintf(s->out, "serving %s, step %" PRId64 ", on %d rank%s at http://%s%s%s:%d\n", s->subject->name,
           s->subject->step, sbag_context_size(s->subject->context),
-          sbag_context_size(s->subject->context) > 1 ? "s" : "", strchr(o->bind, ':') != NULL ? "[" : "",
-          o->bind, strchr(o->bind, ':') != NULL ? "]" : "", http_port(s->http));
+          sbag_context_size(s->subject->context) > 1 ? "s" : "", strchr(bind, ':') != NULL ? "[" : "", bind,
+          strchr(bind, ':') != NULL ? "]" : "", http_port(s->http));
   fflush(s->out);
-  return SBAG_OK;
 }
 
 /* ---- turns ---- */
@@ -212,6 +217,7 @@ static sbag_code_t run(server_t *s, int rank, mem_t *mem, sbag_status_t *status)
   if (code == SBAG_OK && rank == 0) code = open_server(s, mem, status);
   int serving = code == SBAG_OK && rank == 0;
   code = comm_agree(comm, code, status);
+  if (code == SBAG_OK && rank == 0) announce(s);
   if (code == SBAG_OK) code = rank == 0 ? serve_requests(s, status) : engine_follow(&s->engine, status);
   if (serving) close_server(s, mem);
   if (opened) engine_close(&s->engine);
