@@ -1,12 +1,14 @@
 /* shardbag serve CHECKPOINT */
 #include "app/commands.h"
 #include "app/job.h"
+#include "app/stop.h"
 #include "collection/context.h"
 #include "serve/http.h"
 #include "serve/serve.h"
 #include "train/served.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -28,6 +30,14 @@ static sbag_code_t take_multi_hot(const inputs_t *inputs, mem_t *mem, int **flag
   return SBAG_OK;
 }
 
+/* Beside SIGUSR1, which job_run catches. A launcher of several ranks ends them by SIGTERM when one has
+ * failed: that has to end them. */
+static sbag_code_t catch_signals(const job_t *job, sbag_status_t *status) {
+  if (job->size > 1) return SBAG_OK;
+  SBAG_TRY(stop_catch(SIGTERM, status));
+  return stop_catch(SIGINT, status);
+}
+
 static sbag_code_t serve_model(job_t *job, const served_t *served, const char *name, int64_t step,
                                double written_s, const options_t *options, sbag_status_t *status) {
   const session_t *session = &served->session;
@@ -35,6 +45,7 @@ static sbag_code_t serve_model(job_t *job, const served_t *served, const char *n
   own.access_log = options->json;
   int *multi_hot = NULL;
   sbag_code_t code = take_multi_hot(&served->inputs.view, session->mem, &multi_hot, status);
+  if (code == SBAG_OK) code = catch_signals(job, status);
   SBAG_TRY(comm_agree(session->comm, code, status));
   const serve_subject_t subject = {.context = job->context,
                                    .model = session->model,
@@ -43,7 +54,8 @@ static sbag_code_t serve_model(job_t *job, const served_t *served, const char *n
                                    .step = step,
                                    .written_s = written_s,
                                    .multi_hot = multi_hot,
-                                   .timeout_s = job->timeout_s};
+                                   .timeout_s = job->timeout_s,
+                                   .stop_asked = stop_asked};
   code = serve_run(&subject, &own, stdout, status);
   mem_free(session->mem, multi_hot);
   return code;
@@ -100,11 +112,8 @@ static int serve(job_t *job, const settings_t *none, const options_t *options, s
   return exit_code;
 }
 
-/* Signals are blocked before MPI starts a thread that could take them. */
 static int run(const options_t *options) {
   options_t own = *options;
-  sigset_t set = serve_signals();
-  sigprocmask(SIG_BLOCK, &set, NULL);
   if (own.timeout_s < 0) own.timeout_s = silence_s;
   return job_run("serve", &own, NULL, serve);
 }

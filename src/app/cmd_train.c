@@ -1,6 +1,7 @@
 /* shardbag train CONFIG */
 #include "app/commands.h"
 #include "app/job.h"
+#include "app/stop.h"
 #include "collection/context.h"
 #include "train/folder.h"
 #include "train/history.h"
@@ -119,7 +120,8 @@ static int train(job_t *job, const settings_t *settings, const options_t *option
   if (opened) {
     exit_code = EXIT_OTHER;
     code = begin(&t, status);
-    if (code == SBAG_OK) code = train_run(&t.session, &t.journal, &t.retention, &t.progress, status);
+    if (code == SBAG_OK)
+      code = train_run(&t.session, &t.journal, &t.retention, &t.progress, stop_asked, status);
     session_close(&t.session);
   }
   code = close_files(&t, code, status);

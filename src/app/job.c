@@ -2,6 +2,7 @@
 #include "app/job.h"
 
 #include "app/deadline.h"
+#include "app/stop.h"
 #include "collection/context.h"
 #include <shardbag/mpi.h>
 
@@ -33,14 +34,6 @@ static void log_line(void *user, sbag_log_level_t level, const char *line) {
   if (level == SBAG_LOG_WARNING) fprintf(stderr, "warning: %s\n", line);
 }
 
-static sbag_code_t block_signal(sbag_status_t *status) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
-  if (sigprocmask(SIG_BLOCK, &set, NULL) == 0) return SBAG_OK;
-  return status_set(status, SBAG_ERR_STATE, "cannot block SIGUSR1: %s", strerror(errno));
-}
-
 static sbag_context_options_t context_options(const job_t *job) {
   sbag_context_options_t o = sbag_context_options_default();
   o.timeout_s = job->timeout_s;
@@ -48,12 +41,12 @@ static sbag_context_options_t context_options(const job_t *job) {
   return o;
 }
 
-/* SIGUSR1 is blocked before any thread exists (see train.h). */
+/* SIGUSR1 is caught as early as can be: before, it ends the process. */
 static sbag_code_t start(const char *command, const options_t *options, job_t *job, sbag_status_t *status) {
   *job = (job_t){.command = command, .timeout_s = options->timeout_s, .size = 1};
   if (job->timeout_s < 0) job->timeout_s = sbag_context_options_default().timeout_s;
   job->rank = rank_early(); /* who speaks if MPI cannot start */
-  SBAG_TRY(block_signal(status));
+  SBAG_TRY(stop_catch(SIGUSR1, status));
   int provided = 0;
   deadline_t deadline;
   deadline_begin(&deadline, command, "start of MPI", job->timeout_s, rank_early());

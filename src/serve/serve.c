@@ -40,21 +40,6 @@ serve_options_t serve_options_default(void) {
                            .idle_s = 60};
 }
 
-sigset_t serve_signals(void) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  return set;
-}
-
-static int asked_to_end(void) {
-  const struct timespec now = {.tv_sec = 0};
-  sigset_t set = serve_signals();
-  return sigtimedwait(&set, NULL, &now) > 0;
-}
-
 /* A batch that does not end is a rank that does not answer: it is called so at a quarter of the time after
  * which the job ends. */
 static int is_ready(void *user) {
@@ -132,7 +117,7 @@ static void announce(server_t *s) {
 
 static sbag_code_t turns(server_t *s, sbag_status_t *status) {
   double watched_s = queue_now();
-  while (!asked_to_end()) {
+  while (!s->subject->stop_asked()) {
     SBAG_TRY(engine_turn(&s->engine, 1e-3 * TURN_MS, status));
     if (queue_now() - watched_s < WATCH_S) continue;
     watched_s = queue_now();

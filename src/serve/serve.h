@@ -4,7 +4,6 @@
 
 #include "serve/options.h"
 #include "serve/signature.h"
-#include <signal.h>
 #include <stdio.h>
 
 /* What is served. */
@@ -17,10 +16,8 @@ typedef struct serve_subject {
   double written_s;     /* when the checkpoint was, since 1970 */
   const int *multi_hot; /* of its inputs: see signature.h */
   double timeout_s;
+  int (*stop_asked)(void); /* rank 0's: whether it was asked to end since the last call */
 } serve_subject_t;
-
-/* The signals that end a server after what it has taken in; to be blocked before any thread is started. */
-sigset_t serve_signals(void);
 
 /* Collective. Returns when rank 0 was asked to end, and what it had taken in is answered; or with an error.
  * Rank 0 writes a line to `out` when it takes requests, and one at the end. */

@@ -11,7 +11,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -35,6 +34,7 @@ typedef struct loop {
   int32_t *wishes;    /* [WISHES]; a block of its own for the comm */
   double saved_s;     /* rank 0's clock when the last checkpoint was complete */
   int64_t saved_step; /* the newest checkpoint's; -1: none */
+  int (*stop_asked)(void);
   const char *reason; /* why the loop ended; NULL while it runs */
   char stale[96];     /* the reason of one that is out of patience */
   int patience_value; /* of metrics_values */
@@ -46,15 +46,6 @@ static int64_t count_steps(const session_t *session) {
   int64_t steps = (samples + train->global_batch - 1) / train->global_batch;
   int64_t most = train->max_steps > 0 ? train->max_steps : INT64_MAX;
   return steps > 0 && train->epochs > most / steps ? most : train->epochs * steps;
-}
-
-/* Whether this process was asked to stop since the last call. */
-static int stop_asked(void) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
-  const struct timespec at_once = {0, 0};
-  return sigtimedwait(&set, NULL, &at_once) == SIGUSR1;
 }
 
 static double now_s(void) {
@@ -126,7 +117,7 @@ static sbag_code_t take_step(loop_t *loop, const reader_batch_t *batch, sbag_sta
   int64_t samples = batch->global_samples;
   imbalance_line_t line, *told = NULL;
   imbalance_step_begin(loop->imbalance);
-  loop->wishes[WISH_STOP] = stop_asked();
+  loop->wishes[WISH_STOP] = loop->stop_asked();
   loop->wishes[WISH_SAVE] = save_due_by_clock(loop);
   sbag_code_t code = walk_step(loop, factor, &loss, status);
   if (code != SBAG_OK) {
@@ -326,12 +317,13 @@ static double told_lr(const model_config_t *model) {
 }
 
 sbag_code_t train_run(session_t *session, journal_t *journal, retention_t *retention, progress_t *progress,
-                      sbag_status_t *status) {
+                      int (*stop_asked)(void), sbag_status_t *status) {
   const settings_t *settings = session->settings;
   loop_t loop = {.session = session,
                  .journal = journal,
                  .retention = retention,
                  .progress = progress,
+                 .stop_asked = stop_asked,
                  .settings = &settings->train,
                  .checkpoint = &settings->checkpoint,
                  .lr = told_lr(&session->assembly.model),

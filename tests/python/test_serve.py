@@ -68,12 +68,17 @@ class Server:
         launch = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)]
         self.process = subprocess.Popen(
             launch + [program, "serve", str(checkpoint), "--port", "0", *words],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment(),
         )
         started.append(self.process)
         self.first = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)$", self.first.strip())
         self.port = int(found.group(1)) if found else 0
+
+    def environment(self):
+        """As a user's: OpenBLAS then has threads, older than main and blocking no signal."""
+        ours = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        return {name: value for name, value in os.environ.items() if name not in ours}
 
     def ask(self, path, body=None, headers=(), method=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
