@@ -59,7 +59,7 @@ install_packages() {
 # What the build needs, and nothing more.
 # shellcheck disable=SC2034  # for the scripts that source this
 build_packages=(gcc g++ make cmake pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev
-  libopenblas-pthread-dev librandom123-dev libxxhash-dev libyaml-dev libjson-c-dev libmicrohttpd-dev zlib1g-dev check)
+  libopenblas-pthread-dev librandom123-dev libxxhash-dev libyaml-dev libjson-c-dev libmicrohttpd-dev libcurl4-openssl-dev zlib1g-dev check)
 
 # build PRESET FOLDER [ARGUMENT...]: configures and builds; the arguments are the build's. A configuration that cannot
 # be taken up, of a tree that has moved say, is made anew.

@@ -26,6 +26,6 @@ typedef struct bench_kind {
 int bench_run(const options_t *options);
 
 extern const bench_kind_t bench_kind_checkpoint, bench_kind_exchange, bench_kind_memory, bench_kind_pool,
-    bench_kind_step;
+    bench_kind_serve, bench_kind_step;
 
 #endif

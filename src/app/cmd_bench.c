@@ -63,12 +63,16 @@ int bench_run(const options_t *options) {
   return job_run(options->command->name, options, config, body);
 }
 
-static const command_t *const parts[] = {&bench_kind_memory.command,   &bench_kind_pool.command,
-                                         &bench_kind_exchange.command, &bench_kind_checkpoint.command,
-                                         &bench_kind_step.command,     NULL};
+static const command_t *const parts[] = {&bench_kind_memory.command,
+                                         &bench_kind_pool.command,
+                                         &bench_kind_exchange.command,
+                                         &bench_kind_checkpoint.command,
+                                         &bench_kind_step.command,
+                                         &bench_kind_serve.command,
+                                         NULL};
 
 const command_t command_bench = {.name = "bench",
                                  .arguments = "PART ...",
                                  .summary = "measure this machine and shardbag on it",
-                                 .details = "Under mpirun all ranks take part.\n",
+                                 .details = "Under mpirun all ranks take part, but for serve.\n",
                                  .parts = parts};

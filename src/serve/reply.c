@@ -2,6 +2,7 @@
 #include "serve/reply.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- inference ---- */
@@ -72,7 +73,7 @@ void reply_error(const char *message, buffer_t *buffer) {
 void reply_server(const char *version, buffer_t *buffer) {
   buffer_print(buffer,
                "{\"name\":\"shardbag\",\"version\":\"%s\",\"extensions\":[\"binary_tensor_data\","
-               "\"model_configuration\",\"model_repository\"]}",
+               "\"model_configuration\"]}",
                version);
 }
 
@@ -125,6 +126,17 @@ void reply_model(const serve_signature_t *s, buffer_t *buffer) {
   buffer_text(buffer, "]}");
 }
 
+/* How many rows an index can name, for who makes requests; `parameters` is where Triton has a model's own. */
+static void put_rows(const serve_signature_t *s, buffer_t *buffer) {
+  char key[256];
+  for (int f = 0; f < s->feature_count; f++) {
+    snprintf(key, sizeof key, "rows.%s", s->features[f].name);
+    buffer_text(buffer, ",");
+    buffer_quote(buffer, key);
+    buffer_print(buffer, ":{\"string_value\":\"%" PRId64 "\"}", s->features[f].rows);
+  }
+}
+
 /* Batches are made here, of whole requests: max_batch_size, which would make the first length the batch's, is
  * Triton's 0. */
 void reply_config(const serve_signature_t *s, int64_t max_batch, buffer_t *buffer) {
@@ -132,16 +144,14 @@ void reply_config(const serve_signature_t *s, int64_t max_batch, buffer_t *buffe
   buffer_quote(buffer, s->name);
   buffer_print(buffer,
                ",\"platform\":\"shardbag\",\"backend\":\"shardbag\",\"max_batch_size\":0,"
-               "\"parameters\":{\"max_batch\":{\"string_value\":\"%" PRId64 "\"}},\"input\":[",
+               "\"parameters\":{\"max_batch\":{\"string_value\":\"%" PRId64 "\"}",
                max_batch);
+  put_rows(s, buffer);
+  buffer_text(buffer, "},\"input\":[");
   put_inputs(s, 1, buffer);
   buffer_text(buffer, "],\"output\":[");
   put_outputs(s, 1, buffer);
   buffer_text(buffer, "]}");
-}
-
-void reply_loaded(const serve_signature_t *signatures, buffer_t *buffer) {
-  buffer_print(buffer, "{\"version\":\"%s\"}", signatures[0].version);
 }
 
 void reply_index(const serve_signature_t *signatures, int count, int ready, buffer_t *buffer) {

@@ -114,8 +114,7 @@ static sbag_code_t fill(const store_t *store, const target_t *target, const int6
                       .zero_rows = zero_rows,
                       .zero_count = zero_count,
                       .storage = target->table->storage,
-                      .weight = target->weight,
-                      .fresh = 1};
+                      .weight = target->weight};
   store->kernel->ops->init(store->kernel, NULL, store->dtype, &task);
   return SBAG_OK;
 }

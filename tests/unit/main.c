@@ -3,6 +3,7 @@
 
 Suite *base_suite(void);
 Suite *bench_cover_suite(void);
+Suite *bench_load_suite(void);
 Suite *comm_self_suite(void);
 Suite *config_suite(void);
 Suite *dense_suite(void);
@@ -38,6 +39,7 @@ Suite *trace_suite(void);
 static const runner_suite_t suites[] = {
     {"base", base_suite},
     {"bench_cover", bench_cover_suite},
+    {"bench_load", bench_load_suite},
     {"comm_self", comm_self_suite},
     {"config", config_suite},
     {"dense", dense_suite},
