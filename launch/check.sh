@@ -218,6 +218,8 @@ check_scripts() {
     skipped "tests/python: /usr/bin/python3 has no h5py"
     return
   fi
+  step "soak, serving" "$([ $full = 0 ] && echo 120 || echo 900)" \
+    /usr/bin/python3 "$root/tests/serve/soak.py" "$root/build" "$([ $full = 0 ] && echo 20 || echo 600)"
   for script in "$root"/tests/python/test_*.py; do
     step "python $(basename "$script" .py)" 300 /usr/bin/python3 "$script" "$root/build"
   done

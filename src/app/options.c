@@ -46,6 +46,9 @@ static const option_entry_t entries[] = {
     {OPTION_SERVE, "port", "P", "the port; 0 takes a free one (8000)"},
     {OPTION_SERVE, "name", "NAME", "the model's name (that of the run)"},
     {OPTION_SERVE, "token-file", "FILE", "refuse requests without the bearer token in its first line"},
+    {OPTION_SERVE, "tls-cert", "FILE", "a PEM file of a certificate: answer HTTPS; with --tls-key"},
+    {OPTION_SERVE, "tls-key", "FILE", "a PEM file of its key"},
+    {OPTION_SERVE, "watch", "SECONDS", "look for a newer checkpoint so often; 0: when asked alone (0)"},
     {OPTION_SERVE, "batch-window", "US", "wait so many microseconds for more requests to a look-up (0)"},
     {OPTION_SERVE, "max-batch", "N", "samples of a look-up, and of a request, at most (4096)"},
     {OPTION_SERVE, "queue", "N", "requests that may wait; more are refused with 503 (256)"},
@@ -179,6 +182,7 @@ static const serve_number_t serve_numbers[] = {
     {"max-body", offsetof(serve_options_t, body_bytes), 1, 64, 1e12},
     {"max-inputs", offsetof(serve_options_t, tensors), 1, 1, 1 << 20},
     {"max-bag", offsetof(serve_options_t, bag_length), 1, 1, 1 << 30},
+    {"watch", offsetof(serve_options_t, watch_s), 0, 0, 1e6},
     {"request-time", offsetof(serve_options_t, request_s), 0, 0.01, 1e6},
     {"idle-time", offsetof(serve_options_t, idle_s), 0, 0.01, 1e6}};
 enum { SERVE_NUMBERS = sizeof serve_numbers / sizeof serve_numbers[0] };
@@ -188,6 +192,8 @@ static sbag_code_t take_serve(const command_t *command, const char *name, const 
   if (strcmp(name, "bind") == 0) options->bind = word;
   if (strcmp(name, "name") == 0) options->name = word;
   if (strcmp(name, "token-file") == 0) options->token_file = word;
+  if (strcmp(name, "tls-cert") == 0) options->tls_cert = word;
+  if (strcmp(name, "tls-key") == 0) options->tls_key = word;
   for (int i = 0; i < SERVE_NUMBERS; i++) {
     const serve_number_t *n = &serve_numbers[i];
     double number = 0;

@@ -111,9 +111,13 @@ sbag_code_t mem_alloc(mem_t *mem, size_t bytes, const char *what, void **block, 
   return SBAG_OK;
 }
 
+int mem_comes_zeroed(size_t bytes) {
+  return is_large(bytes);
+}
+
 sbag_code_t mem_calloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status) {
   SBAG_TRY(mem_alloc(mem, bytes, what, block, status));
-  if (!is_large(bytes))
+  if (!mem_comes_zeroed(bytes))
     memset(*block, 0, bytes); /* the kernel's pages are zero, and untouched pages cost nothing */
   return SBAG_OK;
 }

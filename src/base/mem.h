@@ -25,6 +25,8 @@ void mem_destroy(mem_t **mem);
 sbag_code_t mem_alloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status);
 /* As mem_alloc, filled with zero bytes. */
 sbag_code_t mem_calloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status);
+/* Whether a block of so many bytes comes filled with zero bytes from mem_alloc too, its pages untouched. */
+int mem_comes_zeroed(size_t bytes);
 /* As realloc: *block may be NULL; on failure *block stays valid. */
 sbag_code_t mem_realloc(mem_t *mem, size_t bytes, const char *what, void **block, sbag_status_t *status);
 /* NULL is allowed. */

@@ -128,6 +128,15 @@ void checkpoint_close(checkpoint_reader_t **reader);
 /* As checkpoint_writer_set_chunk. */
 void checkpoint_reader_set_chunk(checkpoint_reader_t *reader, int64_t bytes);
 
+/* Whoever loads tables from it stops now and then, on all ranks at the same place, and calls `pause`, which
+ * may be collective; an error, the same on all ranks, ends the load. NULL: it does not stop. Not collective.
+ */
+typedef sbag_code_t (*checkpoint_pause_t)(void *user, sbag_status_t *status);
+void checkpoint_reader_set_pause(checkpoint_reader_t *reader, checkpoint_pause_t pause, void *user);
+int checkpoint_reader_pauses(const checkpoint_reader_t *reader);
+/* Collective: calls it, if there is one. */
+sbag_code_t checkpoint_reader_pause(checkpoint_reader_t *reader, sbag_status_t *status);
+
 /* The datasets in the order of their names. Not collective. */
 int64_t checkpoint_count(const checkpoint_reader_t *reader);
 const char *checkpoint_name(const checkpoint_reader_t *reader, int64_t i);

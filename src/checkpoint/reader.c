@@ -244,6 +244,19 @@ void checkpoint_reader_set_chunk(checkpoint_reader_t *reader, int64_t bytes) {
   reader->chunk_bytes = bytes > 0 ? bytes : LAYOUT_CHUNK_BYTES;
 }
 
+void checkpoint_reader_set_pause(checkpoint_reader_t *reader, checkpoint_pause_t pause, void *user) {
+  reader->pause = pause;
+  reader->pauser = user;
+}
+
+int checkpoint_reader_pauses(const checkpoint_reader_t *reader) {
+  return reader->pause != NULL;
+}
+
+sbag_code_t checkpoint_reader_pause(checkpoint_reader_t *reader, sbag_status_t *status) {
+  return reader->pause != NULL ? reader->pause(reader->pauser, status) : SBAG_OK;
+}
+
 int64_t checkpoint_count(const checkpoint_reader_t *reader) {
   return reader->count;
 }

@@ -27,6 +27,8 @@ struct checkpoint_reader {
   trailer_t trailer;
   reader_array_t *arrays; /* sorted by name */
   int64_t count, capacity, chunk_bytes;
+  checkpoint_pause_t pause; /* NULL: none */
+  void *pauser;
   /* The piece that was read last for a part of its rows, checked. */
   void *piece;
   size_t piece_capacity;

@@ -170,6 +170,7 @@ static sbag_code_t hand_out(checkpoint_reader_t *r, const reader_array_t *array,
     int64_t first = layout_chunk_first(walk, c), rows = layout_chunk_rows(walk, c);
     if (code == SBAG_OK) code = read_rows(r, array, first, rows, &ahead, chunk, status);
     SBAG_TRY(comm_agree(r->comm, code, status));
+    SBAG_TRY(checkpoint_reader_pause(r, status));
     code = take(user, first, rows, chunk, status);
   }
   return comm_agree(r->comm, code, status);

@@ -9,6 +9,8 @@
 /* What a rank reads between two agreements: so much that waiting for each other does not count, so little
  * that a rank without rows of its own does not run into its deadline. */
 static const int64_t round_bytes = (int64_t)512 << 20;
+/* The same where others wait for their turn in between. */
+static const int64_t paused_bytes = (int64_t)4 << 20;
 static const int64_t mirrored_bytes = (int64_t)16 << 20;
 /* Of f32 that stand beside a shard whose rows are of another type. */
 static const int64_t converted_bytes = (int64_t)4 << 20;
@@ -140,7 +142,8 @@ static sbag_code_t read_some(walk_t *w, int64_t *room, sbag_status_t *status) {
 }
 
 static sbag_code_t read_round(walk_t *w, sbag_status_t *status) {
-  for (int64_t room = round_bytes; w->at < w->count && room > 0;) {
+  const int pauses = checkpoint_reader_pauses(w->reader);
+  for (int64_t room = pauses ? paused_bytes : round_bytes; w->at < w->count && room > 0;) {
     const collection_load_t *load = &w->loads[w->at];
     int64_t rows = is_own(w, load) ? w->c->store->tables[load->table].local_rows : 0;
     if (rows > 0) SBAG_TRY(read_some(w, &room, status));
@@ -158,6 +161,7 @@ static sbag_code_t read_own(walk_t *w, sbag_status_t *status) {
     SBAG_TRY(comm_agree(comm, read_round(w, status), status));
     *left = w->at < w->count;
     SBAG_TRY(comm_allreduce(comm, left, 1, COMM_I64, COMM_MAX, "load: rows left", status));
+    SBAG_TRY(checkpoint_reader_pause(w->reader, status));
   } while (*left > 0);
   SBAG_TRY(w->c->context->kernel->ops->stream_sync(w->c->context->kernel, NULL, status));
   return SBAG_OK;
@@ -214,7 +218,8 @@ static sbag_code_t read_together(const walk_t *w, const collection_load_t *load,
   target_t target = {w->c, load, file_type(w, load)};
   const store_table_t *table = &w->c->store->tables[load->table];
   const int rounds = load->state < 0 && table->storage != SBAG_STORAGE_FULL;
-  const int64_t bytes = rounds ? converted_bytes : table->mirror != NULL ? mirrored_bytes : 0;
+  int64_t bytes = rounds ? converted_bytes : table->mirror != NULL ? mirrored_bytes : 0;
+  if (checkpoint_reader_pauses(w->reader)) bytes = paused_bytes;
   if (bytes > 0) checkpoint_reader_set_chunk(w->reader, bytes / comm_size(w->c->context->comm));
   sbag_code_t code = checkpoint_read_array(w->reader, load->name, take_block, &target, status);
   if (bytes > 0) checkpoint_reader_set_chunk(w->reader, 0);

@@ -4,6 +4,7 @@
 #include "kernel/cpu.h"
 #include "kernel/cpu_init.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Less than this is done by one thread: to wake others takes longer. */
@@ -86,7 +87,16 @@ static void draw_rows(kernel_t *k, sbag_dtype_t dtype, const init_task_t *task) 
     rows(task, dtype, part_first(task->rows, part, parts), part_first(task->rows, part + 1, parts));
 }
 
+/* Zeros in memory that comes as zeros: its pages are left until somebody needs them, as a load of all rows
+ * does. */
+static int is_zero_already(sbag_dtype_t dtype, const init_task_t *task) {
+  const size_t row_bytes = kernel_row_bytes(dtype, task->storage, task->dim);
+  return task->fresh && task->kind == SBAG_INIT_CONSTANT && task->a == 0 && !signbit(task->a) &&
+         !kernel_is_quantised(task->storage) && mem_comes_zeroed(mem_array_bytes(task->rows, row_bytes));
+}
+
 static void cpu_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
+  if (is_zero_already(dtype, task)) return;
   if (kernel_is_quantised(task->storage)) {
     cpu_quant_init(k, task);
     return;

@@ -270,6 +270,7 @@ typedef struct init_task {
   int zero_count;
   sbag_storage_t storage; /* of weight; 16 bits or fewer: of SBAG_F32 alone, rounded to the nearest */
   void *weight;           /* out: [rows][dim] */
+  int fresh;              /* 1: weight is what alloc has just given, all of it */
 } init_task_t;
 
 typedef struct copy_part {

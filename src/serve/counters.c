@@ -12,24 +12,45 @@ static const char *const stage_names[STAGES] = {"receive", "parse", "queue", "co
 static const char *const error_names[ERRORS] = {"bad_request", "unauthorized", "not_found", "too_large",
                                                 "overload",    "closing",      "internal"};
 
-sbag_code_t counters_open(const serve_signature_t *signatures, const char *const *tables, int table_count,
-                          int rank_count, mem_t *mem, counters_t *metrics, sbag_status_t *status) {
+/* The list of names, and behind it their letters. */
+static sbag_code_t copy_tables(const model_config_t *config, counters_t *m, sbag_status_t *status) {
+  size_t bytes = mem_array_bytes(config->table_count, sizeof *m->tables);
   void *block = NULL;
-  *metrics = (counters_t){.mem = mem,
-                          .signatures = signatures,
-                          .tables = tables,
-                          .table_count = table_count,
-                          .rank_count = rank_count};
-  SBAG_TRY(mem_calloc(mem, mem_array_bytes((int64_t)table_count * rank_count, sizeof *metrics->lookups),
-                      "serving: metrics", &block, status));
+  for (int t = 0; t < config->table_count; t++) bytes += strlen(config->tables[t].name) + 1;
+  SBAG_TRY(mem_alloc(m->mem, bytes, "serving: metrics", &block, status));
+  m->tables = block;
+  char *at = (char *)(m->tables + config->table_count);
+  for (int t = 0; t < config->table_count; t++) {
+    size_t length = strlen(config->tables[t].name) + 1;
+    m->tables[t] = memcpy(at, config->tables[t].name, length);
+    at += length;
+  }
+  return SBAG_OK;
+}
+
+sbag_code_t counters_open(const serve_signature_t *signatures, const model_config_t *config, int rank_count,
+                          mem_t *mem, counters_t *metrics, sbag_status_t *status) {
+  void *block = NULL;
+  *metrics = (counters_t){.mem = mem, .table_count = config->table_count, .rank_count = rank_count};
+  for (int k = 0; k < SERVE_KINDS; k++)
+    if (signatures[k].output_count > 0)
+      memcpy(metrics->models[k], signatures[k].name, sizeof metrics->models[k]);
+  SBAG_TRY(copy_tables(config, metrics, status));
+  sbag_code_t code =
+      mem_calloc(mem, mem_array_bytes((int64_t)config->table_count * rank_count, sizeof *metrics->lookups),
+                 "serving: metrics", &block, status);
   metrics->lookups = block;
-  if (pthread_mutex_init(&metrics->mutex, NULL) == 0) return SBAG_OK;
+  if (code == SBAG_OK && pthread_mutex_init(&metrics->mutex, NULL) != 0)
+    code = status_set(status, SBAG_ERR_MEMORY, "serving: no lock for metrics");
+  if (code == SBAG_OK) return SBAG_OK;
+  mem_free(mem, metrics->tables);
   mem_free(mem, block);
-  return status_set(status, SBAG_ERR_MEMORY, "serving: no lock for metrics");
+  return code;
 }
 
 void counters_destroy(counters_t *metrics) {
   pthread_mutex_destroy(&metrics->mutex);
+  mem_free(metrics->mem, metrics->tables);
   mem_free(metrics->mem, metrics->lookups);
 }
 
@@ -59,6 +80,20 @@ void counters_batch(counters_t *m, int64_t requests, int64_t samples, const int6
   count(&m->batch_requests, sizes, COUNTERS_SIZES, (double)requests);
   count(&m->batch_samples, sizes, COUNTERS_SIZES, (double)samples);
   for (int64_t i = 0; i < (int64_t)m->table_count * m->rank_count; i++) m->lookups[i] += lookups[i];
+  pthread_mutex_unlock(&m->mutex);
+}
+
+void counters_served(counters_t *m, int64_t step, double written_s) {
+  pthread_mutex_lock(&m->mutex);
+  m->step = step;
+  m->written_s = written_s;
+  pthread_mutex_unlock(&m->mutex);
+}
+
+void counters_refresh(counters_t *m, counters_refresh_t outcome, double seconds) {
+  pthread_mutex_lock(&m->mutex);
+  m->refreshes[outcome]++;
+  m->refresh_s = seconds;
   pthread_mutex_unlock(&m->mutex);
 }
 
@@ -102,9 +137,9 @@ static void put_histogram(buffer_t *b, const char *name, const char *label, cons
 
 static void put_by_model(const counters_t *m, buffer_t *b, const char *name, const int64_t *values) {
   for (int k = 0; k < SERVE_KINDS; k++) {
-    if (m->signatures[k].output_count == 0) continue;
+    if (m->models[k][0] == '\0') continue;
     buffer_print(b, "shardbag_%s{model=", name);
-    put_label(b, m->signatures[k].name);
+    put_label(b, m->models[k]);
     buffer_print(b, "} %" PRId64 "\n", values[k]);
   }
 }
@@ -143,20 +178,31 @@ static void put_batches(const counters_t *m, buffer_t *b) {
     }
 }
 
-void counters_write(counters_t *m, int64_t queued, int ready, buffer_t *b) {
+static void put_checkpoint(const counters_t *m, buffer_t *b) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  pthread_mutex_lock(&m->mutex);
-  put_requests(m, b);
-  put_batches(m, b);
-  pthread_mutex_unlock(&m->mutex);
-  put_head(b, "queue_requests", "gauge", "Requests that wait for a batch.");
-  buffer_print(b, "shardbag_queue_requests %" PRId64 "\n", queued);
-  put_head(b, "ready", "gauge", "1: inference requests are taken.");
-  buffer_print(b, "shardbag_ready %d\n", ready);
   put_head(b, "checkpoint_step", "gauge", "Training steps of the checkpoint that is served.");
   buffer_print(b, "shardbag_checkpoint_step %" PRId64 "\n", m->step);
   put_head(b, "checkpoint_age_seconds", "gauge", "Time since the checkpoint's file was written.");
   buffer_print(b, "shardbag_checkpoint_age_seconds %.0f\n",
                (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - m->written_s);
+  put_head(b, "refreshes_total", "counter", "Newer checkpoints that are or were served, or were refused.");
+  buffer_print(b, "shardbag_refreshes_total{outcome=\"served\"} %" PRId64 "\n", m->refreshes[REFRESH_SERVED]);
+  buffer_print(b, "shardbag_refreshes_total{outcome=\"refused\"} %" PRId64 "\n",
+               m->refreshes[REFRESH_REFUSED]);
+  put_head(b, "refresh_seconds", "gauge",
+           "Time that the last newer checkpoint took until it was served or refused.");
+  buffer_print(b, "shardbag_refresh_seconds %.6f\n", m->refresh_s);
+}
+
+void counters_write(counters_t *m, int64_t queued, int ready, buffer_t *b) {
+  pthread_mutex_lock(&m->mutex);
+  put_requests(m, b);
+  put_batches(m, b);
+  put_checkpoint(m, b);
+  pthread_mutex_unlock(&m->mutex);
+  put_head(b, "queue_requests", "gauge", "Requests that wait for a batch.");
+  buffer_print(b, "shardbag_queue_requests %" PRId64 "\n", queued);
+  put_head(b, "ready", "gauge", "1: inference requests are taken.");
+  buffer_print(b, "shardbag_ready %d\n", ready);
 }

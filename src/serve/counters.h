@@ -29,6 +29,8 @@ typedef enum counters_error {
   ERRORS
 } counters_error_t;
 
+typedef enum counters_refresh { REFRESH_SERVED, REFRESH_REFUSED, REFRESHES } counters_refresh_t;
+
 enum { COUNTERS_TIMES = 18, COUNTERS_SIZES = 14 };
 
 typedef struct counters_histogram {
@@ -39,19 +41,21 @@ typedef struct counters_histogram {
 typedef struct counters {
   pthread_mutex_t mutex;
   mem_t *mem;
-  const serve_signature_t *signatures;
-  const char *const *tables; /* [table_count] names */
+  char models[SERVE_KINDS][160]; /* names; "": not served */
+  char **tables;                 /* [table_count] names */
   int table_count, rank_count;
-  int64_t step;     /* of the checkpoint */
-  double written_s; /* when its file was, since 1970 */
+  int64_t step;                 /* of the checkpoint */
+  double written_s;             /* when its file was, since 1970 */
+  int64_t refreshes[REFRESHES]; /* newer checkpoints, by what became of them */
+  double refresh_s;             /* how long the last one took to load */
   int64_t requests[SERVE_KINDS], samples[SERVE_KINDS], errors[ERRORS];
   counters_histogram_t stages[STAGES], batch_samples, batch_requests;
   int64_t *lookups; /* [tables][ranks] */
 } counters_t;
 
-/* tables: [config's], borrowed, as the signatures are. */
-sbag_code_t counters_open(const serve_signature_t *signatures, const char *const *tables, int table_count,
-                          int rank_count, mem_t *mem, counters_t *metrics, sbag_status_t *status);
+/* Names are copied: of the signatures, and of the config's tables. */
+sbag_code_t counters_open(const serve_signature_t *signatures, const model_config_t *config, int rank_count,
+                          mem_t *mem, counters_t *metrics, sbag_status_t *status);
 void counters_destroy(counters_t *metrics);
 
 void counters_error(counters_t *metrics, counters_error_t error);
@@ -59,6 +63,10 @@ void counters_error(counters_t *metrics, counters_error_t error);
 void counters_request(counters_t *metrics, serve_kind_t kind, int64_t samples, const double stages_s[STAGES]);
 /* One batch; lookups: [tables][ranks], of its indices by owner. */
 void counters_batch(counters_t *metrics, int64_t requests, int64_t samples, const int64_t *lookups);
+/* Which checkpoint is served from now on. */
+void counters_served(counters_t *metrics, int64_t step, double written_s);
+/* One checkpoint that was loaded beside it, or refused. */
+void counters_refresh(counters_t *metrics, counters_refresh_t outcome, double seconds);
 /* queued: requests that wait. */
 void counters_write(counters_t *metrics, int64_t queued, int ready, buffer_t *buffer);
 

@@ -2,67 +2,88 @@
 #include "serve/engine.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 /* What rank 0 tells. */
-enum { WORD_PREDICTION = SERVE_PREDICTION, WORD_EMBEDDINGS = SERVE_EMBEDDINGS, WORD_CALL, WORD_END };
+enum {
+  WORD_PREDICTION = SERVE_PREDICTION,
+  WORD_EMBEDDINGS = SERVE_EMBEDDINGS,
+  WORD_CALL,
+  WORD_LOAD,
+  WORD_RESUME,
+  WORD_DROP,
+  WORD_END
+};
 enum { CALL_S = 5 };
 
-sbag_code_t engine_open(engine_t *e, mem_t *mem, sbag_status_t *status) {
+sbag_code_t engine_open(engine_t *e, int table_count, sbag_status_t *status) {
   void *block = NULL;
-  SBAG_TRY(batch_create(e->config, mem, &e->batch, status));
-  sbag_code_t code = mem_alloc(
-      mem, mem_array_bytes((int64_t)e->config->table_count * comm_size(e->comm), sizeof *e->lookups),
-      "serving: counts", &block, status);
-  if (code != SBAG_OK) batch_clear(&e->batch);
+  size_t bytes = mem_array_bytes((int64_t)table_count * comm_size(e->comm), sizeof *e->lookups);
+  SBAG_TRY(mem_alloc(e->mem, bytes, "serving: counts", &block, status));
   e->lookups = block;
   e->called_s = queue_now();
   atomic_init(&e->busy_us, (long long)(e->called_s * 1e6)); /* until all ranks are there */
-  return code;
+  return SBAG_OK;
+}
+
+void engine_close(engine_t *e) {
+  mem_free(e->mem, e->lookups);
+  e->lookups = NULL;
+}
+
+sbag_code_t engine_take_seat(engine_t *e, int seat, model_t *model, const model_config_t *config,
+                             sbag_status_t *status) {
+  engine_seat_t *s = &e->seats[seat];
+  SBAG_TRY(batch_create(config, e->mem, &s->batch, status));
+  s->model = model;
+  s->config = config;
+  return SBAG_OK;
 }
 
 /* In a broken comm the transport may still read a batch's memory: it then lives until the process ends. */
-void engine_close(engine_t *e) {
-  if (e->batch.mem == NULL || comm_check(e->comm, NULL) != SBAG_OK) return;
-  mem_free(e->batch.mem, e->lookups);
-  batch_clear(&e->batch);
+void engine_leave_seat(engine_t *e, int seat) {
+  engine_seat_t *s = &e->seats[seat];
+  if (s->model != NULL && comm_check(e->comm, NULL) == SBAG_OK) batch_clear(&s->batch);
+  memset(s, 0, sizeof *s);
 }
 
 /* ---- one batch, on all ranks ---- */
 
-static sbag_code_t pool(engine_t *e, sbag_status_t *status) {
+static sbag_code_t pool(engine_seat_t *s, sbag_status_t *status) {
   sbag_step_h step = NULL;
-  sbag_collection_h collection = model_collection(e->model);
+  sbag_collection_h collection = model_collection(s->model);
   sbag_code_t code = sbag_collection_forward_begin(
-      collection, e->batch.bags, SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, &step, status);
-  if (code == SBAG_OK) code = sbag_step_forward_end(step, e->batch.outputs, status);
+      collection, s->batch.bags, SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, &step, status);
+  if (code == SBAG_OK) code = sbag_step_forward_end(step, s->batch.outputs, status);
   sbag_step_release(&step);
   return code;
 }
 
-static sbag_code_t predict(engine_t *e, int64_t samples, sbag_status_t *status) {
-  const model_batch_t batch = {.samples = e->batch.samples,
+static sbag_code_t predict(engine_seat_t *s, int64_t samples, sbag_status_t *status) {
+  const model_batch_t batch = {.samples = s->batch.samples,
                                .global_samples = samples,
-                               .dense = e->batch.dense,
-                               .features = e->batch.bags};
-  return model_predict(e->model, &batch, e->batch.outputs, status);
+                               .dense = s->batch.dense,
+                               .features = s->batch.bags};
+  return model_predict(s->model, &batch, s->batch.outputs, status);
 }
 
-static sbag_code_t compute(engine_t *e, int64_t word, int64_t samples, sbag_status_t *status) {
-  return word == WORD_EMBEDDINGS ? pool(e, status) : predict(e, samples, status);
+static sbag_code_t compute(engine_seat_t *s, int64_t word, int64_t samples, sbag_status_t *status) {
+  return word == WORD_EMBEDDINGS ? pool(s, status) : predict(s, samples, status);
 }
 
-static int64_t columns_of(const engine_t *e, int64_t word) {
-  return word == WORD_EMBEDDINGS ? sbag_collection_output_dim(model_collection(e->model))
-                                 : model_output_count(e->model);
+static int64_t columns_of(const engine_seat_t *s, int64_t word) {
+  return word == WORD_EMBEDDINGS ? sbag_collection_output_dim(model_collection(s->model))
+                                 : model_output_count(s->model);
 }
 
 /* ---- rank 0 ---- */
 
-static sbag_code_t tell(engine_t *e, int64_t word, int64_t samples, sbag_status_t *status) {
+static sbag_code_t tell(engine_t *e, int64_t word, int64_t number, int seat, sbag_status_t *status) {
   e->word[0] = word;
-  e->word[1] = samples;
+  e->word[1] = number;
+  e->word[2] = seat;
   e->called_s = queue_now();
   if (comm_size(e->comm) == 1) return SBAG_OK;
   return comm_broadcast(e->comm, e->word, (int64_t)sizeof e->word, 0, "serving: a batch", status);
@@ -81,33 +102,34 @@ void engine_answer(ticket_t *tickets, sbag_code_t code, const sbag_status_t *sta
   }
 }
 
-static void count_feature(engine_t *e, const sbag_bags_t *bags, int table) {
+static void count_feature(engine_t *e, const engine_seat_t *s, const sbag_bags_t *bags, int table) {
   int ranks = comm_size(e->comm), rank = 0;
   int64_t *to = e->lookups + (int64_t)table * ranks, local = 0;
   const int64_t *indices = bags->indices;
   if (ranks == 1) to[0] += bags->index_count;
   for (int64_t i = 0; ranks > 1 && i < bags->index_count; i++)
-    if (sbag_collection_locate(model_collection(e->model), table, indices[i], &rank, &local, NULL) == SBAG_OK)
+    if (sbag_collection_locate(model_collection(s->model), table, indices[i], &rank, &local, NULL) == SBAG_OK)
       to[rank]++;
 }
 
 /* Which rows whose owners look up. The bags are gone when the tickets are. */
-static void count_lookups(engine_t *e) {
-  memset(e->lookups, 0, (size_t)e->config->table_count * (size_t)comm_size(e->comm) * sizeof *e->lookups);
-  for (int f = 0; f < e->config->feature_count; f++)
-    count_feature(e, &e->batch.bags[f], e->config->features[f].table);
+static void count_lookups(engine_t *e, const engine_seat_t *s) {
+  memset(e->lookups, 0, (size_t)s->config->table_count * (size_t)comm_size(e->comm) * sizeof *e->lookups);
+  for (int f = 0; f < s->config->feature_count; f++)
+    count_feature(e, s, &s->batch.bags[f], s->config->features[f].table);
 }
 
 static sbag_code_t run_batch(engine_t *e, ticket_t *tickets, sbag_status_t *status) {
   int64_t word = tickets->request.signature->kind;
-  sbag_code_t code = batch_join(&e->batch, tickets, status);
-  if (code == SBAG_OK) code = batch_room(&e->batch, columns_of(e, word), status);
+  engine_seat_t *s = &e->seats[tickets->seat];
+  sbag_code_t code = batch_join(&s->batch, tickets, status);
+  if (code == SBAG_OK) code = batch_room(&s->batch, columns_of(s, word), status);
   if (code != SBAG_OK) return code; /* the others know nothing of it */
-  int64_t samples = e->batch.samples, requests = e->batch.tickets;
-  SBAG_TRY(tell(e, word, samples, status));
-  SBAG_TRY(compute(e, word, samples, status));
-  batch_deal(&e->batch, tickets, model_output_count(e->model));
-  count_lookups(e);
+  int64_t samples = s->batch.samples, requests = s->batch.tickets;
+  SBAG_TRY(tell(e, word, samples, tickets->seat, status));
+  SBAG_TRY(compute(s, word, samples, status));
+  batch_deal(&s->batch, tickets, model_output_count(s->model));
+  count_lookups(e, s);
   counters_batch(e->metrics, requests, samples, e->lookups);
   return SBAG_OK;
 }
@@ -117,7 +139,7 @@ sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
   if (tickets == NULL) {
     if (comm_size(e->comm) == 1 || queue_now() - e->called_s < CALL_S) return SBAG_OK;
     atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
-    SBAG_TRY(tell(e, WORD_CALL, 0, status));
+    SBAG_TRY(tell(e, WORD_CALL, 0, 0, status));
     sbag_code_t called = comm_barrier(e->comm, "serving: a call", status);
     if (called == SBAG_OK) atomic_store(&e->busy_us, 0);
     return called;
@@ -130,8 +152,39 @@ sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
   return code == SBAG_OK || comm_check(e->comm, NULL) == SBAG_OK ? SBAG_OK : code;
 }
 
+static sbag_code_t send_path(engine_t *e, sbag_status_t *status) {
+  return comm_broadcast(e->comm, e->path, (int64_t)sizeof e->path, 0, "serving: a checkpoint", status);
+}
+
+sbag_code_t engine_load(engine_t *e, int seat, const char *path, sbag_status_t *status) {
+  snprintf(e->path, sizeof e->path, "%s", path);
+  atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+  SBAG_TRY(tell(e, WORD_LOAD, 0, seat, status));
+  SBAG_TRY(send_path(e, status));
+  sbag_code_t code = e->load(e->user, seat, e->path, status);
+  if (comm_check(e->comm, NULL) == SBAG_OK) atomic_store(&e->busy_us, 0);
+  return code;
+}
+
+sbag_code_t engine_drop(engine_t *e, int seat, sbag_status_t *status) {
+  SBAG_TRY(tell(e, WORD_DROP, 0, seat, status));
+  e->drop(e->user, seat);
+  return SBAG_OK;
+}
+
+static sbag_code_t abandon_load(sbag_status_t *status) {
+  return status_set(status, SBAG_ERR_STATE, "the server ends");
+}
+
+/* A load is busy from pause to pause, as if each part of it were a batch. */
+sbag_code_t engine_resume(engine_t *e, int abandon, sbag_status_t *status) {
+  atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+  SBAG_TRY(tell(e, WORD_RESUME, abandon, 0, status));
+  return abandon ? abandon_load(status) : SBAG_OK;
+}
+
 sbag_code_t engine_end(engine_t *e, sbag_status_t *status) {
-  return tell(e, WORD_END, 0, status);
+  return tell(e, WORD_END, 0, 0, status);
 }
 
 /* ---- the others ---- */
@@ -161,23 +214,43 @@ static sbag_code_t hear(engine_t *e, sbag_status_t *status) {
 }
 
 static sbag_code_t follow_batch(engine_t *e, int64_t word, int64_t samples, sbag_status_t *status) {
-  sbag_code_t code = batch_join(&e->batch, NULL, status);
-  if (code == SBAG_OK) code = batch_room(&e->batch, 1, status);
+  engine_seat_t *s = &e->seats[e->word[2]];
+  sbag_code_t code = batch_join(&s->batch, NULL, status);
+  if (code == SBAG_OK) code = batch_room(&s->batch, 1, status);
   if (code == SBAG_OK)
-    code = compute(e, word, samples, status);
+    code = compute(s, word, samples, status);
   else
     comm_fail(e->comm, status);
   return comm_check(e->comm, NULL) == SBAG_OK ? SBAG_OK : code;
 }
 
+/* What all ranks refuse is rank 0's to tell. */
+static sbag_code_t follow_load(engine_t *e, int seat, sbag_status_t *status) {
+  SBAG_TRY(send_path(e, status));
+  sbag_code_t code = e->load(e->user, seat, e->path, status);
+  return comm_check(e->comm, NULL) == SBAG_OK ? SBAG_OK : code;
+}
+
+static sbag_code_t follow_word(engine_t *e, sbag_status_t *status) {
+  int seat = (int)e->word[2];
+  switch (e->word[0]) {
+  case WORD_CALL:
+    return comm_barrier(e->comm, "serving: a call", status);
+  case WORD_LOAD:
+    return follow_load(e, seat, status);
+  case WORD_DROP:
+    e->drop(e->user, seat);
+    return SBAG_OK;
+  default:
+    return follow_batch(e, e->word[0], e->word[1], status);
+  }
+}
+
 sbag_code_t engine_follow(engine_t *e, sbag_status_t *status) {
   for (;;) {
     SBAG_TRY(hear(e, status));
-    int64_t word = e->word[0];
-    if (word == WORD_END) return SBAG_OK;
-    if (word == WORD_CALL)
-      SBAG_TRY(comm_barrier(e->comm, "serving: a call", status));
-    else
-      SBAG_TRY(follow_batch(e, word, e->word[1], status));
+    if (e->word[0] == WORD_END) return SBAG_OK;
+    if (e->word[0] == WORD_RESUME) return e->word[1] != 0 ? abandon_load(status) : SBAG_OK;
+    SBAG_TRY(follow_word(e, status));
   }
 }

@@ -6,44 +6,71 @@
  *
  * A rank that waits for rank 0 looks every now and then and sleeps in between, the longer the longer nothing
  * has come, at most a millisecond; between two batches rank 0 sleeps at the queue. When nothing comes it
- * calls the others every few seconds, so that a rank that has stopped is noticed. */
+ * calls the others every few seconds, so that a rank that has stopped is noticed.
+ *
+ * Two models have seats, so that one can be loaded beside the other. A load pauses every now and then, on all
+ * ranks at the same place: what waits is answered then, by the model that is there. */
 #ifndef SERVE_ENGINE_H
 #define SERVE_ENGINE_H
 
 #include "comm/comm.h"
 #include "serve/batch.h"
 #include "serve/counters.h"
+#include "serve/edition.h"
 
 #include <stdatomic.h>
 
-typedef struct engine {
-  model_t *model;
+enum { ENGINE_PATH_BYTES = 4096 };
+
+typedef struct engine_seat {
+  model_t *model; /* NULL: free */
   const model_config_t *config;
+  batch_t batch;
+} engine_seat_t;
+
+typedef struct engine {
   comm_t *comm;
+  mem_t *mem;
   queue_t *queue; /* of rank 0, as the next two */
   counters_t *metrics;
   double window_s;
   int64_t max_batch;
-  double silence_s;     /* without a word from rank 0 the others give up; 0: never */
+  double silence_s; /* without a word from rank 0 the others give up; 0: never */
+  /* On all ranks: a checkpoint into a seat, by engine_take_seat; and out of it. */
+  sbag_code_t (*load)(void *user, int seat, const char *path, sbag_status_t *status);
+  void (*drop)(void *user, int seat);
+  void *user;
   atomic_llong busy_us; /* since when a batch is under way; 0: none. For other threads */
-  batch_t batch;
-  int64_t *lookups; /* [tables][ranks] */
-  double called_s;  /* when the others last heard of rank 0 */
-  int64_t word[2];  /* what rank 0 tells: an operation, and samples */
+  engine_seat_t seats[EDITIONS];
+  int64_t *lookups;             /* [tables][ranks] */
+  double called_s;              /* when the others last heard of rank 0 */
+  int64_t word[3];              /* what rank 0 tells: an operation, a number, a seat */
+  char path[ENGINE_PATH_BYTES]; /* of a checkpoint to load */
 } engine_t;
 
-/* Not collective. The fields above `busy_us` are the caller's. */
-sbag_code_t engine_open(engine_t *engine, mem_t *mem, sbag_status_t *status);
+/* Not collective. The fields above `busy_us` are the caller's. table_count: of every model that is served. */
+sbag_code_t engine_open(engine_t *engine, int table_count, sbag_status_t *status);
+/* Seats that are taken are left. */
 void engine_close(engine_t *engine);
+/* Not collective. */
+sbag_code_t engine_take_seat(engine_t *engine, int seat, model_t *model, const model_config_t *config,
+                             sbag_status_t *status);
+void engine_leave_seat(engine_t *engine, int seat);
 
 /* Rank 0: answers what the queue has for at most wait_s, or one batch. An error that ends only that batch is
  * told to its tickets; what is returned ends the job. */
 sbag_code_t engine_turn(engine_t *engine, double wait_s, sbag_status_t *status);
 /* Tells a list of tickets how they ended. */
 void engine_answer(ticket_t *tickets, sbag_code_t code, const sbag_status_t *status);
+/* Rank 0: all ranks load `path` into a free seat. An error that leaves the comm whole is a refusal. */
+sbag_code_t engine_load(engine_t *engine, int seat, const char *path, sbag_status_t *status);
+/* Rank 0: all ranks drop what has the seat. */
+sbag_code_t engine_drop(engine_t *engine, int seat, sbag_status_t *status);
+/* A load's pause ends, on rank 0: the others' engine_follow returns too. abandon: an error on all ranks. */
+sbag_code_t engine_resume(engine_t *engine, int abandon, sbag_status_t *status);
 /* Rank 0: the others' engine_follow returns. */
 sbag_code_t engine_end(engine_t *engine, sbag_status_t *status);
-/* The others: until engine_end. */
+/* The others: until engine_end or, in a load's pause, engine_resume. */
 sbag_code_t engine_follow(engine_t *engine, sbag_status_t *status);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -33,8 +34,9 @@ static struct MHD_Response *make_response(exchange_t *x, const char *type, size_
   return response;
 }
 
-/* The reply's memory lives until the request is over. */
+/* The reply's memory lives until the request is over; what it was made from may go. */
 enum MHD_Result http_answer(exchange_t *x, int status, const char *type, size_t json_bytes) {
+  editions_give(x->http->options.editions, &x->edition);
   if (buffer_check(&x->reply, NULL) != SBAG_OK) {
     buffer_clear(&x->reply);
     status = MHD_HTTP_INTERNAL_SERVER_ERROR;
@@ -80,6 +82,27 @@ static int64_t header_length(const exchange_t *x) {
   return strtoll(text, NULL, 10);
 }
 
+/* Its connection waits until the ticket is answered. */
+static enum MHD_Result wait_in(exchange_t *x, queue_t *queue) {
+  http_t *h = x->http;
+  x->ticket.answered = answered;
+  x->ticket.user = x;
+  x->state = EXCHANGE_WAITING;
+  pthread_mutex_lock(&h->mutex);
+  x->peer->at = PEER_WAITING;
+  pthread_mutex_unlock(&h->mutex);
+  MHD_suspend_connection(x->connection); /* first: the answer may be there at once */
+  if (queue_put(queue, &x->ticket)) return MHD_YES;
+  x->ticket.code = SBAG_ERR_STATE;
+  MHD_resume_connection(x->connection);
+  return MHD_YES;
+}
+
+void http_wait_for_load(exchange_t *x) {
+  x->loading = 1;
+  (void)wait_in(x, x->http->options.loads);
+}
+
 static enum MHD_Result take_up(exchange_t *x, const serve_signature_t *signature) {
   http_t *h = x->http;
   sbag_status_t status;
@@ -90,21 +113,12 @@ static enum MHD_Result take_up(exchange_t *x, const serve_signature_t *signature
   if (code != SBAG_OK) return http_refuse(x, MHD_HTTP_BAD_REQUEST, ERROR_BAD_REQUEST, status.message);
   buffer_clear(&x->body); /* all of it is in the request */
   x->has_ticket = 1;
-  x->ticket.answered = answered;
-  x->ticket.user = x;
-  x->state = EXCHANGE_WAITING;
+  x->ticket.seat = x->edition->seat;
   x->parsed_s = queue_now();
-  pthread_mutex_lock(&h->mutex);
-  x->peer->at = PEER_WAITING;
-  pthread_mutex_unlock(&h->mutex);
-  MHD_suspend_connection(x->connection); /* first: the answer may be there at once */
-  if (queue_put(h->options.queue, &x->ticket)) return MHD_YES;
-  x->ticket.code = SBAG_ERR_STATE;
-  MHD_resume_connection(x->connection);
-  return MHD_YES;
+  return wait_in(x, h->options.queue);
 }
 
-static void count_stages(const exchange_t *x, double now_s) {
+static void count_stages(const exchange_t *x, serve_kind_t kind, double now_s) {
   const ticket_t *t = &x->ticket;
   const double stages_s[STAGES] = {[STAGE_RECEIVE] = x->received_s - x->begin_s,
                                    [STAGE_PARSE] = x->parsed_s - x->received_s,
@@ -112,7 +126,18 @@ static void count_stages(const exchange_t *x, double now_s) {
                                    [STAGE_COMPUTE] = t->done_s - t->taken_s,
                                    [STAGE_REPLY] = now_s - t->done_s,
                                    [STAGE_SERVER] = now_s - x->received_s};
-  counters_request(x->http->options.metrics, t->request.signature->kind, t->request.samples, stages_s);
+  counters_request(x->http->options.metrics, kind, t->request.samples, stages_s);
+}
+
+/* What clients and files are to blame for is theirs to mend. */
+static enum MHD_Result give_load(exchange_t *x) {
+  int refused = x->ticket.code == SBAG_ERR_ARGUMENT || x->ticket.code == SBAG_ERR_FORMAT;
+  if (x->ticket.code != SBAG_OK)
+    return http_refuse(x, refused ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR,
+                       refused ? ERROR_BAD_REQUEST : ERROR_INTERNAL, x->ticket.status.message);
+  x->edition = editions_take(x->http->options.editions);
+  reply_loaded(x->edition->signatures, &x->reply);
+  return http_answer(x, MHD_HTTP_OK, "application/json", 0);
 }
 
 /* The connection has been resumed: the ticket is answered, or was not taken. */
@@ -123,11 +148,13 @@ static enum MHD_Result give_answer(exchange_t *x) {
     return closing ? http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_CLOSING, "the server is closing")
                    : http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD,
                                  "too many requests wait; try again");
+  if (x->loading) return give_load(x);
   if (x->ticket.code != SBAG_OK)
     return http_refuse(x, MHD_HTTP_INTERNAL_SERVER_ERROR, ERROR_INTERNAL, x->ticket.status.message);
+  serve_kind_t kind = x->ticket.request.signature->kind;
   reply_infer(&x->ticket.request, &x->reply, &json_bytes);
   enum MHD_Result result = http_answer(x, MHD_HTTP_OK, "application/json", json_bytes);
-  count_stages(x, queue_now());
+  count_stages(x, kind, queue_now());
   return result;
 }
 
@@ -178,7 +205,7 @@ static enum MHD_Result end(exchange_t *x, const char *url) {
   if (x->body.failed)
     return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD, "no memory for the body");
   const serve_signature_t *signature = http_route(x, url);
-  if (signature == NULL) return x->state == EXCHANGE_REPLIED ? MHD_YES : MHD_NO;
+  if (signature == NULL) return x->state != EXCHANGE_BODY ? MHD_YES : MHD_NO;
   if (atomic_load(&x->http->draining))
     return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_CLOSING, "the server is closing");
   if (!x->http->options.ready(x->http->options.user))
@@ -243,6 +270,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **own,
   http_log(x);
   set_peer(h, x->peer, PEER_IDLE);
   if (x->has_ticket) request_clear(&x->ticket.request);
+  editions_give(h->options.editions, &x->edition);
   buffer_clear(&x->body);
   buffer_clear(&x->reply);
   mem_free(h->mem, x);
@@ -308,26 +336,33 @@ void http_watch(http_t *h) {
 
 /* ---- start and end ---- */
 
-static void be_quiet(void *user, const char *format, va_list list) {
-  (void)user;
-  (void)format;
-  (void)list;
+/* What the library says while it starts tells why it did not; later it is quiet. */
+static void note(void *user, const char *format, va_list list) {
+  http_t *h = user;
+  if (!h->started && h->said[0] == '\0') vsnprintf(h->said, sizeof h->said, format, list);
 }
 
 static sbag_code_t start_daemon(http_t *h, const struct sockaddr *address, int family,
                                 sbag_status_t *status) {
   const http_options_t *o = &h->options;
   unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
-                   (family == AF_INET6 ? (unsigned)MHD_USE_IPv6 : 0u);
+                   (family == AF_INET6 ? (unsigned)MHD_USE_IPv6 : 0u) |
+                   (h->cert != NULL ? (unsigned)MHD_USE_TLS : 0u);
+  const struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->cert},
+                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key},
+                                       {MHD_OPTION_END, 0, NULL}},
+                              none[] = {{MHD_OPTION_END, 0, NULL}};
   errno = 0;
   h->daemon =
-      MHD_start_daemon(flags, (uint16_t)o->port, NULL, NULL, handle, h, MHD_OPTION_EXTERNAL_LOGGER, be_quiet,
-                       NULL, MHD_OPTION_SOCK_ADDR, address, MHD_OPTION_CONNECTION_LIMIT,
-                       (unsigned)o->connections, MHD_OPTION_THREAD_POOL_SIZE,
-                       (unsigned)(o->threads > 1 ? o->threads : 0), MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
-                       MHD_OPTION_URI_LOG_CALLBACK, first_line, h, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
-                       MHD_OPTION_NOTIFY_CONNECTION, connection_changes, h, MHD_OPTION_END);
-  if (h->daemon != NULL) return SBAG_OK;
+      MHD_start_daemon(flags, (uint16_t)o->port, NULL, NULL, handle, h, MHD_OPTION_EXTERNAL_LOGGER, note, h,
+                       MHD_OPTION_SOCK_ADDR, address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->connections,
+                       MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(o->threads > 1 ? o->threads : 0),
+                       MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_URI_LOG_CALLBACK, first_line, h,
+                       MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION,
+                       connection_changes, h, MHD_OPTION_ARRAY, h->cert != NULL ? tls : none, MHD_OPTION_END);
+  h->started = h->daemon != NULL;
+  if (h->started) return SBAG_OK;
+  SBAG_TRY(http_tls_blame(h, status));
   return status_set(status, SBAG_ERR_IO, "cannot listen at %s, port %d: %s", o->bind, o->port,
                     errno != 0 ? strerror(errno) : "libmicrohttpd refuses");
 }
@@ -365,6 +400,7 @@ sbag_code_t http_start(const http_options_t *options, mem_t *mem, http_t **http,
     return status_set(status, SBAG_ERR_MEMORY, "serving: no lock");
   }
   sbag_code_t code = open_log(h, status);
+  if (code == SBAG_OK) code = http_tls_open(h, status);
   if (code == SBAG_OK) code = listen_at(h, status);
   if (code == SBAG_OK)
     *http = h;
@@ -393,6 +429,7 @@ void http_stop(http_t **http) {
   if (h->daemon != NULL) MHD_stop_daemon(h->daemon);
   if (h->listening != MHD_INVALID_SOCKET) close(h->listening);
   if (h->log != NULL) fclose(h->log);
+  http_tls_close(h);
   pthread_mutex_destroy(&h->mutex);
   mem_free(h->mem, h);
   *http = NULL;

@@ -4,6 +4,7 @@
 #define SERVE_HTTP_H
 
 #include "serve/counters.h"
+#include "serve/edition.h"
 #include "serve/queue.h"
 
 typedef struct http http_t;
@@ -18,8 +19,11 @@ typedef struct http_options {
   double idle_s;          /* of a connection between two requests */
   const char *token;      /* NULL: none is asked for */
   const char *access_log; /* NULL: none; a file that lines of JSON are added to */
-  const serve_signature_t *signatures; /* [SERVE_KINDS] */
+  const char *tls_cert;   /* NULL: no TLS; a PEM file of the certificate, and those that it is signed by */
+  const char *tls_key;    /* a PEM file of its key */
+  editions_t *editions;
   queue_t *queue;
+  queue_t *loads; /* of tickets without a request: who asks for a newer checkpoint */
   counters_t *metrics;
   int64_t max_batch; /* for the models' configs */
   /* Whether requests can be answered now. Called by any thread. */

@@ -31,6 +31,8 @@ typedef struct exchange {
   int64_t received; /* bytes of the body, also those that were thrown away */
   double begin_s, received_s, parsed_s;
   int has_ticket, status;
+  int loading;        /* it asks for a newer checkpoint */
+  edition_t *edition; /* that it is answered by, until that is done; NULL: none */
   ticket_t ticket;
 } exchange_t;
 
@@ -40,20 +42,32 @@ struct http {
   struct MHD_Daemon *daemon;
   MHD_socket listening; /* what is left to close after http_drain */
   FILE *log;
+  char *cert, *key; /* PEM; NULL: no TLS */
+  char said[160];   /* by the library, while it starts */
+  int started;
   pthread_mutex_t mutex; /* of the peers, and of the log */
   peer_t *peers;
   peer_t spare; /* of connections that there was no memory for */
   atomic_int under_way, draining;
 };
 
-/* http_route.c: a request that is there in full, except an inference, which http.c takes up. Returns whether
- * it is one of that signature: nothing is answered then. */
+/* http_route.c: a request that is there in full, except an inference, which http.c takes up: its signature is
+ * returned then, one of the exchange's edition. */
 const serve_signature_t *http_route(exchange_t *exchange, const char *url);
 
 /* Answers with the reply's buffer. type: its Content-Type. json_bytes: of an inference with binary outputs.
  */
 enum MHD_Result http_answer(exchange_t *exchange, int status, const char *type, size_t json_bytes);
 enum MHD_Result http_refuse(exchange_t *exchange, int status, counters_error_t kind, const char *message);
+
+/* A request for a newer checkpoint: the answer comes when that is served, or refused. */
+void http_wait_for_load(exchange_t *exchange);
+
+/* http_tls.c: the options' files into memory. */
+sbag_code_t http_tls_open(http_t *http, sbag_status_t *status);
+/* What a start that failed says, where TLS was the cause; else SBAG_OK. */
+sbag_code_t http_tls_blame(const http_t *http, sbag_status_t *status);
+void http_tls_close(http_t *http);
 
 /* http_log.c */
 void http_log(exchange_t *exchange);

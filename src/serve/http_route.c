@@ -26,7 +26,7 @@ static const serve_signature_t *find_model(const exchange_t *x, const char *path
   const serve_signature_t *found = NULL;
   size_t longest = 0;
   for (int k = 0; k < SERVE_KINDS; k++) {
-    const serve_signature_t *s = &x->http->options.signatures[k];
+    const serve_signature_t *s = &x->edition->signatures[k];
     size_t length = strlen(s->name);
     if (s->output_count == 0 || length <= longest || strncmp(path, s->name, length) != 0) continue;
     if (path[length] != '\0' && path[length] != '/') continue;
@@ -60,16 +60,21 @@ static int check_method(exchange_t *x, int get) {
   return 0;
 }
 
+static void refuse_model(exchange_t *x, const char *path) {
+  const serve_signature_t *all = x->edition->signatures;
+  char message[320];
+  snprintf(message, sizeof message,
+           "there is no such model or version: '%.100s'; served is '%.100s', version %s", path,
+           all[all[0].output_count > 0 ? 0 : 1].name, all[0].version);
+  http_refuse(x, MHD_HTTP_NOT_FOUND, ERROR_NOT_FOUND, message);
+}
+
 static const serve_signature_t *route_model(exchange_t *x, const char *url, const char *path) {
   const char *rest = NULL;
+  x->edition = editions_take(x->http->options.editions);
   const serve_signature_t *s = find_model(x, path, &rest);
-  char message[320];
   if (s == NULL || !skip_version(s, &rest)) {
-    const serve_signature_t *all = x->http->options.signatures;
-    snprintf(message, sizeof message,
-             "there is no such model or version: '%.100s'; served is '%.100s', version %s", path,
-             all[all[0].output_count > 0 ? 0 : 1].name, all[0].version);
-    http_refuse(x, MHD_HTTP_NOT_FOUND, ERROR_NOT_FOUND, message);
+    refuse_model(x, path);
     return NULL;
   }
   if (strcmp(rest, "/infer") == 0) return check_method(x, 0) ? s : NULL;
@@ -90,6 +95,33 @@ static const serve_signature_t *route_model(exchange_t *x, const char *url, cons
   return NULL;
 }
 
+/* Behind /v2/repository/: index, models/NAME/load, models/NAME/unload. Both models are of one checkpoint. */
+static void route_repository(exchange_t *x, const char *url, const char *path) {
+  static const char models[] = "models/";
+  const char *rest = NULL;
+  x->edition = editions_take(x->http->options.editions);
+  if (strcmp(path, "index") == 0) {
+    if (!check_method(x, 0)) return;
+    reply_index(x->edition->signatures, SERVE_KINDS, is_ready(x), &x->reply);
+    http_answer(x, MHD_HTTP_OK, json_type, 0);
+    return;
+  }
+  if (strncmp(path, models, sizeof models - 1) != 0) {
+    unknown(x, url);
+    return;
+  }
+  if (find_model(x, path + sizeof models - 1, &rest) == NULL) {
+    refuse_model(x, path + sizeof models - 1);
+  } else if (strcmp(rest, "/unload") == 0) {
+    http_refuse(x, MHD_HTTP_BAD_REQUEST, ERROR_BAD_REQUEST, "the model of a server is not unloaded: end it");
+  } else if (strcmp(rest, "/load") != 0) {
+    unknown(x, url);
+  } else if (check_method(x, 0)) {
+    editions_give(x->http->options.editions, &x->edition); /* it waits for the next one */
+    http_wait_for_load(x);
+  }
+}
+
 static void answer_metrics(exchange_t *x) {
   const http_options_t *o = &x->http->options;
   counters_write(o->metrics, queue_length(o->queue), is_ready(x), &x->reply);
@@ -97,12 +129,10 @@ static void answer_metrics(exchange_t *x) {
 }
 
 const serve_signature_t *http_route(exchange_t *x, const char *url) {
-  static const char models[] = "/v2/models/";
+  static const char models[] = "/v2/models/", repository[] = "/v2/repository/";
   if (strncmp(url, models, sizeof models - 1) == 0) return route_model(x, url, url + sizeof models - 1);
-  if (strcmp(url, "/v2/repository/index") == 0) {
-    if (!check_method(x, 0)) return NULL;
-    reply_index(x->http->options.signatures, SERVE_KINDS, is_ready(x), &x->reply);
-    http_answer(x, MHD_HTTP_OK, json_type, 0);
+  if (strncmp(url, repository, sizeof repository - 1) == 0) {
+    route_repository(x, url, url + sizeof repository - 1);
     return NULL;
   }
   int live = strcmp(url, "/v2/health/live") == 0, ready = strcmp(url, "/v2/health/ready") == 0;

@@ -7,9 +7,11 @@
 typedef struct serve_options {
   const char *bind, *name, *token_file; /* name, token_file NULL: the checkpoint's; none */
   const char *access_log;               /* NULL: none */
+  const char *tls_cert, *tls_key;       /* files; NULL: no TLS */
   int64_t port, threads, connections;   /* threads: of HTTP */
   int64_t max_batch, queue, body_bytes, tensors, bag_length;
   double window_us, request_s, idle_s;
+  double watch_s; /* how often to look for a newer checkpoint; 0: never */
 } serve_options_t;
 
 serve_options_t serve_options_default(void);

@@ -10,6 +10,7 @@
 /* A request that waits for its answer. */
 typedef struct ticket {
   request_t request;
+  int seat; /* of the model that the request was read by (engine.h) */
   struct ticket *next;
   double queued_s, taken_s, done_s; /* queue_now */
   sbag_code_t code;                 /* of the answer, with its status */

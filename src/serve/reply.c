@@ -73,7 +73,7 @@ void reply_error(const char *message, buffer_t *buffer) {
 void reply_server(const char *version, buffer_t *buffer) {
   buffer_print(buffer,
                "{\"name\":\"shardbag\",\"version\":\"%s\",\"extensions\":[\"binary_tensor_data\","
-               "\"model_configuration\"]}",
+               "\"model_configuration\",\"model_repository\"]}",
                version);
 }
 
@@ -152,6 +152,10 @@ void reply_config(const serve_signature_t *s, int64_t max_batch, buffer_t *buffe
   buffer_text(buffer, "],\"output\":[");
   put_outputs(s, 1, buffer);
   buffer_text(buffer, "]}");
+}
+
+void reply_loaded(const serve_signature_t *signatures, buffer_t *buffer) {
+  buffer_print(buffer, "{\"version\":\"%s\"}", signatures[0].version);
 }
 
 void reply_index(const serve_signature_t *signatures, int count, int ready, buffer_t *buffer) {

@@ -17,6 +17,8 @@ void reply_server(const char *version, buffer_t *buffer);
 void reply_model(const serve_signature_t *signature, buffer_t *buffer);
 /* /v2/models/NAME/config, as far as Triton's has a counterpart here. */
 void reply_config(const serve_signature_t *signature, int64_t max_batch, buffer_t *buffer);
+/* /v2/repository/models/NAME/load: which version is served now. */
+void reply_loaded(const serve_signature_t *signatures, buffer_t *buffer);
 /* /v2/repository/index */
 void reply_index(const serve_signature_t *signatures, int count, int ready, buffer_t *buffer);
 

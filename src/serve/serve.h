@@ -6,22 +6,50 @@
 #include "serve/signature.h"
 #include <stdio.h>
 
+/* A checkpoint in memory. */
+typedef struct serve_loaded {
+  model_t *model;
+  const model_config_t *config;
+  const int *multi_hot; /* of its inputs: see signature.h */
+  int64_t step;
+  double written_s; /* when its file was, since 1970 */
+  void *own;        /* the source's */
+} serve_loaded_t;
+
+/* Called by all ranks at the same places of a load: other work is done meanwhile. An error ends the load. */
+typedef sbag_code_t (*serve_pause_t)(void *user, sbag_status_t *status);
+
+/* Where checkpoints come from. */
+enum { SERVE_PATH_BYTES = 4096 };
+typedef struct serve_source {
+  /* Rank 0 alone: the checkpoint that should be served now, if that is another one than is: else *found is 0.
+   * asked: somebody wants it; else one that was refused is not offered again at once. */
+  sbag_code_t (*find)(void *user, int asked, char path[SERVE_PATH_BYTES], int *found, sbag_status_t *status);
+  /* Rank 0 alone: what became of the one that was found last. */
+  void (*outcome)(void *user, sbag_code_t code);
+  /* Collective; all ranks return the same. Without memory for it beside what is served it is refused. */
+  sbag_code_t (*load)(void *user, const char *path, serve_pause_t pause, void *pauser, serve_loaded_t *loaded,
+                      sbag_status_t *status);
+  /* Not collective. Of one that was never loaded: nothing. */
+  void (*drop)(void *user, serve_loaded_t *loaded);
+  void *user;
+} serve_source_t;
+
 /* What is served. */
 typedef struct serve_subject {
   sbag_context_h context;
-  model_t *model;
-  const model_config_t *config;
-  const char *name; /* of the model */
-  int64_t step;
-  double written_s;     /* when the checkpoint was, since 1970 */
-  const int *multi_hot; /* of its inputs: see signature.h */
+  const char *name;     /* of the model, whichever checkpoint it is */
+  serve_loaded_t first; /* the source's drop ends it */
+  serve_source_t source;
   double timeout_s;
-  int (*stop_asked)(void); /* rank 0's: whether it was asked to end since the last call */
+  int (*stop_asked)(void);    /* rank 0's: whether it was asked to end since the last call */
+  int (*refresh_asked)(void); /* likewise: to look for a newer checkpoint */
 } serve_subject_t;
 
 /* Collective. Returns when rank 0 was asked to end, and what it had taken in is answered; or with an error.
- * Rank 0 writes a line to `out` when it takes requests, and one at the end. */
-sbag_code_t serve_run(const serve_subject_t *subject, const serve_options_t *options, FILE *out,
+ * Rank 0 writes a line to `out` when it takes requests, one when another checkpoint is served, and one at the
+ * end; and to `errors` one for each checkpoint that is refused. */
+sbag_code_t serve_run(const serve_subject_t *subject, const serve_options_t *options, FILE *out, FILE *errors,
                       sbag_status_t *status);
 
 #endif

@@ -114,7 +114,8 @@ static sbag_code_t fill(const store_t *store, const target_t *target, const int6
                       .zero_rows = zero_rows,
                       .zero_count = zero_count,
                       .storage = target->table->storage,
-                      .weight = target->weight};
+                      .weight = target->weight,
+                      .fresh = 1};
   store->kernel->ops->init(store->kernel, NULL, store->dtype, &task);
   return SBAG_OK;
 }

@@ -2,6 +2,8 @@
 #include "train/served.h"
 
 #include "collection/context.h"
+#include "plan/plan.h"
+#include "train/room.h"
 #include "train/snapshot_parts.h"
 
 #include <stdio.h>
@@ -72,8 +74,39 @@ static void leave_out_training(assembly_t *assembly, int ranks, const sbag_stora
   assembly->model.class_count = 0;
 }
 
+/* Of this rank's tables in memory. Dense layers and buffers are small beside them. */
+static int64_t table_bytes(const session_t *s, const plan_t *plan) {
+  int64_t bytes = 0;
+  for (int t = 0; t < plan->table_count; t++) {
+    const sbag_table_options_t *table = &s->assembly.tables[t];
+    int64_t rows = plan_rank_rows(plan, comm_rank(s->comm), t);
+    if (table->replicated) rows += table->num_embeddings;
+    bytes += rows * (int64_t)kernel_row_bytes(SBAG_F32, table->storage, table->embedding_dim);
+  }
+  return bytes;
+}
+
+/* A device's memory is asked for when it is taken. */
+static sbag_code_t check_room(const session_t *s, sbag_status_t *status) {
+  plan_t *plan = NULL;
+  sbag_code_t code = plan_create(s->mem, comm_size(s->comm), s->assembly.tables,
+                                 s->assembly.model.table_count, &plan, status);
+  SBAG_TRY(comm_agree(s->comm, code, status));
+  const int64_t bytes = s->context->options.device == SBAG_DEVICE_CPU ? table_bytes(s, plan) : 0;
+  plan_destroy(&plan);
+  return room_check(s->comm, s->mem, bytes, status);
+}
+
+static sbag_code_t load(snapshot_t *snapshot, session_t *s, const served_how_t *how, sbag_status_t *status) {
+  leave_out_training(&s->assembly, comm_size(s->comm), how->storage);
+  if (how->beside && check_room(s, status) != SBAG_OK) return status_prefix(status, "%s", snapshot->path);
+  SBAG_TRY(model_create(s->context, &s->assembly.model, s->mem, &s->model, status));
+  checkpoint_reader_set_pause(snapshot->file, how->pause, how->pauser);
+  return snapshot_load(snapshot, s, status);
+}
+
 sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_context_h context,
-                        const sbag_storage_t *storage, served_t *served, sbag_status_t *status) {
+                        const served_how_t *how, served_t *served, sbag_status_t *status) {
   *served = (served_t){.session = {.settings = settings,
                                    .context = context,
                                    .comm = context_comm(context),
@@ -82,11 +115,7 @@ sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_c
   sbag_code_t code = take_inputs(snapshot, s, &served->inputs, status);
   if (code == SBAG_OK) code = assembly_create(settings, &served->inputs.view, s->mem, &s->assembly, status);
   code = comm_agree(s->comm, code, status);
-  if (code == SBAG_OK) {
-    leave_out_training(&s->assembly, comm_size(s->comm), storage);
-    code = model_create(context, &s->assembly.model, s->mem, &s->model, status);
-  }
-  if (code == SBAG_OK) code = snapshot_load(snapshot, s, status);
+  if (code == SBAG_OK) code = load(snapshot, s, how, status);
   if (code != SBAG_OK) served_close(served);
   return code;
 }

@@ -16,12 +16,19 @@ typedef struct served {
   inputs_kept_t inputs;
 } served_t;
 
+/* How a model is loaded. */
+typedef struct served_how {
+  const sbag_storage_t *storage; /* of all tables; NULL: as the settings say */
+  int beside;                    /* another is in memory: refused where this one does not fit beside it */
+  checkpoint_pause_t pause;      /* NULL: none */
+  void *pauser;
+} served_how_t;
+
 /* Collective. A plan's ranks that are not there are taken as all: what is served does not have to run on as
  * many ranks as were trained on. A checkpoint of before serving does not tell the model's inputs: the data
- * that the settings name are opened then, for their features alone. storage: of all tables; NULL: as
- * the settings say. */
+ * that the settings name are opened then, for their features alone. */
 sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_context_h context,
-                        const sbag_storage_t *storage, served_t *served, sbag_status_t *status);
+                        const served_how_t *how, served_t *served, sbag_status_t *status);
 /* Not collective. */
 void served_close(served_t *served);
 

@@ -3,7 +3,7 @@
 
 Trains a small model, serves its checkpoint on 1, 2, 3 and 4 ranks, and compares answers with what `shardbag predict`
 says of the same rows and with pools made of the checkpoint's rows by numpy; then wrong requests, many clients at a time,
-overload, slow clients, and how a server ends. With tritonclient[http] in some Python (TRITON_PYTHON=PROGRAM, or the
+overload, slow clients, newer checkpoints that take the served one's place or are refused, and how a server ends. With tritonclient[http] in some Python (TRITON_PYTHON=PROGRAM, or the
 one that runs this) that client asks too. Ends with `N passed, N failed`.
 """
 
@@ -14,12 +14,15 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import h5py
@@ -72,8 +75,9 @@ class Server:
         )
         started.append(self.process)
         self.first = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)$", self.first.strip())
+        found = re.search(r"https?://127\.0\.0\.1:(\d+)$", self.first.strip())
         self.port = int(found.group(1)) if found else 0
+        self.tls = None  # an ssl.SSLContext
 
     def environment(self):
         """As a user's: OpenBLAS then has threads, older than main and blocking no signal."""
@@ -81,7 +85,10 @@ class Server:
         return {name: value for name, value in os.environ.items() if name not in ours}
 
     def ask(self, path, body=None, headers=(), method=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        if self.tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        else:
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=20, context=self.tls)
         connection.request(method or ("GET" if body is None else "POST"), path, body, dict(headers))
         answer = connection.getresponse()
         said = answer.read()
@@ -136,21 +143,31 @@ class Rows:
         return made + [tensor("dense", "FP32", self.dense[begin:end])] if dense else made
 
 
+def run(build, ranks, *words):
+    launch = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), os.path.join(build, "shardbag")]
+    return subprocess.run([*launch, *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+
 def train(build, folder, rows):
+    """The checkpoints, the oldest first, and what each of them predicts of all rows."""
     rows.write(folder / "data.tsv")
     (folder / "config.yaml").write_text(CONFIG.format(folder=folder))
-    program = os.path.join(build, "shardbag")
-    launch = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", "2", program]
-    words = ["train", str(folder / "config.yaml"), "--set", f"run.dir={folder}/run", "--set", "train.epochs=2"]
-    done = subprocess.run(launch + words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    sets = (f"run.dir={folder}/run", "train.epochs=2", "checkpoint.every_steps=6")
+    done = run(build, 2, "train", folder / "config.yaml", *(word for s in sets for word in ("--set", s)))
     check("training", done.returncode == 0, done.stderr)
-    checkpoint = next((folder / "run").glob("ckpt-*.h5"))
-    words = ["predict", str(checkpoint), str(folder / "config.yaml"), "--input", str(folder / "data.tsv"), "--format", "json"]
-    done = subprocess.run(launch + words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-    check("predicting", done.returncode == 0, done.stderr)
-    logits = numpy.array([json.loads(line)["logit"] for line in done.stdout.splitlines()])
+    checkpoints = sorted((folder / "run").glob("ckpt-*.h5"), key=lambda path: int(path.stem.split("-")[1]))
+    check("two checkpoints", len(checkpoints) == 2, checkpoints)
+    logits = []
+    for checkpoint in checkpoints:
+        words = ("predict", checkpoint, folder / "config.yaml", "--input", folder / "data.tsv", "--format", "json")
+        done = run(build, 2, *words)
+        check("predicting", done.returncode == 0, done.stderr)
+        logits.append(numpy.array([json.loads(line)["logit"] for line in done.stdout.splitlines()]))
+    sets = (f"run.dir={folder}/wide", "train.epochs=1", "table.dim=6")
+    done = run(build, 2, "train", folder / "config.yaml", *(word for s in sets for word in ("--set", s)))
+    check("training wider tables", done.returncode == 0, done.stderr)
     (folder / "data.tsv").unlink()  # a server needs no data
-    return checkpoint, logits
+    return checkpoints, logits
 
 
 def pools(checkpoint, rows, begin, end):
@@ -442,10 +459,195 @@ def check_stall(build, checkpoint, rows):
     check("it ends and says why", server.process.returncode != 0 and len(said) == 1 and time.time() - start < 15, (out, err))
 
 
+def put(checkpoint, path, damage=None):
+    """A checkpoint comes into a folder as training puts it there, in one go; a byte of it may be another."""
+    data = bytearray(checkpoint.read_bytes())
+    if damage is not None:
+        data[damage] ^= 1
+    temporary = path.with_suffix(".part")
+    temporary.write_bytes(data)
+    temporary.rename(path)
+
+
+def wait_for(condition, seconds=10):
+    end = time.time() + seconds
+    while not condition() and time.time() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+class Client(threading.Thread):
+    """Asks all the time, and holds each answer against the checkpoint that it names."""
+
+    def __init__(self, server, rows, known):
+        super().__init__(daemon=True)
+        self.server, self.rows, self.known = server, rows, known
+        self.ending = threading.Event()
+        self.wrong, self.versions, self.ready = [], [], True
+        self.start()
+
+    def run(self):
+        i = 0
+        while not self.ending.is_set():
+            i += 1
+            begin, end = i % 300, i % 300 + 1 + i % 60
+            try:
+                status, said = self.server.infer("shop", self.rows.inputs(begin, end))
+                self.ready &= self.server.ask("/v2/health/ready")[0].status == 200
+            except (OSError, http.client.HTTPException) as error:
+                self.wrong.append(repr(error))
+                continue
+            version = said.get("model_version")
+            if status != 200 or not close(output(said, "logit"), self.known[version][begin:end]):
+                self.wrong.append(said)
+            if not self.versions or self.versions[-1] != version:
+                self.versions.append(version)
+
+    def end(self):
+        self.ending.set()
+        self.join(30)
+        return self.wrong
+
+
+def version(server):
+    return json.loads(server.ask("/v2/models/shop")[1])["versions"][0]
+
+
+def metric(server, name):
+    text = server.ask("/metrics")[1].decode()
+    return float(re.search("^" + re.escape(name) + r" (\S+)$", text, re.M).group(1))
+
+
+def middle_of(checkpoint, name):
+    with h5py.File(checkpoint) as file:
+        data = file[name]
+        return data.id.get_offset() + data.id.get_storage_size() // 2
+
+
+def check_refresh(build, ranks, checkpoints, folder, rows, logits):
+    """Newer checkpoints under load: by watching, and by a signal; one that is no good is refused. With few ranks also
+    by a call, and what else is refused."""
+    old, new = checkpoints
+    known = {"6": logits[0], "12": logits[1]}
+    name = f"{ranks} ranks, refresh"
+    home = folder / f"served-{ranks}"
+    home.mkdir()
+    put(old, home / "ckpt-6.h5")
+    server = Server(build, ranks, home, "--watch", "0.2")
+    check(f"{name}: a folder is served", version(server) == "6", server.first)
+    client = Client(server, rows, known)
+    put(new, home / "ckpt-12.h5")
+    check(f"{name}: watched", wait_for(lambda: version(server) == "12"))
+    check(f"{name}: its step", metric(server, "shardbag_checkpoint_step") == 12)
+    put(old, home / "ckpt-20.h5", middle_of(old, "tables/tags/weight"))
+    refused = lambda: metric(server, 'shardbag_refreshes_total{outcome="refused"}')
+    check(f"{name}: a damaged one is refused", wait_for(lambda: refused() == 1) and version(server) == "12")
+    if ranks < 3:
+        check_refusals_of_load(name, server, home, folder, refused)
+    put(old, home / "ckpt-40.h5")
+    server.process.send_signal(signal.SIGHUP if ranks == 1 else signal.SIGUSR2)
+    check(f"{name}: asked by a signal", wait_for(lambda: client.versions[-1:] == ["6"]))
+    if ranks < 3:
+        check_going_back(name, server, home)
+        check(f"{name}: answers go back", wait_for(lambda: client.versions[-1:] == ["12"]))
+    wrong = client.end()
+    versions = ["6", "12", "6", "12"][: 4 if ranks < 3 else 3]
+    check(f"{name}: every answer is one checkpoint's", not wrong and client.versions == versions, (wrong[:2], client.versions))
+    check(f"{name}: ready all the time", client.ready)
+    code, out, err = server.end()
+    lines = [line for line in err.splitlines() if line.startswith("shardbag serve: a checkpoint is refused, step 12 goes on: ")]
+    good = len(lines) == (4 if ranks < 3 else 1) and "rows" in lines[0] and out.count("in place of step") == len(versions) - 1
+    check(f"{name}: ends", code == 0 and good, (code, out, err))
+
+
+def call_load(server):
+    answer, said = server.ask("/v2/repository/models/shop/load", b"{}")
+    return answer.status, said
+
+
+def check_refusals_of_load(name, server, home, folder, refused):
+    status, said = call_load(server)
+    check(f"{name}: and says why", status == 400 and b"'tables/tags/weight': rows" in said, said)
+    put(next((folder / "wide").glob("ckpt-*.h5")), home / "ckpt-30.h5")
+    check(f"{name}: other outputs are refused", wait_for(lambda: refused() == 3) and version(server) == "12")
+    status, said = call_load(server)
+    check(f"{name}: and say so", status == 400 and b"output 'user'" in said, said)
+
+
+def check_going_back(name, server, home):
+    for step in (40, 30, 20):
+        (home / f"ckpt-{step}.h5").unlink()
+    time.sleep(0.5)
+    check(f"{name}: watching does not go back", version(server) == "6")
+    for _ in range(2):  # then there is nothing newer
+        status, said = call_load(server)
+        check(f"{name}: a call does", status == 200 and json.loads(said)["version"] == "12", said)
+    answer, said = server.ask("/v2/repository/models/shop/embeddings/unload", b"{}")
+    check(f"{name}: no unloading", answer.status == 400, said)
+
+
+def check_memory(build, checkpoints, folder, rows):
+    """No memory for a second one: it is refused, and the first goes on."""
+    home = folder / "served-tight"
+    home.mkdir()
+    put(checkpoints[0], home / "ckpt-6.h5")
+    server = Server(build, 1, home / "ckpt-6.h5")
+    check("a file is served", server.infer("shop", rows.inputs(0, 2))[1].get("model_version") == "6")
+    put(checkpoints[1], home / "ckpt-12.h5")
+    pid = server.process.pid
+    used = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    limits = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (used + (16 << 20), limits[1]))
+    status, said = call_load(server)
+    check("no memory for it", status == 500 and b"no memory for it" in said, said)
+    check("the first goes on", server.infer("shop", rows.inputs(0, 2))[1].get("model_version") == "6")
+    resource.prlimit(pid, resource.RLIMIT_AS, limits)
+    status, said = call_load(server)
+    check("memory for it", status == 200 and version(server) == "12", said)
+    code, out, err = server.end()
+    check("memory: ends", code == 0 and err.count("no memory for it") == 1, (code, out, err))
+
+
+def check_tls(build, checkpoint, folder, rows, logits):
+    if not shutil.which("openssl"):
+        print("skipped: openssl is not here")
+        return
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    done = subprocess.run(["openssl", *words, "-keyout", str(key), "-out", str(cert)], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    check("a certificate", done.returncode == 0, done.stderr)
+    server = Server(build, 1, checkpoint, "--tls-cert", str(cert), "--tls-key", str(key))
+    check("https", "https://" in server.first, server.first)
+    server.tls = ssl.create_default_context(cafile=str(cert))
+    status, said = server.infer("shop", rows.inputs(0, ROWS))
+    check("TLS", status == 200 and close(output(said, "logit"), logits))
+    check_many(server, rows, logits)
+    server.tls = None
+    try:
+        answered = server.ask("/v2/health/live")[0].status == 200
+    except (OSError, http.client.HTTPException):
+        answered = False
+    check("without TLS nothing is answered", not answered)
+    code, out, err = server.end()
+    check("TLS ends", code == 0, (code, out, err))
+    program = os.path.join(build, "shardbag")
+    other = folder / "other.pem"
+    other.write_text(cert.read_text().replace("CERTIFICATE", "PRIVATE KEY"))
+    for words, said in (
+        (["--tls-cert", str(cert)], "given together"),
+        (["--tls-cert", str(folder / "no.pem"), "--tls-key", str(key)], "no.pem: cannot be read: No such file"),
+        (["--tls-cert", str(cert), "--tls-key", str(cert)], "is no PEM file"),
+        (["--tls-cert", str(cert), "--tls-key", str(other)], "not a certificate and its key"),
+    ):
+        done = subprocess.run([program, "serve", str(checkpoint), "--port", "0", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        check(f"TLS: {said}", done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr)
+
+
 def check_usage(build, folder):
     program = os.path.join(build, "shardbag")
     for words, said in (
         ([str(folder / "none.h5")], "cannot open the checkpoint"),
+        ([str(folder)], "holds no checkpoint"),
         (["x.h5", "--port", "70000"], "--port"),
         ([], "arguments are missing"),
     ):
@@ -453,17 +655,22 @@ def check_usage(build, folder):
         check(f"usage: {said}", done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr)
 
 
+def can_serve(build):
+    words = [os.path.join(build, "shardbag"), "serve", "/"]
+    probe = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    return "without libmicrohttpd" not in probe.stderr
+
+
 def main():
     build = sys.argv[1]
-    program = os.path.join(build, "shardbag")
-    probe = subprocess.run([program, "serve", "/"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-    if "without libmicrohttpd" in probe.stderr:
+    if not can_serve(build):
         print("skipped: this build has no libmicrohttpd")
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         rows = Rows()
-        checkpoint, logits = train(build, folder, rows)
+        checkpoints, all_logits = train(build, folder, rows)
+        checkpoint, logits = checkpoints[-1], all_logits[-1]
         for ranks in (1, 2, 3, 4):
             server = Server(build, ranks, checkpoint, "--request-time", "1.5")
             server.folder = folder
@@ -487,10 +694,13 @@ def main():
                 check("an idle server does not spin", share < 0.3, share)
             code, out, err = server.end()
             check(f"{ranks} ranks end", code == 0 and "served" in out, (code, out, err))
+            check_refresh(build, ranks, checkpoints, folder, rows, all_logits)
         check_options(build, checkpoint, folder, rows, logits)
         check_end(build, checkpoint, rows, logits)
         check_narrow(build, checkpoint, rows, logits)
+        check_memory(build, checkpoints, folder, rows)
         check_stall(build, checkpoint, rows)
+        check_tls(build, checkpoint, folder, rows, logits)
         check_usage(build, folder)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

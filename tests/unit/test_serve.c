@@ -2,6 +2,7 @@
  * they can be wrong. */
 #include "serve/batch.h"
 #include "serve/cursor.h"
+#include "serve/edition.h"
 #include "serve/queue.h"
 #include "serve/reply.h"
 
@@ -490,6 +491,55 @@ START_TEST(the_queue_is_bounded_and_cut_by_signature) {
 }
 END_TEST
 
+START_TEST(an_edition_stays_while_it_is_used) {
+  editions_t editions;
+  ck_assert_int_eq(editions_open(&editions, NULL), SBAG_OK);
+  edition_t *first = editions_take(&editions), *again = editions_take(&editions);
+  ck_assert(first == again && first->seat == 0);
+  editions_switch(&editions, 1);
+  edition_t *second = editions_take(&editions);
+  ck_assert_int_eq(second->seat, 1);
+  editions_give(&editions, &first);
+  ck_assert(first == NULL && !editions_unused(&editions, 0));
+  editions_give(&editions, &first); /* NULL is nothing */
+  editions_give(&editions, &again);
+  ck_assert(editions_unused(&editions, 0) && !editions_unused(&editions, 1));
+  editions_give(&editions, &second);
+  editions_destroy(&editions);
+}
+END_TEST
+
+/* f's signature as an edition's; the other one stands for both models. */
+static edition_t edition_of(const fixture_t *f) {
+  return (edition_t){.signatures = {f->signature, f->signature}};
+}
+
+START_TEST(clients_need_not_change) {
+  fixture_t f, g;
+  begin(&f, SERVE_PREDICTION);
+  begin(&g, SERVE_PREDICTION);
+  edition_t old = edition_of(&f);
+  g.features[0].rows = 11; /* a vocabulary grows */
+  edition_t fresh = edition_of(&g);
+  ck_assert_int_eq(edition_check(&old, &fresh, &f.status), SBAG_OK);
+  g.outputs[1].width = 3;
+  ck_assert_int_eq(edition_check(&old, &fresh, &f.status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(f.status.message, "output 'tags'"));
+  g.features[1].name = "tag";
+  ck_assert_int_eq(edition_check(&old, &fresh, &f.status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(f.status.message, "input 'tag'"));
+  g.features[1] = f.features[1];
+  fresh.signatures[0].dense_count = 3;
+  ck_assert_int_eq(edition_check(&old, &fresh, &f.status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(f.status.message, "input 'dense'"));
+  fresh.signatures[0].output_count = 1;
+  ck_assert_int_eq(edition_check(&old, &fresh, &f.status), SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_nonnull(strstr(f.status.message, "1 outputs"));
+  end(&f);
+  end(&g);
+}
+END_TEST
+
 Suite *serve_suite(void);
 Suite *serve_suite(void) {
   Suite *suite = suite_create("serve");
@@ -506,6 +556,8 @@ Suite *serve_suite(void) {
   tcase_add_test(tests, embeddings_take_some_features);
   tcase_add_test(tests, requests_are_joined);
   tcase_add_test(tests, the_queue_is_bounded_and_cut_by_signature);
+  tcase_add_test(tests, an_edition_stays_while_it_is_used);
+  tcase_add_test(tests, clients_need_not_change);
   suite_add_tcase(suite, tests);
   return suite;
 }
