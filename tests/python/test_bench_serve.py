@@ -281,9 +281,9 @@ def check_refusals(build, folder):
 
 def check_server(build, folder):
     """What is made for a model of `shardbag serve` it takes."""
-    checkpoint, _ = test_serve.train(build, folder, test_serve.Rows())
+    checkpoints, _ = test_serve.train(build, folder, test_serve.Rows())
     token = folder / "token"
-    server = test_serve.Server(build, 2, checkpoint, "--token-file", str(token))
+    server = test_serve.Server(build, 2, checkpoints[-1], "--token-file", str(token))
     for model, tensors, batch in (("shop", "binary", 1), ("shop", "json", 5), ("shop/embeddings", "binary", 64)):
         lines, done = run(
             build, folder, f"url=http://127.0.0.1:{server.port}", f"model={model}", f"tensors={tensors}", f"batch={batch}",
