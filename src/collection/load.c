@@ -10,7 +10,7 @@
  * that a rank without rows of its own does not run into its deadline. */
 static const int64_t round_bytes = (int64_t)512 << 20;
 /* The same where others wait for their turn in between. */
-static const int64_t paused_bytes = (int64_t)4 << 20;
+static const int64_t paused_bytes = (int64_t)1 << 20;
 static const int64_t mirrored_bytes = (int64_t)16 << 20;
 /* Of f32 that stand beside a shard whose rows are of another type. */
 static const int64_t converted_bytes = (int64_t)4 << 20;
