@@ -323,6 +323,7 @@ assert client.get_model_metadata("shop")["name"] == "shop"
 assert client.get_model_metadata("shop/embeddings")["outputs"]
 assert client.get_model_config("shop")["platform"] == "shardbag"
 assert len(client.get_model_repository_index()) == 2
+client.load_model("shop")
 def inputs(binary):
     made = []
     for name in ("dense", "user", "tags.values", "tags.offsets"):
