@@ -221,36 +221,51 @@ struct init_t {
   int shard;
   int64_t first, rows, dim;
   sbag_init_t kind;
-  double a, b, low, high;
+  double low, size; /* the mean and the deviation of normal values */
   uint64_t key;
 };
 
+__device__ void init_columns(const init_t &t, const random_block_t &drawn, double v[4]) {
+  if (t.kind == SBAG_INIT_NORMAL) {
+    random_normal4(drawn, v);
+    for (int j = 0; j < 4; j++) v[j] = t.low + t.size * v[j];
+    return;
+  }
+  for (int j = 0; j < 4; j++)
+    v[j] = t.low + t.size * (static_cast<double>(drawn.v[j]) * (1.0 / 4294967296.0));
+}
+
+/* In single precision, as the CPU's. */
+__device__ void init_columns(const init_t &t, const random_block_t &drawn, float v[4]) {
+  const float low = static_cast<float>(t.low), size = static_cast<float>(t.size);
+  if (t.kind == SBAG_INIT_NORMAL) {
+    random_normal4_single(drawn, size, v);
+  } else {
+    for (int j = 0; j < 4; j++) v[j] = random_single_integer(drawn.v[j]) * (size * (1.0f / 16777216.0f));
+  }
+  for (int j = 0; j < 4; j++) v[j] = low + v[j];
+}
+
 /* Columns 4 block .. 4 block + 3 of a row, from the counter (row, block). */
-__device__ void init_values(const init_t &t, int64_t row, int64_t block, double v[4]) {
-  for (int j = 0; j < 4; j++) v[j] = t.a;
+template <class T> __device__ void init_values(const init_t &t, int64_t row, int64_t block, T v[4]) {
+  for (int j = 0; j < 4; j++) v[j] = static_cast<T>(t.low);
   if (t.kind == SBAG_INIT_CONSTANT) return;
   const uint64_t high = static_cast<uint64_t>(row), low = static_cast<uint64_t>(block);
   const philox4x32_ctr_t counter = {{static_cast<uint32_t>(low), static_cast<uint32_t>(low >> 32),
                                      static_cast<uint32_t>(high), static_cast<uint32_t>(high >> 32)}};
   const philox4x32_key_t key = {{static_cast<uint32_t>(t.key), static_cast<uint32_t>(t.key >> 32)}};
   const philox4x32_ctr_t drawn = philox4x32(counter, key);
-  if (t.kind == SBAG_INIT_NORMAL) {
-    random_normal4(random_block_t{{drawn.v[0], drawn.v[1], drawn.v[2], drawn.v[3]}}, v);
-    for (int j = 0; j < 4; j++) v[j] = t.a + t.b * v[j];
-    return;
-  }
-  for (int j = 0; j < 4; j++)
-    v[j] = t.low + (t.high - t.low) * (static_cast<double>(drawn.v[j]) * (1.0 / 4294967296.0));
+  init_columns(t, random_block_t{{drawn.v[0], drawn.v[1], drawn.v[2], drawn.v[3]}}, v);
 }
 
 template <class S> __global__ void __launch_bounds__(CUDA_BLOCK) init(init_t t, S *weight) {
   const int64_t blocks = (t.dim + 3) / 4;
   for (int64_t i = cuda_first(); i < t.rows * blocks; i += cuda_stride()) {
     const int64_t local = i / blocks, block = i - local * blocks;
-    double v[4];
+    kept_real<S> v[4];
     init_values(t, plan_row(&t.plan, t.shard, t.first + local), block, v);
     for (int j = 0; j < 4 && 4 * block + j < t.dim; j++)
-      kept_nearest(static_cast<kept_real<S>>(v[j]), weight + local * t.dim + 4 * block + j);
+      kept_nearest(v[j], weight + local * t.dim + 4 * block + j);
   }
 }
 
@@ -399,10 +414,10 @@ void cuda_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const i
                     task->rows,
                     task->dim,
                     task->kind,
-                    task->a,
-                    task->b,
                     dlrm ? -bound : task->a,
-                    dlrm ? bound : task->b,
+                    dlrm                             ? 2 * bound
+                    : task->kind == SBAG_INIT_NORMAL ? task->b
+                                                     : task->b - task->a,
                     task->key};
   const int64_t *zero = task->zero_count > 0 ? cuda_upload(lane, task->zero_rows, task->zero_count) : nullptr;
   KEPT_BY_DTYPE(dtype, task->storage, launch_init, lane, t, zero, task->zero_count, task->weight);

@@ -60,9 +60,11 @@ SBAG_API int64_t sbag_collection_output_dim(sbag_collection_h collection);
 SBAG_API int64_t sbag_collection_output_offset(sbag_collection_h collection, int feature);
 
 enum {
-  SBAG_FORWARD_READ_ONLY = 1,   /* inference: tables are not written; max_norm applies to the value read */
-  SBAG_FORWARD_NO_BACKWARD = 2, /* this step's backward will not be called */
-  SBAG_FORWARD_WEIGHT_GRADS = 4 /* backward will be asked for per_sample_weights' gradient */
+  SBAG_FORWARD_READ_ONLY = 1,    /* inference: tables are not written; max_norm applies to the value read */
+  SBAG_FORWARD_NO_BACKWARD = 2,  /* this step's backward will not be called */
+  SBAG_FORWARD_WEIGHT_GRADS = 4, /* backward will be asked for per_sample_weights' gradient */
+  SBAG_FORWARD_NO_INDICES = 8    /* with one of the first two: nor will sbag_step_max_indices be; saves a max
+                                    the writing of 8 bytes a column */
 };
 
 /* Begins a step with this rank's batch: batch[feature_count]. The batch's memory must stay until the step is

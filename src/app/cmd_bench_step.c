@@ -1,6 +1,7 @@
 /* shardbag bench step CONFIG: the training's own steps, without evaluations, checkpoints and lines of a log.
  */
 #include "app/bench.h"
+#include "bench/batches.h"
 #include "bench/dense.h"
 #include "bench/step.h"
 #include "collection/context.h"
@@ -12,6 +13,7 @@
 typedef struct stepping {
   walk_t walk;
   bench_dense_t *dense;
+  bench_batches_t batches;
   int64_t step, epoch;
 } stepping_t;
 
@@ -54,13 +56,17 @@ static void print_setup(const session_t *session) {
   const settings_t *s = session->settings;
   const model_config_t *model = &session->assembly.model;
   int64_t rows = 0;
+  char batches[64] = "the reader beside the steps";
+  if (s->bench.batches > 0)
+    snprintf(batches, sizeof batches, "%" PRId64 " batches, read before", s->bench.batches);
   for (int t = 0; t < model->table_count; t++) rows += model->tables[t].num_embeddings;
   printf("# shardbag %s bench step: %s, ranks %d, %" PRId64 " rounds of %" PRId64
          " steps each way in turn, after %" PRId64 "\n",
          sbag_version(), s->name, comm_size(session->comm), s->bench.rounds, s->bench.steps, s->bench.warmup);
-  printf("# global batch %" PRId64 ", %d tables of %" PRId64 " rows in all, %d features, %d dense values%s\n",
+  printf("# global batch %" PRId64 ", %d tables of %" PRId64
+         " rows in all, %d features, %d dense values%s; %s\n",
          s->train.global_batch, model->table_count, rows, model->feature_count, model->dense_count,
-         s->train.reproducible ? ", reproducible" : "");
+         s->train.reproducible ? ", reproducible" : "", batches);
   printf(
       "# one thread a rank: transfers move in waits and between layers. Each number is a rank's median over "
       "its steps,\n# of which the median and the largest over ranks are told\n#\n");
@@ -74,6 +80,17 @@ static sbag_code_t open(job_t *job, const settings_t *settings, const options_t 
   return session_open(settings, job->context, NULL, 0, SESSION_TRAINING | SESSION_MODEL, state, status);
 }
 
+/* Ranks find out apart whether they can. */
+static sbag_code_t start(stepping_t *s, session_t *session, sbag_status_t *status) {
+  const int64_t batches = session->settings->bench.batches;
+  SBAG_TRY(walk_start(&s->walk, 0, 0, status));
+  if (batches == 0) return SBAG_OK;
+  sbag_code_t code = bench_batches_read(session->training, batches, session->mem, &s->batches, status);
+  SBAG_TRY(comm_agree(session->comm, code, status));
+  walk_replay(&s->walk, s->batches.batch, batches);
+  return SBAG_OK;
+}
+
 static sbag_code_t measure(job_t *job, const options_t *options, void *state, FILE *json,
                            sbag_status_t *status) {
   (void)job;
@@ -84,7 +101,7 @@ static sbag_code_t measure(job_t *job, const options_t *options, void *state, FI
   if (code == SBAG_OK)
     code = bench_dense_create(session->model, share(session), session->mem, &s.dense, status);
   code = comm_agree(session->comm, code, status);
-  if (code == SBAG_OK) code = walk_start(&s.walk, 0, 0, status);
+  if (code == SBAG_OK) code = start(&s, session, status);
   if (code == SBAG_OK) {
     const bench_step_config_t config = {.comm = session->comm,
                                         .mem = session->mem,
@@ -100,6 +117,7 @@ static sbag_code_t measure(job_t *job, const options_t *options, void *state, FI
   }
   bench_dense_destroy(&s.dense);
   walk_close(&s.walk);
+  bench_batches_destroy(&s.batches);
   return code;
 }
 
@@ -108,17 +126,18 @@ static void close(void *state) {
 }
 
 const bench_kind_t bench_kind_step = {
-    .command =
-        {.name = "bench step",
-         .arguments = "CONFIG",
-         .summary = "where the time of a training step goes, and what of the transfers is hidden",
-         .argument_count = 1,
-         .options = OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT,
-         .details =
-             "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
-             "bench.rounds=5, bench.warmup=10. Trains with and without train.pipeline in turn; nothing "
-             "is\nsaved. Beside them, on the CPU: the dense part alone, and its matrix products.\n",
-         .run = bench_run},
+    .command = {.name = "bench step",
+                .arguments = "CONFIG",
+                .summary = "where the time of a training step goes, and what of the transfers is hidden",
+                .argument_count = 1,
+                .options = OPTION_SET | OPTION_DEVICE | OPTION_JSON | OPTION_TIMEOUT,
+                .details =
+                    "CONFIG is a training's; its section `bench` says how many steps: --set bench.steps=50,\n"
+                    "bench.rounds=5, bench.warmup=10; with bench.batches=4 so many batches are read before\n"
+                    "and come in turn, instead of a reader beside the steps. Trains with and without\n"
+                    "train.pipeline in turn; nothing is saved. Beside them, on the CPU: the dense part\n"
+                    "alone, and its matrix products.\n",
+                .run = bench_run},
     .state_bytes = sizeof(session_t),
     .open = open,
     .measure = measure,

@@ -45,11 +45,33 @@ double random_unit53(uint64_t key, uint64_t i);
 #undef NORMAL_FUNCTION
 #undef NORMAL_SQRT
 
+#define WORD            uint32_t
+#define VALUE           float
+#define SIGNED(x)       ((float)(int32_t)(x))
+#define SINGLE(name)    random_##name
+#define SINGLE_FUNCTION HOST_DEVICE static inline
+#define SINGLE_SQRT     sqrtf
+#include "base/random_single.inc"
+#undef WORD
+#undef VALUE
+#undef SIGNED
+#undef SINGLE
+#undef SINGLE_FUNCTION
+#undef SINGLE_SQRT
+
 /* Four standard normal values of one block, by Box-Muller; the same bits on CPU and GPU. */
 HOST_DEVICE static inline void random_normal4(random_block_t block, double out[4]) {
   for (int pair = 0; pair < 2; pair++) {
     const double radius = random_normal_radius(block.v[2 * pair]);
     random_normal_turn(radius, block.v[2 * pair + 1], &out[2 * pair], &out[2 * pair + 1]);
+  }
+}
+
+/* The same in single precision, times `size`: of rows of floats, of which there are many. */
+HOST_DEVICE static inline void random_normal4_single(random_block_t block, float size, float out[4]) {
+  for (int pair = 0; pair < 2; pair++) {
+    const float radius = random_single_radius(block.v[2 * pair]) * size;
+    random_single_turn(radius, block.v[2 * pair + 1], &out[2 * pair], &out[2 * pair + 1]);
   }
 }
 

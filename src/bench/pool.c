@@ -45,7 +45,7 @@ static sbag_code_t stop(const bench_t *b, double *mark_s, double *ms, sbag_statu
 
 static sbag_code_t take_step(bench_t *b, const bench_pool_case_t *of, int64_t i, double ms[TIMES],
                              sbag_status_t *status) {
-  int trains = of->optimizer.trains, flags = trains ? 0 : SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD;
+  int trains = of->optimizer.trains, flags = trains ? 0 : BENCH_POOL_FORWARD;
   sbag_step_h step = NULL;
   SBAG_TRY(comm_barrier(b->comm, "bench: step", status));
   double mark_s = comm_trace_now();

@@ -5,6 +5,10 @@
 #include "bench/device.h"
 #include "bench/pool_settings.h"
 #include <shardbag/batch.h>
+#include <shardbag/collection.h>
+
+/* The flags of a forward alone. */
+enum { BENCH_POOL_FORWARD = SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD | SBAG_FORWARD_NO_INDICES };
 
 typedef struct bench_pool_batch {
   int64_t *first;   /* [tables + 1] a table's indices begin there in `indices` */

@@ -275,7 +275,7 @@ static sbag_code_t run(const bench_pool_verify_t *v, sample_t *samples, float *v
                        sbag_status_t *status) {
   sbag_step_h step = NULL;
   SBAG_TRY(write_rows(v, samples[0].stride, values, status));
-  int flags = v->of->optimizer.trains ? 0 : SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD;
+  int flags = v->of->optimizer.trains ? 0 : BENCH_POOL_FORWARD;
   sbag_code_t code = sbag_collection_forward_begin(v->collection, v->batch->bags, flags, &step, status);
   if (code == SBAG_OK) code = sbag_step_forward_end(step, v->out->there, status);
   if (code == SBAG_OK) code = bench_twin_fetch(v->context, v->out, status);

@@ -12,12 +12,17 @@ static struct sbag_step *free_step(sbag_collection_h c) {
 }
 
 static sbag_code_t check_flags(int flags, sbag_status_t *status) {
-  int known = SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD | SBAG_FORWARD_WEIGHT_GRADS;
+  const int no_backward = SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD;
+  const int known = no_backward | SBAG_FORWARD_WEIGHT_GRADS | SBAG_FORWARD_NO_INDICES;
   if (flags & ~known)
     return status_set(status, SBAG_ERR_ARGUMENT, "forward: flags %d have bits beyond %d", flags, known);
-  if ((flags & SBAG_FORWARD_WEIGHT_GRADS) && (flags & (SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD)))
+  if ((flags & SBAG_FORWARD_WEIGHT_GRADS) && (flags & no_backward))
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "forward: SBAG_FORWARD_WEIGHT_GRADS needs a backward, which the other flags exclude");
+  if ((flags & SBAG_FORWARD_NO_INDICES) && !(flags & no_backward))
+    return status_set(status, SBAG_ERR_ARGUMENT,
+                      "forward: SBAG_FORWARD_NO_INDICES needs SBAG_FORWARD_READ_ONLY or "
+                      "SBAG_FORWARD_NO_BACKWARD: a backward reads them");
   return SBAG_OK;
 }
 
@@ -187,6 +192,8 @@ sbag_code_t sbag_step_max_indices(sbag_step_h step, int feature, int64_t *max_in
   if (c->features[feature].mode != SBAG_MAX)
     return status_set(status, SBAG_ERR_ARGUMENT, "max_indices: feature '%s' does not pool by max",
                       c->features[feature].name);
+  if (step->flags & SBAG_FORWARD_NO_INDICES)
+    return status_set(status, SBAG_ERR_STATE, "max_indices: the step was begun with SBAG_FORWARD_NO_INDICES");
   route_max_rows(step->route, feature, max_indices);
   return c->context->kernel->ops->stream_sync(c->context->kernel, NULL, status);
 }

@@ -131,7 +131,7 @@ static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
 sbag_code_t route_edges(route_t *r, sbag_status_t *status) {
   const exchange_t *x = r->x;
   int wanted = EDGE_KEYS | EDGE_SLOTS | EDGE_WEIGHTS;
-  if (x->any_max || (r->flags & SBAG_FORWARD_WEIGHT_GRADS)) wanted |= EDGE_ENTRIES;
+  if (route_wants_winners(r) || (r->flags & SBAG_FORWARD_WEIGHT_GRADS)) wanted |= EDGE_ENTRIES;
   if (x->any_mirror) wanted |= EDGE_ROWS;
   route_describe(r);
   SBAG_TRY(route_build_edges(r, wanted, status));

@@ -329,6 +329,10 @@ void route_describe(route_t *r);
  * (and found good): nobody waits for it. */
 enum { EDGE_KEYS = 1, EDGE_SLOTS = 2, EDGE_ENTRIES = 4, EDGE_ROWS = 8, EDGE_WEIGHTS = 16, EDGE_AGAIN = 32 };
 sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status);
+/* Whether anybody may ask what won a maximum: the backward, or the caller. */
+static inline int route_wants_winners(const route_t *r) {
+  return r->x->any_max && !(r->flags & SBAG_FORWARD_NO_INDICES);
+}
 /* Edges, and distinct keys by owner and table (BUF_DISTINCT, BUF_WHICH, key_block). */
 sbag_code_t route_edges(route_t *r, sbag_status_t *status);
 /* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them.

@@ -29,7 +29,7 @@ static int can_be_direct(const route_t *r) {
 }
 
 sbag_code_t solo_begin(route_t *r, sbag_status_t *status) {
-  int wanted = r->x->any_max ? EDGE_ENTRIES : 0;
+  int wanted = route_wants_winners(r) ? EDGE_ENTRIES : 0;
   SBAG_TRY(kernel_arena_begin(r->x->c.kernel, &r->arena, status));
   route_describe(r);
   int in_place = can_be_direct(r);
@@ -60,8 +60,9 @@ sbag_code_t solo_forward(route_t *r, void *out, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   const int64_t *slot_begin = i64_of(r, BUF_SLOT_BEGIN);
+  const int wins = route_wants_winners(r);
   int64_t *winner;
-  SBAG_TRY(route_take_i64(r, BUF_WINNER, x->any_max ? r->bag_count * x->c.columns : 0, &winner, status));
+  SBAG_TRY(route_take_i64(r, BUF_WINNER, wins ? r->bag_count * x->c.columns : 0, &winner, status));
   for (int f = 0; f < x->features; f++) {
     const exchange_feature_t *feature = &x->c.features[f];
     int is_max = feature->mode == SBAG_MAX;
@@ -78,7 +79,7 @@ sbag_code_t solo_forward(route_t *r, void *out, sbag_status_t *status) {
                                   .count_begin = feature->mode == SBAG_MEAN ? slot_begin : NULL,
                                   .out = real_at(x, out, feature->column),
                                   .out_stride = x->c.columns,
-                                  .out_position = is_max ? winner + feature->column : NULL};
+                                  .out_position = wins && is_max ? winner + feature->column : NULL};
   }
   k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, x->features);
   return SBAG_OK;

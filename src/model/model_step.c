@@ -462,7 +462,7 @@ static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *
   SBAG_TRY(take_input(m, batch, input, status));
   SBAG_TRY(make_room(m, batch, 0, status));
   SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features,
-                                         SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, step, status));
+                                         SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_INDICES, step, status));
   pass.values = dense_values(m, input);
   m->dense->ops->input_ready(m->dense);
   m->network->ops->begin(m->network, &pass);

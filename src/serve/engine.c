@@ -55,7 +55,7 @@ static sbag_code_t pool(engine_seat_t *s, sbag_status_t *status) {
   sbag_step_h step = NULL;
   sbag_collection_h collection = model_collection(s->model);
   sbag_code_t code = sbag_collection_forward_begin(
-      collection, s->batch.bags, SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_BACKWARD, &step, status);
+      collection, s->batch.bags, SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_INDICES, &step, status);
   if (code == SBAG_OK) code = sbag_step_forward_end(step, s->batch.outputs, status);
   sbag_step_release(&step);
   return code;

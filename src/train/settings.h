@@ -221,6 +221,7 @@ typedef struct settings_checkpoint {
 typedef struct settings_bench {
   const config_node_t *node;
   int64_t steps, rounds, warmup;
+  int64_t batches; /* 0: the reader's */
 } settings_bench_t;
 
 typedef struct settings {

@@ -476,7 +476,10 @@ static const config_section_t checkpoint_section = SECTION(settings_checkpoint_t
 static const config_key_t bench_keys[] = {
     KEY_INT(settings_bench_t, steps, "20", 1, 1e6, NULL, "of a round, with the pipeline and without it"),
     KEY_INT(settings_bench_t, rounds, "5", 1, 1000, NULL, "of both, in turn"),
-    KEY_INT(settings_bench_t, warmup, "5", 0, 1e6, NULL, "steps before, each way"), KEYS_END};
+    KEY_INT(settings_bench_t, warmup, "5", 0, 1e6, NULL, "steps before, each way"),
+    KEY_INT(settings_bench_t, batches, "0", 0, 1e6, NULL,
+            "that are read before and come in turn; 0: the reader makes new ones beside the steps"),
+    KEYS_END};
 static const config_section_t bench_section = SECTION(settings_bench_t, bench_keys);
 
 static const config_key_t settings_keys[] = {

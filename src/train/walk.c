@@ -26,7 +26,17 @@ sbag_code_t walk_start(walk_t *walk, int64_t epoch, int64_t step, sbag_status_t 
   return session_fail(walk->session, status);
 }
 
+void walk_replay(walk_t *walk, const reader_batch_t *batches, int64_t count) {
+  walk->kept = batches;
+  walk->kept_count = count;
+  walk->kept_next = 0;
+}
+
 static sbag_code_t read_batch(walk_t *walk, const reader_batch_t **batch, sbag_status_t *status) {
+  if (walk->kept != NULL) {
+    *batch = &walk->kept[walk->kept_next++ % walk->kept_count];
+    return SBAG_OK;
+  }
   comm_trace_t *trace = &walk->session->comm->trace;
   const char *phase = comm_trace_phase(trace, "reader");
   sbag_code_t code = reader_next(walk->session->training, batch, status);

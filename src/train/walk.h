@@ -21,6 +21,8 @@ typedef struct walk {
   sbag_bags_t *bags[WALK_BATCHES]; /* [features], of the batch and of the next one in turn */
   int turn;
   const reader_batch_t *batch, *next;
+  const reader_batch_t *kept; /* [kept_count] walk_replay's, or NULL */
+  int64_t kept_count, kept_next;
   int begun, next_begun; /* their ids are out */
 } walk_t;
 
@@ -30,6 +32,9 @@ void walk_close(walk_t *walk);
 
 /* From this batch of the training split on. No step may be under way. */
 sbag_code_t walk_start(walk_t *walk, int64_t epoch, int64_t step, sbag_status_t *status);
+/* From now on these batches come, in turn and without end, in place of the reader's. They outlive the walk.
+ */
+void walk_replay(walk_t *walk, const reader_batch_t *batches, int64_t count);
 /* The batch at hand, NULL at the epoch's end. It is valid until the walk_batch after the next. */
 sbag_code_t walk_batch(walk_t *walk, const reader_batch_t **batch, sbag_status_t *status);
 

@@ -54,6 +54,18 @@ PYTHON
 }
 check "--json" json
 
+### batches that are read before: more than an epoch has, and one alone
+for n in 1 2; do
+  for batches in 12 1; do
+    launch $n "$program" bench step "$work/small.yaml" --set bench.batches=$batches
+    check "$batches batches, on $n ranks" ended 0
+    check "the set-up tells $batches" printed "; $batches batches, read before\$"
+    check "steps of $batches batches, on $n" test "$(rows "the whole step")" = 2
+  done
+done
+launch 2 "$program" bench step "$work/small.yaml" --set bench.batches=2 --set data.synthetic.samples='[0, 10, 10]'
+check "no samples to read before" ended 1 "no samples"
+
 ### what cannot be
 launch 2 "$program" bench step "$work/small.yaml" --set bench.steps=0
 check "no steps" ended 2 "'bench.steps'"

@@ -183,6 +183,38 @@ START_TEST(backward_where_there_is_none) {
 }
 END_TEST
 
+/* The same pools; only who says that nothing will ask for them is refused the indices. */
+START_TEST(maxima_without_indices) {
+  static const int flags[] = {SBAG_FORWARD_READ_ONLY, SBAG_FORWARD_NO_BACKWARD};
+  rig_options_t options = rig_options_default();
+  options.dtype = _i == 0 ? SBAG_F64 : SBAG_F32;
+  rig_t rig;
+  rig_open(&rig, &options);
+  for (uint64_t number = 0; number < 20; number++) {
+    rig_batch_t with, without;
+    rig_draw(&rig, &with, number, 8, 0);
+    rig_draw(&rig, &without, number, 8, 0);
+    sbag_step_h step = rig_begin(&rig, &with, flags[number % 2]);
+    rig_must(sbag_step_forward_end(step, with.out, &rig_failure));
+    sbag_step_release(&step);
+    step = rig_begin(&rig, &without, flags[number % 2] | SBAG_FORWARD_NO_INDICES);
+    rig_must(sbag_step_forward_end(step, without.out, &rig_failure));
+    check_refused(sbag_step_max_indices(step, 2, with.index[2], &rig_failure), "SBAG_FORWARD_NO_INDICES");
+    sbag_step_release(&step);
+    const size_t bytes = options.dtype == SBAG_F64 ? sizeof(double) : sizeof(float);
+    ck_assert_mem_eq(with.out, without.out, (size_t)(with.samples * rig.columns) * bytes);
+  }
+  rig_batch_t batch;
+  rig_draw(&rig, &batch, 0, 8, 0);
+  sbag_step_h step = NULL;
+  ck_assert_int_eq(
+      sbag_collection_forward_begin(rig.collection, batch.bags, SBAG_FORWARD_NO_INDICES, &step, &rig_failure),
+      SBAG_ERR_ARGUMENT);
+  ck_assert_ptr_null(step);
+  rig_close(&rig);
+}
+END_TEST
+
 /* A third batch while two are under way: on all ranks, or on one, whose refusal all return. */
 START_TEST(a_third_batch_is_refused_on_all_ranks) {
   rig_options_t options = rig_options_default();
@@ -381,6 +413,7 @@ Suite *collection_suite(void) {
   tcase_add_test(test_case, two_batches_in_any_order);
   tcase_add_loop_test(test_case, calls_out_of_order_change_nothing, 0, 2);
   tcase_add_test(test_case, backward_where_there_is_none);
+  tcase_add_loop_test(test_case, maxima_without_indices, 0, 2);
   tcase_add_loop_test(test_case, a_third_batch_is_refused_on_all_ranks, 0, 2);
   tcase_add_loop_test(test_case, steps_may_be_given_up_anywhere, 0, 3);
   tcase_add_loop_test(test_case, a_rank_out_of_memory_ends_the_call_on_all, 0, 5);

@@ -1,8 +1,9 @@
 """Training steps of a small DLRM: TorchRec row-wise over gloo, and FBGEMM's TBE, beside `shardbag bench step`.
 
 26 tables of 10^6 rows, row-wise Adagrad, rows by Zipf 1.05; bottom MLP 13-512-256-64-D, the dot interaction, top MLP
-512-256-1, SGD; a global batch of 2048. shardbag and TorchRec have 2 processes of one thread, FBGEMM one of 2. The peers'
-batches are drawn before; shardbag reads a binary file that is made first, reader included. All take turns, ROUNDS times.
+512-256-1, SGD; a global batch of 2048. shardbag and TorchRec have 2 processes of one thread, FBGEMM one of 2. Batches
+are drawn before, four that come in turn; with --batches 0 shardbag reads new ones from a binary file beside its steps.
+All take turns, ROUNDS times.
 Printed are medians over rounds, in samples a second, and the ratios shardbag / peer, taken round by round; and of
 shardbag's steps their rate over its dense part's alone, and of that over its matrix products' alone.
 
@@ -154,7 +155,7 @@ def measure_shardbag(args, data):
     with tempfile.NamedTemporaryFile("r") as lines:
         sets = {"data.kind": "binary", "data.binary.path": data, "table.dim": args.dim,
                 "train.global_batch": args.batch, "bench.steps": args.steps, "bench.rounds": 1,
-                "bench.warmup": args.warmup}
+                "bench.warmup": args.warmup, "bench.batches": args.batches}
         command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(args.ranks), args.program, "bench", "step",
                    args.config, "--json", lines.name]
         for name, value in sets.items():
@@ -187,7 +188,8 @@ def main():
     parser.add_argument("--config", help="its model")
     parser.add_argument("--peer", choices=["torchrec", "fbgemm"], help=argparse.SUPPRESS)
     for name, default in (("rows", 1000000), ("dim", 16), ("tables", 26), ("batch", 2048), ("ranks", 2), ("length", 1),
-                          ("steps", 20), ("warmup", 4), ("rounds", 2), ("limit", 600), ("port", 0), ("rank", 0)):
+                          ("steps", 20), ("warmup", 4), ("rounds", 2), ("limit", 600), ("port", 0), ("rank", 0),
+                          ("batches", 4)):
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--zipf", type=float, default=1.05, help="(%(default)s)")
     parser.add_argument("--cases", default="16:1,64:1,64:10", help="DIM:LENGTH,... (%(default)s)")

@@ -305,6 +305,28 @@ START_TEST(test_random_normal_is_exact) {
 }
 END_TEST
 
+/* The same of single precision; at the ends the first word is rounded to one of 31 bits, or of a float. */
+START_TEST(test_random_normal_is_near) {
+  static const uint32_t ends[] = {0,          1,          0x1FFFFFFF, 0x20000000,
+                                  0x3FFFFFFF, 0x40000000, 0x80000000, 0xFFFFFFFF};
+  double most = 0;
+  for (uint32_t i = 0; i < 100000; i++) {
+    const uint32_t v = i < 64 ? ends[i / 8] : i * 2654435761u, w = i < 64 ? ends[i % 8] : i * 2246822519u;
+    const double u = (double)((float)(v >> 1) + 0.5f) / 2147483648.0;
+    const double radius = 1.5 * sqrt(-2 * log(u)),
+                 angle = 6.283185307179586476925286766559 * w / 4294967296.0;
+    float z[4];
+    random_normal4_single((random_block_t){{v, w, w, v}}, 1.5f, z);
+    most = fmax(most, fabs((double)z[0] - radius * cos(angle)) / fmax(radius, 1e-9));
+    most = fmax(most, fabs((double)z[1] - radius * sin(angle)) / fmax(radius, 1e-9));
+  }
+  ck_assert_double_lt(most, 2.5e-7);
+  float z[4];
+  random_normal4_single((random_block_t){{0, 0, UINT32_MAX, 5}}, 1, z);
+  ck_assert(z[0] > 6.6f && z[0] < 6.7f && z[1] == 0 && z[2] == 0 && z[3] == 0);
+}
+END_TEST
+
 static void check_bijection(uint64_t key, int64_t n) {
   char *seen = calloc((size_t)n, 1);
   ck_assert_ptr_nonnull(seen);
@@ -364,6 +386,7 @@ Suite *base_suite(void) {
   tcase_add_test(tcase, test_random_below);
   tcase_add_test(tcase, test_random_normal);
   tcase_add_test(tcase, test_random_normal_is_exact);
+  tcase_add_test(tcase, test_random_normal_is_near);
   tcase_add_test(tcase, test_permute_is_a_bijection);
   tcase_add_test(tcase, test_permute_beyond_int);
   suite_add_tcase(suite, tcase);
