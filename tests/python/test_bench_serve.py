@@ -279,11 +279,29 @@ def check_refusals(build, folder):
     fake.close()
 
 
-def check_server(build, folder):
+def check_overload(build, folder, checkpoint):
+    """A server that takes 4 requests each 0.1 s: what is beyond is refused with 503 at once, none is lost, and when the
+    load has ended all are answered again."""
+    server = test_serve.Server(build, 2, checkpoint, "--batch-window", "100000", "--queue", "4")
+    known = (f"url=http://127.0.0.1:{server.port}", "seconds=1", "warmup=0", "connections=64")
+    lines, done = run(build, folder, *known, "rate=300")
+    status = lines[0]["status"] if lines else {}
+    check("overload: some are answered, others refused", status.get("503", 0) > 0 and status.get("200", 0) > 0 and len(status) == 2, (status, done.stderr))
+    check("overload: a reason", "too many requests wait" in done.stdout, done.stdout)
+    lines, done = run(build, folder, *known, "rate=8")
+    check("overload: none is refused after it", lines and lines[0]["answered"] == lines[0]["requests"] > 0, (lines, done.stderr))
+    said = server.ask("/metrics")[1].decode()
+    counted = [line for line in said.splitlines() if line.startswith('shardbag_errors_total{kind="overload"}')]
+    check("overload: is counted", counted == ['shardbag_errors_total{kind="overload"} %d' % status.get("503", 0)], (counted, status))
+    check("overload: nothing is left", "\nshardbag_queue_requests 0\n" in said)
+    code, out, err = server.end()
+    check("overload: the server ends well", code == 0 and "served" in out, (out, err))
+
+
+def check_server(build, folder, checkpoint):
     """What is made for a model of `shardbag serve` it takes."""
-    checkpoints, _ = test_serve.train(build, folder, test_serve.Rows())
     token = folder / "token"
-    server = test_serve.Server(build, 2, checkpoints[-1], "--token-file", str(token))
+    server = test_serve.Server(build, 2, checkpoint, "--token-file", str(token))
     for model, tensors, batch in (("shop", "binary", 1), ("shop", "json", 5), ("shop/embeddings", "binary", 64)):
         lines, done = run(
             build, folder, f"url=http://127.0.0.1:{server.port}", f"model={model}", f"tensors={tensors}", f"batch={batch}",
@@ -312,7 +330,9 @@ def main():
         if "without libmicrohttpd" in probe.stderr:
             print("skipped: this build has no libmicrohttpd")
         else:
-            check_server(build, folder)
+            checkpoints, _ = test_serve.train(build, folder, test_serve.Rows())
+            check_server(build, folder, checkpoints[-1])
+            check_overload(build, folder, checkpoints[-1])
     print(f"{test_serve.passed} passed, {test_serve.failed} failed")
     return 1 if test_serve.failed else 0
 
