@@ -41,6 +41,9 @@ static int serve(job_t *job, const settings_t *none, const options_t *options, s
   serve_loaded_t first;
   (void)none;
   sbag_code_t code = http_available(status);
+  if (code == SBAG_OK && options->serve.mapped && options->dtype != NULL)
+    code = status_set(status, SBAG_ERR_ARGUMENT,
+                      "--mmap reads rows as the file has them: --dtype cannot change them");
   if (code == SBAG_OK) code = catch_signals(job, status);
   code = sbag_context_agree(job->control, code, status);
   if (code == SBAG_OK) code = serve_files_open(job, options, &files, path, status);

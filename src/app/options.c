@@ -46,6 +46,7 @@ static const option_entry_t entries[] = {
     {OPTION_SERVE, "port", "P", "the port; 0 takes a free one (8000)"},
     {OPTION_SERVE, "name", "NAME", "the model's name (that of the run)"},
     {OPTION_SERVE, "token-file", "FILE", "refuse requests without the bearer token in its first line"},
+    {OPTION_SERVE, "mmap", NULL, "read no table before it is looked up; checksums are held then"},
     {OPTION_SERVE, "tls-cert", "FILE", "a PEM file of a certificate: answer HTTPS; with --tls-key"},
     {OPTION_SERVE, "tls-key", "FILE", "a PEM file of its key"},
     {OPTION_SERVE, "watch", "SECONDS", "look for a newer checkpoint so often; 0: when asked alone (0)"},
@@ -189,6 +190,7 @@ enum { SERVE_NUMBERS = sizeof serve_numbers / sizeof serve_numbers[0] };
 
 static sbag_code_t take_serve(const command_t *command, const char *name, const char *word,
                               serve_options_t *options, sbag_status_t *status) {
+  if (strcmp(name, "mmap") == 0) options->mapped = 1;
   if (strcmp(name, "bind") == 0) options->bind = word;
   if (strcmp(name, "name") == 0) options->name = word;
   if (strcmp(name, "token-file") == 0) options->token_file = word;

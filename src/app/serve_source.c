@@ -164,7 +164,9 @@ static sbag_code_t load_item(const serve_files_t *f, snapshot_t *snapshot, serve
   if (job->context == NULL) SBAG_TRY(job_context(job, &item->settings, status));
   SBAG_TRY(served_open(snapshot, &item->settings, job->context, &how, &item->served, status));
   sbag_code_t code = take_multi_hot(item, job->mem, status);
-  if (code == SBAG_OK && name != NULL) code = checkpoint_read_text(snapshot->file, "", "name", name, status);
+  if (code == SBAG_OK && name != NULL)
+    code = checkpoint_read_text(item->served.file != NULL ? item->served.file : snapshot->file, "", "name",
+                                name, status);
   code = comm_agree(context_comm(job->context), code, status);
   if (code == SBAG_OK) return SBAG_OK;
   mem_free(job->mem, item->multi_hot);
@@ -187,7 +189,8 @@ sbag_code_t serve_files_load(serve_files_t *files, const char *path, int beside,
                              void *pauser, serve_loaded_t *loaded, char **name, sbag_status_t *status) {
   job_t *job = files->job;
   comm_t *comm = context_comm(job->context != NULL ? job->context : job->control);
-  const served_how_t how = {.beside = beside, .pause = pause, .pauser = pauser};
+  const served_how_t how = {
+      .mapped = files->options->serve.mapped, .beside = beside, .pause = pause, .pauser = pauser};
   snapshot_t snapshot;
   struct stat about = {0};
   void *block = NULL;
@@ -204,6 +207,7 @@ sbag_code_t serve_files_load(serve_files_t *files, const char *path, int beside,
                                  .multi_hot = item->multi_hot,
                                  .step = snapshot.step,
                                  .written_s = (double)about.st_mtime,
+                                 .piece_rows = item->served.piece_rows,
                                  .own = item};
     snapshot_close(&snapshot); /* the file may go: all of it that is needed is here */
   }
@@ -226,6 +230,13 @@ static void drop(void *user, serve_loaded_t *loaded) {
   mem_free(f->job->mem, item);
 }
 
+static sbag_code_t check_piece(const serve_loaded_t *loaded, int table, int64_t piece,
+                               sbag_status_t *status) {
+  const item_t *item = loaded->own;
+  return served_check(&item->served, table, piece, status);
+}
+
 serve_source_t serve_files_source(serve_files_t *files) {
-  return (serve_source_t){.find = find, .outcome = outcome, .load = load, .drop = drop, .user = files};
+  return (serve_source_t){
+      .find = find, .outcome = outcome, .load = load, .check = check_piece, .drop = drop, .user = files};
 }

@@ -156,6 +156,14 @@ sbag_code_t checkpoint_read_array(checkpoint_reader_t *reader, const char *name,
  * collective. */
 sbag_code_t checkpoint_read_rows(checkpoint_reader_t *reader, const char *name, int64_t first_row,
                                  int64_t rows, void *out, sbag_status_t *status);
+/* The array's rows where the file is mapped, all of them, unchecked: valid until the reader is closed.
+ * *piece_rows: of a piece that has a checksum, the last one may have fewer. Not collective. */
+sbag_code_t checkpoint_map_array(checkpoint_reader_t *reader, const char *name, const void **rows,
+                                 int64_t *piece_rows, sbag_status_t *status);
+/* Holds a piece of an array that was mapped against its checksum; SBAG_ERR_FORMAT names its rows. Not
+ * collective. */
+sbag_code_t checkpoint_check_piece(const checkpoint_reader_t *reader, const char *name, int64_t piece,
+                                   sbag_status_t *status);
 /* A whole u8 array of one dimension into a block from the reader's mem (caller frees by mem_free), with a
  * zero byte behind it that `bytes` does not count. Not collective. */
 sbag_code_t checkpoint_read_blob(checkpoint_reader_t *reader, const char *name, void **data, int64_t *bytes,

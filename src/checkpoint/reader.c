@@ -229,6 +229,7 @@ void checkpoint_close(checkpoint_reader_t **reader) {
   hdf5_quiet_t quiet = hdf5_quiet_begin();
   if (r->file >= 0) H5Fclose(r->file);
   hdf5_quiet_end(&quiet);
+  reader_unmap(r);
   (void)disk_close(&r->data, r->path, NULL); /* it was only read */
   mem_t *mem = r->mem;
   for (int64_t i = 0; i < r->count; i++) mem_free(mem, r->arrays[i].name);

@@ -27,6 +27,7 @@ struct checkpoint_reader {
   trailer_t trailer;
   reader_array_t *arrays; /* sorted by name */
   int64_t count, capacity, chunk_bytes;
+  void *map;                /* of the whole file; NULL: none */
   checkpoint_pause_t pause; /* NULL: none */
   void *pauser;
   /* The piece that was read last for a part of its rows, checked. */
@@ -35,6 +36,8 @@ struct checkpoint_reader {
   const trailer_array_t *piece_array; /* NULL: there is none */
   int64_t piece_index;
 };
+
+void reader_unmap(checkpoint_reader_t *reader);
 
 /* NULL if there is none. */
 reader_array_t *reader_find(const checkpoint_reader_t *reader, const char *name);

@@ -242,6 +242,59 @@ sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *r
   return code;
 }
 
+/* ---- mapping ---- */
+
+static sbag_code_t check_map(const walk_t *w, const collection_load_t *load, sbag_status_t *status) {
+  const store_table_t *table = &w->c->store->tables[load->table];
+  const plan_table_t *plan = &w->c->plan->tables[load->table];
+  const int alone = plan->shard_count == 1 && plan->layout == SBAG_LAYOUT_CYCLIC;
+  SBAG_TRY(check_load(w, load, status));
+  if (w->c->context->options.device != SBAG_DEVICE_CPU)
+    return status_set(status, SBAG_ERR_ARGUMENT, "a file is mapped for the CPU alone");
+  if (plan->layout != SBAG_LAYOUT_BLOCK && !alone)
+    return status_set(
+        status, SBAG_ERR_ARGUMENT,
+        "table '%s': its rows are not dealt to ranks in blocks, in which a file is mapped: give "
+        "it layout block, or load it",
+        table->name);
+  if (is_direct(w, load)) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT,
+                    "table '%s': is kept in another type than the file's %s, in which it is mapped: load it",
+                    table->name, checkpoint_type_name(file_type(w, load)));
+}
+
+static sbag_code_t map_own(const walk_t *w, const collection_load_t *load, int64_t *piece_rows,
+                           sbag_status_t *status) {
+  const store_table_t *table = &w->c->store->tables[load->table];
+  const void *rows = NULL;
+  SBAG_TRY(check_map(w, load, status));
+  SBAG_TRY(checkpoint_map_array(w->reader, load->name, &rows, piece_rows, status));
+  if (table->local_rows == 0) return SBAG_OK;
+  const int64_t first = plan_row(&w->c->plan->tables[load->table], table->shard, 0);
+  store_lend(w->c->store, load->table,
+             (const char *)rows + first * store_row_bytes(w->c->store, load->table));
+  return SBAG_OK;
+}
+
+void collection_mapped_rows(sbag_collection_h collection, int table, int64_t *first, int64_t *rows) {
+  const store_table_t *of = &collection->store->tables[table];
+  *rows = of->local_rows;
+  *first = *rows > 0 ? plan_row(&collection->plan->tables[table], of->shard, 0) : 0;
+}
+
+sbag_code_t collection_map(sbag_collection_h collection, checkpoint_reader_t *reader,
+                           const collection_load_t *load, int64_t *piece_rows, sbag_status_t *status) {
+  *piece_rows = 0;
+  if (collection->store->tables[load->table].mirror != NULL)
+    return collection_load(collection, reader, load, 1, status);
+  sbag_status_t own; /* agreement needs the message even where the caller wants none */
+  status_clear(&own);
+  const walk_t walk = {.c = collection, .reader = reader, .loads = load, .count = 1};
+  sbag_code_t code = comm_agree(collection->context->comm, map_own(&walk, load, piece_rows, &own), &own);
+  if (code != SBAG_OK && status != NULL) *status = own;
+  return code;
+}
+
 /* ---- saving ---- */
 
 sbag_code_t collection_own_rows(sbag_collection_h collection, int table, int state, checkpoint_rows_t *own,

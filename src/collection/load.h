@@ -19,6 +19,16 @@ typedef struct collection_load {
 sbag_code_t collection_load(sbag_collection_h collection, checkpoint_reader_t *reader,
                             const collection_load_t *loads, int count, sbag_status_t *status);
 
+/* Collective. In place of loading it a weight is read where the file is mapped, as long as the reader lives:
+ * what is wrong with the file is found by checkpoint_check_piece. Refused is a table whose rows a rank has
+ * not in the file's order and type. *piece_rows: of a piece; 0: a replicated table, which was loaded. After
+ * it the collection is for SBAG_FORWARD_READ_ONLY alone. */
+sbag_code_t collection_map(sbag_collection_h collection, checkpoint_reader_t *reader,
+                           const collection_load_t *load, int64_t *piece_rows, sbag_status_t *status);
+
+/* Not collective. This rank's rows of a table that was mapped: [*first, *first + *rows). */
+void collection_mapped_rows(sbag_collection_h collection, int table, int64_t *first, int64_t *rows);
+
 /* The type in which a checkpoint has a weight (state -1) or a state. Not collective. */
 checkpoint_type_t collection_kept_type(sbag_collection_h collection, int table, int state);
 /* Collective: sbag_collection_read_range, of that type. */

@@ -1,6 +1,9 @@
 /* Batches on all ranks. */
 #include "serve/engine.h"
 
+#include "collection/load.h"
+
+#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +13,7 @@
 enum {
   WORD_PREDICTION = SERVE_PREDICTION,
   WORD_EMBEDDINGS = SERVE_EMBEDDINGS,
+  WORD_CHECK,
   WORD_CALL,
   WORD_LOAD,
   WORD_RESUME,
@@ -34,9 +38,14 @@ void engine_close(engine_t *e) {
 }
 
 sbag_code_t engine_take_seat(engine_t *e, int seat, model_t *model, const model_config_t *config,
-                             sbag_status_t *status) {
+                             const int64_t *piece_rows, sbag_status_t *status) {
   engine_seat_t *s = &e->seats[seat];
-  SBAG_TRY(batch_create(config, e->mem, &s->batch, status));
+  SBAG_TRY(pieces_create(config, piece_rows, e->mem, &s->pieces, status));
+  sbag_code_t code = batch_create(config, e->mem, &s->batch, status);
+  if (code != SBAG_OK) {
+    pieces_clear(&s->pieces);
+    return code;
+  }
   s->model = model;
   s->config = config;
   return SBAG_OK;
@@ -45,8 +54,35 @@ sbag_code_t engine_take_seat(engine_t *e, int seat, model_t *model, const model_
 /* In a broken comm the transport may still read a batch's memory: it then lives until the process ends. */
 void engine_leave_seat(engine_t *e, int seat) {
   engine_seat_t *s = &e->seats[seat];
-  if (s->model != NULL && comm_check(e->comm, NULL) == SBAG_OK) batch_clear(&s->batch);
+  if (s->model != NULL && comm_check(e->comm, NULL) == SBAG_OK) {
+    batch_clear(&s->batch);
+    pieces_clear(&s->pieces);
+  }
   memset(s, 0, sizeof *s);
+}
+
+/* ---- pieces that nobody has read yet, on all ranks ---- */
+
+static int has_rows_of(const engine_seat_t *s, int table, int64_t piece) {
+  int64_t first = 0, rows = 0, begin = piece * s->pieces.rows[table];
+  collection_mapped_rows(model_collection(s->model), table, &first, &rows);
+  return rows > 0 && begin < first + rows && first < begin + s->pieces.rows[table];
+}
+
+/* Each rank those that it has rows of; what one finds all know. */
+static sbag_code_t check_list(engine_t *e, int seat, sbag_status_t *status) {
+  engine_seat_t *s = &e->seats[seat];
+  pieces_t *p = &s->pieces;
+  const int64_t bytes = p->count * (int64_t)sizeof *p->list;
+  SBAG_TRY(comm_broadcast(e->comm, p->list, bytes, 0, "serving: pieces", status));
+  for (int64_t i = 0; i < p->count; i++) {
+    int64_t piece = 0;
+    int table = pieces_table(p, p->list[i], &piece);
+    p->damaged[i] = has_rows_of(s, table, piece) && e->check(e->user, seat, table, piece, NULL) != SBAG_OK;
+  }
+  SBAG_TRY(comm_allreduce(e->comm, p->damaged, p->count, COMM_I32, COMM_MAX, "serving: pieces", status));
+  pieces_note(p);
+  return SBAG_OK;
 }
 
 /* ---- one batch, on all ranks ---- */
@@ -119,6 +155,48 @@ static void count_lookups(engine_t *e, const engine_seat_t *s) {
     count_feature(e, s, &s->batch.bags[f], s->config->features[f].table);
 }
 
+static sbag_code_t check_touched(engine_t *e, const ticket_t *tickets, sbag_status_t *status) {
+  engine_seat_t *s = &e->seats[tickets->seat];
+  pieces_list(&s->pieces, s->config, tickets);
+  if (s->pieces.count == 0) return SBAG_OK;
+  SBAG_TRY(tell(e, WORD_CHECK, s->pieces.count, tickets->seat, status));
+  return check_list(e, tickets->seat, status);
+}
+
+static void tell_damaged(const engine_seat_t *s, ticket_t *ticket, int64_t number) {
+  int64_t piece = 0;
+  int table = pieces_table(&s->pieces, number, &piece);
+  const sbag_table_options_t *of = &s->config->tables[table];
+  const int64_t first = piece * s->pieces.rows[table], end = first + s->pieces.rows[table];
+  sbag_status_t status;
+  status_set(&status, SBAG_ERR_FORMAT,
+             "the checkpoint's table '%s' is damaged: rows %" PRId64 " to %" PRId64
+             " do not match their checksum",
+             of->name, first, (end < of->num_embeddings ? end : of->num_embeddings) - 1);
+  ticket->next = NULL;
+  engine_answer(ticket, SBAG_ERR_FORMAT, &status);
+}
+
+/* Those that look damaged rows up are told so; the rest is returned. */
+static ticket_t *sort_out(engine_t *e, ticket_t *tickets) {
+  const engine_seat_t *s = &e->seats[tickets->seat];
+  ticket_t *kept = NULL, **end = &kept;
+  if (s->pieces.open == 0) return tickets;
+  while (tickets != NULL) {
+    ticket_t *ticket = tickets;
+    tickets = ticket->next;
+    int64_t damaged = pieces_damaged(&s->pieces, s->config, ticket);
+    if (damaged >= 0) {
+      tell_damaged(s, ticket, damaged);
+      continue;
+    }
+    *end = ticket;
+    end = &ticket->next;
+  }
+  *end = NULL;
+  return kept;
+}
+
 static sbag_code_t run_batch(engine_t *e, ticket_t *tickets, sbag_status_t *status) {
   int64_t word = tickets->request.signature->kind;
   engine_seat_t *s = &e->seats[tickets->seat];
@@ -145,7 +223,9 @@ sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
     return called;
   }
   atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
-  sbag_code_t code = run_batch(e, tickets, status);
+  sbag_code_t code = check_touched(e, tickets, status);
+  if (code == SBAG_OK) tickets = sort_out(e, tickets);
+  if (code == SBAG_OK && tickets != NULL) code = run_batch(e, tickets, status);
   if (comm_check(e->comm, NULL) == SBAG_OK) atomic_store(&e->busy_us, 0);
   engine_answer(tickets, code, status);
   /* What all ranks refuse, or a batch without memory, ends no server. */
@@ -236,6 +316,9 @@ static sbag_code_t follow_word(engine_t *e, sbag_status_t *status) {
   switch (e->word[0]) {
   case WORD_CALL:
     return comm_barrier(e->comm, "serving: a call", status);
+  case WORD_CHECK:
+    e->seats[seat].pieces.count = e->word[1];
+    return check_list(e, seat, status);
   case WORD_LOAD:
     return follow_load(e, seat, status);
   case WORD_DROP:

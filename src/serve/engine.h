@@ -17,6 +17,7 @@
 #include "serve/batch.h"
 #include "serve/counters.h"
 #include "serve/edition.h"
+#include "serve/pieces.h"
 
 #include <stdatomic.h>
 
@@ -26,6 +27,7 @@ typedef struct engine_seat {
   model_t *model; /* NULL: free */
   const model_config_t *config;
   batch_t batch;
+  pieces_t pieces; /* to be checked before they are looked up */
 } engine_seat_t;
 
 typedef struct engine {
@@ -39,6 +41,8 @@ typedef struct engine {
   /* On all ranks: a checkpoint into a seat, by engine_take_seat; and out of it. */
   sbag_code_t (*load)(void *user, int seat, const char *path, sbag_status_t *status);
   void (*drop)(void *user, int seat);
+  /* A piece of a table, of which this rank has rows: SBAG_OK if it is as it should be. */
+  sbag_code_t (*check)(void *user, int seat, int table, int64_t piece, sbag_status_t *status);
   void *user;
   atomic_llong busy_us; /* since when a batch is under way; 0: none. For other threads */
   engine_seat_t seats[EDITIONS];
@@ -52,9 +56,9 @@ typedef struct engine {
 sbag_code_t engine_open(engine_t *engine, int table_count, sbag_status_t *status);
 /* Seats that are taken are left. */
 void engine_close(engine_t *engine);
-/* Not collective. */
+/* Not collective. piece_rows: as pieces_create has it. */
 sbag_code_t engine_take_seat(engine_t *engine, int seat, model_t *model, const model_config_t *config,
-                             sbag_status_t *status);
+                             const int64_t *piece_rows, sbag_status_t *status);
 void engine_leave_seat(engine_t *engine, int seat);
 
 /* Rank 0: answers what the queue has for at most wait_s, or one batch. An error that ends only that batch is

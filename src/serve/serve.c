@@ -152,7 +152,13 @@ static sbag_code_t seat_loaded(server_t *s, int seat, sbag_status_t *status) {
     SBAG_TRY(check_tables(s->loaded[current].config, s->loaded[seat].config, status));
     SBAG_TRY(edition_check(&s->editions.items[current], &s->editions.items[seat], status));
   }
-  return engine_take_seat(&s->engine, seat, s->loaded[seat].model, s->loaded[seat].config, status);
+  return engine_take_seat(&s->engine, seat, s->loaded[seat].model, s->loaded[seat].config,
+                          s->loaded[seat].piece_rows, status);
+}
+
+static sbag_code_t check_piece(void *user, int seat, int table, int64_t piece, sbag_status_t *status) {
+  const server_t *s = user;
+  return s->subject->source.check(&s->loaded[seat], table, piece, status);
 }
 
 static sbag_code_t pause_load(void *user, sbag_status_t *status);
@@ -385,6 +391,7 @@ sbag_code_t serve_run(const serve_subject_t *subject, const serve_options_t *opt
                              .silence_s = subject->timeout_s,
                              .load = load,
                              .drop = drop,
+                             .check = check_piece,
                              .user = &server};
   sbag_code_t code = editions_open(&server.editions, status);
   const int opened = code == SBAG_OK;

@@ -13,7 +13,10 @@ typedef struct serve_loaded {
   const int *multi_hot; /* of its inputs: see signature.h */
   int64_t step;
   double written_s; /* when its file was, since 1970 */
-  void *own;        /* the source's */
+  const int64_t
+      *piece_rows; /* NULL: its rows are as they should be; [tables] of those that are not known to be,
+                      a piece has so many and is checked before one of them is looked up; 0: they are */
+  void *own;       /* the source's */
 } serve_loaded_t;
 
 /* Called by all ranks at the same places of a load: other work is done meanwhile. An error ends the load. */
@@ -30,6 +33,8 @@ typedef struct serve_source {
   /* Collective; all ranks return the same. Without memory for it beside what is served it is refused. */
   sbag_code_t (*load)(void *user, const char *path, serve_pause_t pause, void *pauser, serve_loaded_t *loaded,
                       sbag_status_t *status);
+  /* Not collective: SBAG_ERR_FORMAT for a piece that is damaged. */
+  sbag_code_t (*check)(const serve_loaded_t *loaded, int table, int64_t piece, sbag_status_t *status);
   /* Not collective. Of one that was never loaded: nothing. */
   void (*drop)(void *user, serve_loaded_t *loaded);
   void *user;

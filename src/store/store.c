@@ -198,7 +198,7 @@ void store_destroy(store_t **store) {
   for (int t = 0; t < s->table_count; t++) {
     store_table_t *table = &s->tables[t];
     mem_free(k->mem, table->name);
-    void *blocks[] = {table->weight, table->last_step, table->lr_log, table->mirror};
+    void *blocks[] = {table->lent ? NULL : table->weight, table->last_step, table->lr_log, table->mirror};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
       if (blocks[i] != NULL) k->ops->release(k, MEMORY_DEVICE, blocks[i]);
     for (int i = 0; i < OPTIMIZER_STATES_MAX; i++)
@@ -208,6 +208,13 @@ void store_destroy(store_t **store) {
   mem_free(k->mem, s->tables);
   mem_free(k->mem, s);
   *store = NULL;
+}
+
+void store_lend(store_t *store, int table, const void *weight) {
+  store_table_t *t = &store->tables[table];
+  if (!t->lent && t->weight != NULL) store->kernel->ops->release(store->kernel, MEMORY_DEVICE, t->weight);
+  t->weight = (void *)(uintptr_t)weight; /* ops that only read it take it so too */
+  t->lent = 1;
 }
 
 sbag_code_t store_will_write(store_t *store, int table, const int64_t *rows, int64_t count,

@@ -25,6 +25,7 @@ typedef struct store_table {
   sbag_optimizer_options_t optimizer;
   optimizer_info_t info;
   void *weight; /* [local_rows][dim] */
+  int lent;     /* 1: the weight is somebody else's, and is only read */
   void *states[OPTIMIZER_STATES_MAX];
   int32_t *last_step;       /* info.moves_untouched: [local_rows] */
   double *lr_log;           /* likewise: [OPTIMIZER_LR_LOG] */
@@ -48,6 +49,10 @@ sbag_code_t store_create(kernel_t *kernel, const plan_t *plan, int rank, sbag_dt
                          const sbag_table_options_t *tables, const int64_t *const *zero_rows,
                          const int *zero_counts, store_t **store, sbag_status_t *status);
 void store_destroy(store_t **store);
+
+/* The table's rows are read at `weight` from now on, which is not the store's, and must not be written. Not
+ * for tables that are trained or have a mirror. */
+void store_lend(store_t *store, int table, const void *weight);
 
 /* Bytes of one row of a table's weights. */
 int64_t store_row_bytes(const store_t *store, int table);

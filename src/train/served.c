@@ -97,10 +97,28 @@ static sbag_code_t check_room(const session_t *s, sbag_status_t *status) {
   return room_check(s->comm, s->mem, bytes, status);
 }
 
-static sbag_code_t load(snapshot_t *snapshot, session_t *s, const served_how_t *how, sbag_status_t *status) {
+/* The file is the model's then. */
+static sbag_code_t map(snapshot_t *snapshot, served_t *served, sbag_status_t *status) {
+  session_t *s = &served->session;
+  void *block = NULL;
+  sbag_code_t code = mem_calloc(s->mem, mem_array_bytes(s->assembly.model.table_count, sizeof(int64_t)),
+                                "serving: pieces", &block, status);
+  served->piece_rows = block;
+  SBAG_TRY(comm_agree(s->comm, code, status));
+  served->file = snapshot->file;
+  code = snapshot_map(snapshot, s, served->piece_rows, status);
+  snapshot->file = NULL;
+  return code;
+}
+
+static sbag_code_t load(snapshot_t *snapshot, served_t *served, const served_how_t *how,
+                        sbag_status_t *status) {
+  session_t *s = &served->session;
   leave_out_training(&s->assembly, comm_size(s->comm), how->storage);
-  if (how->beside && check_room(s, status) != SBAG_OK) return status_prefix(status, "%s", snapshot->path);
+  if (how->beside && !how->mapped && check_room(s, status) != SBAG_OK)
+    return status_prefix(status, "%s", snapshot->path);
   SBAG_TRY(model_create(s->context, &s->assembly.model, s->mem, &s->model, status));
+  if (how->mapped) return map(snapshot, served, status);
   checkpoint_reader_set_pause(snapshot->file, how->pause, how->pauser);
   return snapshot_load(snapshot, s, status);
 }
@@ -115,12 +133,23 @@ sbag_code_t served_open(snapshot_t *snapshot, const settings_t *settings, sbag_c
   sbag_code_t code = take_inputs(snapshot, s, &served->inputs, status);
   if (code == SBAG_OK) code = assembly_create(settings, &served->inputs.view, s->mem, &s->assembly, status);
   code = comm_agree(s->comm, code, status);
-  if (code == SBAG_OK) code = load(snapshot, s, how, status);
+  if (code == SBAG_OK) code = load(snapshot, served, how, status);
   if (code != SBAG_OK) served_close(served);
   return code;
 }
 
+sbag_code_t served_check(const served_t *served, int table, int64_t piece, sbag_status_t *status) {
+  char name[SNAPSHOT_NAME_BYTES];
+  snapshot_array_name(&served->session, table, -1, name);
+  return checkpoint_check_piece(served->file, name, piece, status);
+}
+
+/* The file behind the model that reads it. */
 void served_close(served_t *served) {
+  mem_t *mem = served->session.mem;
   session_close(&served->session);
   inputs_clear(&served->inputs);
+  checkpoint_close(&served->file);
+  if (mem != NULL) mem_free(mem, served->piece_rows);
+  served->piece_rows = NULL;
 }

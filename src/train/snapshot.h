@@ -45,6 +45,10 @@ sbag_code_t snapshot_open(comm_t *comm, mem_t *mem, const char *path, snapshot_t
 checkpoint_type_t snapshot_table_type(const snapshot_t *snapshot, const char *table);
 /* Collective: tables and dense layers into the session's model. Tables and shapes that differ are refused. */
 sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status);
+/* Collective: the same, but the tables are read where the file is mapped (collection_map): the snapshot's
+ * file must outlive the model. piece_rows: [tables]. */
+sbag_code_t snapshot_map(snapshot_t *snapshot, session_t *session, int64_t *piece_rows,
+                         sbag_status_t *status);
 /* Collective: where the run stood. SBAG_ERR_FORMAT for a file that no training run has written. */
 sbag_code_t snapshot_progress(const snapshot_t *snapshot, comm_t *comm, progress_t *progress,
                               sbag_status_t *status);

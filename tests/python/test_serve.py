@@ -587,6 +587,39 @@ def check_going_back(name, server, home):
     check(f"{name}: no unloading", answer.status == 400, said)
 
 
+def check_mapped(build, checkpoints, folder, rows, logits):
+    """Served from the file: the same numbers; what is damaged is found when it is looked up, and nothing else."""
+    old, new = checkpoints
+    home = folder / "mapped"
+    home.mkdir()
+    for ranks, layout in ((1, "cyclic"), (3, "block")):  # on one rank both are the file's order
+        name = f"mapped, {ranks} ranks"
+        put(old, home / "ckpt-6.h5", middle_of(old, "tables/tags/weight"))
+        server = Server(build, ranks, home / "ckpt-6.h5", "--mmap", "--set", f"tables.0.layout={layout}")
+        check(f"{name}: serves", server.port > 0, server.first)
+        user = [tensor("user", "INT64", rows.user[:20])]
+        status, said = server.infer("shop/embeddings", user)
+        check(f"{name}: a table that is whole", status == 200 and close(output(said, "user"), pools(old, rows, 0, 20)[0]), said)
+        for _ in range(2):
+            status, said = server.infer("shop", rows.inputs(0, ROWS))
+            check(f"{name}: a damaged one", status == 500 and "table 'tags' is damaged: rows 0 to 8" in said.get("error", ""), said)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            jobs = [pool.submit(server.infer, "shop", rows.inputs(0, 9)) if i % 2 else pool.submit(server.infer, "shop/embeddings", user) for i in range(20)]
+        check(f"{name}: each its own", [job.result()[0] for job in jobs] == 10 * [200, 500])
+        put(new, home / "ckpt-12.h5")
+        check(f"{name}: a newer one", call_load(server)[0] == 200)
+        status, said = server.infer("shop", rows.inputs(0, ROWS))
+        check(f"{name}: is whole", status == 200 and close(output(said, "logit"), logits[1]), said)
+        code, out, err = server.end()
+        check(f"{name}: ends", code == 0, (code, out, err))
+        (home / "ckpt-12.h5").unlink()
+    words = [os.path.join(build, "shardbag"), "serve", str(old), "--mmap", "--dtype", "int8"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    check("mapped: no other type", done.returncode == 2 and "--dtype" in done.stderr, done.stderr)
+    done = run(build, 2, "serve", old, "--mmap", "--port", "0", "--set", "tables.0.ranks=[0,1]")
+    check("mapped: no rounds", done.returncode == 2 and "table 'user'" in done.stderr and "blocks" in done.stderr, done.stderr)
+
+
 def check_memory(build, checkpoints, folder, rows):
     """No memory for a second one: it is refused, and the first goes on."""
     home = folder / "served-tight"
@@ -699,6 +732,7 @@ def main():
         check_options(build, checkpoint, folder, rows, logits)
         check_end(build, checkpoint, rows, logits)
         check_narrow(build, checkpoint, rows, logits)
+        check_mapped(build, checkpoints, folder, rows, all_logits)
         check_memory(build, checkpoints, folder, rows)
         check_stall(build, checkpoint, rows)
         check_tls(build, checkpoint, folder, rows, logits)

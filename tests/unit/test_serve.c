@@ -3,6 +3,7 @@
 #include "serve/batch.h"
 #include "serve/cursor.h"
 #include "serve/edition.h"
+#include "serve/pieces.h"
 #include "serve/queue.h"
 #include "serve/reply.h"
 
@@ -540,6 +541,40 @@ START_TEST(clients_need_not_change) {
 }
 END_TEST
 
+/* Tables of 10 and 5 rows, in pieces of 4: 3 and 2; the first-order weights of the first are in memory. */
+START_TEST(pieces_are_checked_once) {
+  const sbag_table_options_t tables[] = {{.name = "user", .num_embeddings = 10},
+                                         {.name = "tags", .num_embeddings = 5},
+                                         {.name = "bias", .num_embeddings = 10}};
+  const sbag_feature_options_t features[] = {{.table = 0}, {.table = 1}, {.table = 2}, {.table = 1}};
+  const model_config_t config = {
+      .tables = tables, .table_count = 3, .features = features, .feature_count = 4, .first_order = 2};
+  const int64_t rows[] = {4, 4, 0};
+  static ticket_t ticket; /* user 3 and 9, tags 4, 0 and 1 */
+  fixture_t f;
+  pieces_t pieces;
+  int64_t of_table = -1;
+  begin(&f, SERVE_PREDICTION);
+  set_ticket(&f, WHOLE, &ticket);
+  ck_assert_int_eq(pieces_create(&config, rows, f.mem, &pieces, &f.status), SBAG_OK);
+  ck_assert_int_eq(pieces.open, 5);
+  pieces_list(&pieces, &config, &ticket);
+  ck_assert(pieces.count == 4 && pieces.list[0] == 0 && pieces.list[1] == 2 && pieces.list[2] == 4 &&
+            pieces.list[3] == 3);
+  ck_assert(pieces_table(&pieces, 4, &of_table) == 1 && of_table == 1);
+  memset(pieces.damaged, 0, 4 * sizeof *pieces.damaged);
+  pieces.damaged[1] = 1;
+  pieces_note(&pieces);
+  ck_assert_int_eq(pieces.open, 2);
+  pieces_list(&pieces, &config, &ticket);
+  ck_assert_int_eq(pieces.count, 0);
+  ck_assert_int_eq(pieces_damaged(&pieces, &config, &ticket), 2);
+  pieces_clear(&pieces);
+  request_clear(&ticket.request);
+  end(&f);
+}
+END_TEST
+
 Suite *serve_suite(void);
 Suite *serve_suite(void) {
   Suite *suite = suite_create("serve");
@@ -558,6 +593,7 @@ Suite *serve_suite(void) {
   tcase_add_test(tests, the_queue_is_bounded_and_cut_by_signature);
   tcase_add_test(tests, an_edition_stays_while_it_is_used);
   tcase_add_test(tests, clients_need_not_change);
+  tcase_add_test(tests, pieces_are_checked_once);
   suite_add_tcase(suite, tests);
   return suite;
 }
