@@ -2,7 +2,7 @@
 
 26 tables, bags of one index, bottom MLP 13-512-256-64-D, the dot interaction, top MLP 512-256-1, trained for one step
 and read from shardbag's checkpoint. Both speak KServe v2 with binary tensors, both get the same requests and must give
-the same logits; PyTorch computes a request at a time with as many threads as there are cores, in the loop that reads
+the same logits; PyTorch computes a request at a time with --threads threads (the cores), in the loop that reads
 them (asyncio), so that no thread waits for another. `shardbag bench serve` finds for each in turn, ROUNDS times, the
 rate that it keeps up with (p99 within --p99 ms); a client in Python that sends one request after the other checks its
 times. All share the machine's cores, the generator too.
@@ -74,7 +74,7 @@ class Torch:
     def __init__(self, args):
         import torch
 
-        torch.set_num_threads(os.cpu_count())
+        torch.set_num_threads(args.threads)
         self.torch = torch
         self.metadata = json.loads(pathlib.Path(args.metadata).read_text())
         self.features = [i["name"] for i in self.metadata["model"]["inputs"] if i["name"] != "dense"]
@@ -224,7 +224,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", required=True, help="the shardbag to measure")
     parser.add_argument("--config", required=True, help="configs/dlrm_small.yaml")
-    for name, default in (("rows", 100000), ("rounds", 2), ("seconds", 3), ("p99", 100), ("first", 100), ("count", 300), ("limit", 900)):
+    for name, default in (("rows", 100000), ("rounds", 2), ("seconds", 3), ("p99", 100), ("first", 100), ("count", 300), ("threads", os.cpu_count()), ("limit", 900)):
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--batches", default="1,512", help="(%(default)s)")
     args = parser.parse_args()
@@ -237,8 +237,8 @@ def main():
             path = "/v2/models/" + index[0]["name"]
             told = {"model": json.loads(ask(sides[1][1], path)[0]), "config": json.loads(ask(sides[1][1], path + "/config")[0])}
             (folder / "metadata.json").write_text(json.dumps(told))
-            sides[0] = start([sys.executable, __file__, "worker", "--arrays", str(folder / "all.safetensors"), "--metadata", str(folder / "metadata.json")])
-            print(f"# 26 tables of {args.rows} rows, {os.cpu_count()} cores, p99 within {args.p99} ms; {args.rounds} rounds of {args.seconds} s a rate\n"
+            sides[0] = start([sys.executable, __file__, "worker", "--arrays", str(folder / "all.safetensors"), "--metadata", str(folder / "metadata.json"), "--threads", str(args.threads)])
+            print(f"# 26 tables of {args.rows} rows, {os.cpu_count()} cores, PyTorch with {args.threads} threads, p99 within {args.p99} ms; {args.rounds} rounds of {args.seconds} s a rate\n"
                   "#       |- requests/s -----| |- shardbag / PyTorch -| |- one by one, ms ---| largest\n"
                   "# batch   PyTorch  shardbag   median    min    max   PyTorch  shardbag difference", flush=True)
             for batch in map(int, args.batches.split(",")):
@@ -255,6 +255,7 @@ def main_worker():
     parser.add_argument("worker")
     parser.add_argument("--arrays", required=True)
     parser.add_argument("--metadata", required=True)
+    parser.add_argument("--threads", type=int, required=True)
     worker(parser.parse_args())
 
 
