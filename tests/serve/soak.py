@@ -157,7 +157,9 @@ def soak(build, ranks, seconds, checkpoints, rows, logits, folder):
     askers = [Asker(server.port, seed, rows, known) for seed in range(CLIENTS)]
     at = lambda share: max(0, start + share * seconds - time.time())
     time.sleep(at(1 / 6))
-    base.put(checkpoints[1], home / "ckpt-2.h5")  # is watched for
+    base.put(checkpoints[1], home / "ckpt-2.h5")
+    served = lambda: base.metric(server, 'shardbag_refreshes_total{outcome="served"}')
+    base.check(f"{ranks} ranks: watched for", base.wait_for(lambda: served() == 1, 30))
     time.sleep(at(1 / 3))
     first = watch_memory(pids, start + 0.45 * seconds)
     base.put(checkpoints[0], home / "ckpt-3.h5")
@@ -166,6 +168,7 @@ def soak(build, ranks, seconds, checkpoints, rows, logits, folder):
     time.sleep(at(2 / 3))
     base.put(checkpoints[1], home / "ckpt-4.h5")
     server.process.send_signal(signal.SIGHUP if ranks == 1 else signal.SIGUSR2)
+    base.check(f"{ranks} ranks: signalled for", base.wait_for(lambda: served() == 3, 30))
     time.sleep(at(0.9))
     last = watch_memory(pids, start + seconds)
     for asker in askers:
