@@ -10,7 +10,7 @@ sbag_code_t comm_nccl_gpu_name(int gpu, char name[COMM_NCCL_GPU_BYTES], sbag_sta
   return absent(status);
 }
 
-sbag_code_t comm_nccl_attach(comm_t *comm, int gpu, sbag_status_t *status) {
-  (void)comm, (void)gpu;
+sbag_code_t comm_nccl_attach(comm_t *comm, int gpu, void *stream, sbag_status_t *status) {
+  (void)comm, (void)gpu, (void)stream;
   return absent(status);
 }

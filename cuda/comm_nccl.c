@@ -97,7 +97,7 @@ static sbag_code_t progress(comm_device_t *device, int *moved, sbag_status_t *st
 
 /* ---- operations ---- */
 
-static sbag_code_t op_arrays(comm_nccl_t *d, nccl_op_t *op, sbag_status_t *status) {
+static sbag_code_t op_parts(comm_nccl_t *d, nccl_op_t *op, sbag_status_t *status) {
   void *block = NULL;
   mem_t *mem = d->comm->mem;
   SBAG_TRY(mem_calloc(mem, mem_array_bytes(2 * (int64_t)d->comm->size, sizeof(comm_part_t)),
@@ -107,7 +107,8 @@ static sbag_code_t op_arrays(comm_nccl_t *d, nccl_op_t *op, sbag_status_t *statu
   SBAG_TRY(mem_calloc(mem, mem_array_bytes(d->comm->size, sizeof(int64_t)), "comm: NCCL's request", &block,
                       status));
   op->counts = block;
-  return SBAG_OK;
+  return comm_nccl_check_cuda(d, cudaEventCreateWithFlags(&op->asked, cudaEventDisableTiming), "an event",
+                              status);
 }
 
 /* Recycled, so that a warm step allocates nothing. One that fails to be made stays with the idle ones. */
@@ -116,14 +117,14 @@ static sbag_code_t take(comm_nccl_t *d, nccl_kind_t kind, nccl_op_t **op, sbag_s
     void *block = NULL;
     SBAG_TRY(mem_calloc(d->comm->mem, sizeof(nccl_op_t), "comm: NCCL's request", &block, status));
     d->idle = block;
-    SBAG_TRY(op_arrays(d, d->idle, status));
+    SBAG_TRY(op_parts(d, d->idle, status));
   }
   nccl_op_t *taken = d->idle;
   taken->kind = kind;
-  taken->posted_all = 0;
+  taken->posted_any = taken->posted_all = 0;
   taken->total = taken->posted = 0;
   *op = taken;
-  return SBAG_OK;
+  return comm_nccl_check_cuda(d, cudaEventRecord(taken->asked, d->kernel_stream), "cudaEventRecord", status);
 }
 
 /* The operation, which take() left with the idle ones, is complete. */

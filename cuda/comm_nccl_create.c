@@ -45,6 +45,7 @@ static void ops_free(mem_t *mem, nccl_op_t **list) {
   while (*list != NULL) {
     nccl_op_t *op = *list;
     *list = op->next;
+    if (op->asked != NULL) (void)cudaEventDestroy(op->asked);
     mem_free(mem, op->send);
     mem_free(mem, op->counts);
     mem_free(mem, op);
@@ -105,7 +106,7 @@ static sbag_code_t connect(comm_nccl_t *d, sbag_status_t *status) {
   return await_nccl(d, status);
 }
 
-sbag_code_t comm_nccl_attach(comm_t *comm, int gpu, sbag_status_t *status) {
+sbag_code_t comm_nccl_attach(comm_t *comm, int gpu, void *stream, sbag_status_t *status) {
   void *block = NULL;
   sbag_code_t code = mem_calloc(comm->mem, sizeof(comm_nccl_t), "comm: NCCL", &block, status);
   comm_nccl_t *d = block;
@@ -113,6 +114,7 @@ sbag_code_t comm_nccl_attach(comm_t *comm, int gpu, sbag_status_t *status) {
     d->base.ops = &comm_nccl_ops;
     d->comm = comm;
     d->gpu = gpu;
+    d->kernel_stream = stream;
     comm->device = &d->base; /* which frees it, also after a failure: a broken comm may still write the id */
     code = make_local(d, status);
   }

@@ -21,7 +21,8 @@ typedef enum nccl_kind { NCCL_EXCHANGE, NCCL_ALLREDUCE, NCCL_REDUCE_SCATTER, NCC
 typedef struct nccl_op {
   struct nccl_op *next;
   nccl_kind_t kind;
-  int posted_all;
+  cudaEvent_t asked; /* what was asked of the kernel's stream before the begin */
+  int posted_any, posted_all;
   int64_t last_round; /* how many rounds of the device have ended when it has; once all are posted */
 
   comm_part_t *send, *recv; /* [size] exchange: what is left of each part */
@@ -41,6 +42,7 @@ typedef struct comm_nccl {
   ncclUniqueId id;
   ncclComm_t nccl;     /* NULL: one rank, or aborted */
   cudaStream_t stream; /* its own, beside the kernel's */
+  cudaStream_t kernel_stream;
   cudaEvent_t round_end[NCCL_WINDOW];
   int64_t begun; /* operations */
   int64_t rounds_posted, rounds_ended;

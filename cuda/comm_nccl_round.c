@@ -177,6 +177,10 @@ static sbag_code_t post_alone(comm_nccl_t *d, nccl_op_t *op, sbag_status_t *stat
 
 sbag_code_t comm_nccl_post(comm_nccl_t *d, nccl_op_t *op, sbag_status_t *status) {
   sbag_code_t code = SBAG_OK;
+  if (!op->posted_any)
+    SBAG_TRY(
+        comm_nccl_check_cuda(d, cudaStreamWaitEvent(d->stream, op->asked, 0), "cudaStreamWaitEvent", status));
+  op->posted_any = 1;
   if (op->kind == NCCL_EXCHANGE) return post_exchange(d, op, status);
   if (d->comm->size == 1)
     code = post_alone(d, op, status);

@@ -22,6 +22,9 @@ void kernel_cuda_stream_destroy(kernel_t *kernel, kernel_stream_t **stream);
 /* What comes on `later` from now on waits for what is on `earlier` now. NULL: the kernel's own. */
 void kernel_cuda_stream_wait(kernel_t *kernel, kernel_stream_t *later, kernel_stream_t *earlier);
 
+/* The kernel's own stream, a cudaStream_t, for what is to come after its ops. */
+void *kernel_cuda_stream(const kernel_t *kernel);
+
 /* Allocations of device and pinned memory so far: flat in a warm step. */
 int64_t kernel_cuda_alloc_count(const kernel_t *kernel);
 

@@ -292,6 +292,10 @@ static sbag_code_t cuda_stream_sync(kernel_t *k, kernel_stream_t *stream, sbag_s
   return SBAG_OK;
 }
 
+static sbag_code_t cuda_stream_check(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status) {
+  return cuda_of(k)->failure.code == SBAG_OK ? SBAG_OK : cuda_stream_sync(k, stream, status);
+}
+
 /* ---- further streams ---- */
 
 static sbag_code_t stream_add(cuda_kernel_t *self, cudaStream_t *stream, sbag_status_t *status) {
@@ -367,6 +371,7 @@ static void table_fill(kernel_ops_t *ops) {
   ops->release = cuda_release;
   ops->reaches = cuda_reaches;
   ops->stream_sync = cuda_stream_sync;
+  ops->stream_check = cuda_stream_check;
   cuda_copy_ops(ops);
   cuda_cover_ops(ops);
   cuda_edges_ops(ops);
@@ -413,6 +418,10 @@ sbag_code_t kernel_cuda_create(mem_t *mem, int device, kernel_t **kernel, sbag_s
   }
   *kernel = &made->base;
   return SBAG_OK;
+}
+
+void *kernel_cuda_stream(const kernel_t *kernel) {
+  return reinterpret_cast<const cuda_kernel_t *>(kernel)->own;
 }
 
 int64_t kernel_cuda_alloc_count(const kernel_t *kernel) {

@@ -93,7 +93,7 @@ static sbag_code_t take_seats(mem_t *mem, comm_t *comm, seats_t *seats, kernel_t
 
 sbag_code_t device_attach(comm_t *comm, const kernel_t *kernel, const void *seats, sbag_status_t *status) {
   if (kernel->ops->device == SBAG_DEVICE_CPU) return SBAG_OK;
-  return comm_nccl_attach(comm, ((const seats_t *)seats)->mine.index, status);
+  return comm_nccl_attach(comm, ((const seats_t *)seats)->mine.index, kernel_cuda_stream(kernel), status);
 }
 
 sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, const kernel_cpu_options_t *cpu,
@@ -106,7 +106,7 @@ sbag_code_t device_open(mem_t *mem, comm_t *comm, sbag_device_t wanted, const ke
   sbag_code_t code = take_seats(mem, comm, *seats, kernel, &cause);
   if (code == SBAG_OK) {
     *device = SBAG_DEVICE_CUDA;
-    return comm_nccl_attach(comm, ((seats_t *)*seats)->mine.index, status);
+    return device_attach(comm, *kernel, *seats, status);
   }
   if (wanted == SBAG_DEVICE_CUDA || comm_check(comm, NULL) != SBAG_OK) {
     if (status != NULL) *status = cause;

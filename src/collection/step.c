@@ -375,6 +375,7 @@ void sbag_step_release(sbag_step_h *step) {
 
 sbag_step_stats_t sbag_step_stats(sbag_step_h step) {
   const struct sbag_collection *c = step->collection;
+  route_settle(step->route);
   sbag_step_stats_t stats = route_stats(step->route);
   for (int t = 0; t < c->table_count; t++) stats.owned_rows += route_grads(step->route, t).count;
   return stats;

@@ -11,8 +11,9 @@
  * prefixed again.
  *
  * Memory is the host's; where the comm has a device (comm/device.h) it may be the device's too: all of one
- * operation's, on all ranks, is of one kind. What was written there must be finished before the begin, and
- * what comes in is there after the wait.
+ * operation's, on all ranks, is of one kind. What was written to the host's must be finished before the
+ * begin; the device comes after the stream that it was made with (cuda/comm_nccl.h). What comes in is there
+ * after the wait.
  *
  * All calls but comm_fail, comm_progress, comm_rank and comm_size are collective, in the same order on all
  * ranks. Operations may be in flight together; each request must be ended by comm_wait. */

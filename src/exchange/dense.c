@@ -62,7 +62,7 @@ sbag_code_t dense_forward_begin(route_t *r, const int64_t *edge_term, sbag_statu
   SBAG_TRY(route_take_real(r, BUF_DENSE_IN, counts[x->rank], &in, status));
   k->ops->fill_real(k, NULL, x->c.store->dtype, out, total, 0);
   k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, dense_tasks(r, edge_term, out, r->tasks));
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  SBAG_TRY(k->ops->stream_check(k, NULL, status));
   r->bytes_sent += (total - counts[x->rank]) * x->real_bytes;
   r->bytes_received += (x->ranks - 1) * counts[x->rank] * x->real_bytes;
   return x->c.comm->ops->reduce_scatter_begin(x->c.comm, out, counts, in,

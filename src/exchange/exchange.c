@@ -249,7 +249,7 @@ sbag_code_t exchange_give_up(exchange_t *x, sbag_code_t code, sbag_status_t *sta
 
 sbag_code_t route_exchange_begin(route_t *r, sbag_status_t *status) {
   comm_t *comm = r->x->c.comm;
-  SBAG_TRY(r->x->c.kernel->ops->stream_sync(r->x->c.kernel, NULL, status));
+  SBAG_TRY(r->x->c.kernel->ops->stream_check(r->x->c.kernel, NULL, status));
   for (int p = 0; p < r->x->ranks; p++) {
     if (p == r->x->rank) continue;
     r->bytes_sent += r->send[p].bytes;
@@ -265,6 +265,7 @@ sbag_code_t route_wait(route_t *r, const char *what, sbag_status_t *status) {
 static sbag_code_t prepare(route_t *r, sbag_status_t *status) {
   SBAG_TRY(kernel_arena_begin(r->x->c.kernel, &r->arena, status));
   SBAG_TRY(route_edges(r, status));
+  r->error = (wire_error_t){0}; /* only now has the device told the last batch's */
   return route_share(r, status);
 }
 
@@ -278,7 +279,6 @@ static void forget(route_t *r) {
   r->merged = 0;
   for (int p = 0; p < PHASES; p++) r->layout_out[p].vectors = r->layout_in[p].vectors = 0;
   r->info = (edges_info_t){0};
-  r->error = (wire_error_t){0};
   r->bytes_sent = r->bytes_received = r->ids_sent = 0;
 }
 
@@ -384,6 +384,14 @@ static void count_parts(const route_t *r, sbag_step_stats_t *stats) {
     stats->mixed_parts += r->share[FORWARD][b] == SHARE_MIXED;
   }
   for (int t = 0; t < x->tables; t++) stats->dense_tables += r->dense[t];
+}
+
+void route_settle(route_t *r) {
+  exchange_t *x = r->x;
+  sbag_status_t cause;
+  status_clear(&cause);
+  if (x->c.wire == WIRE_FULL) return;
+  (void)exchange_give_up(x, x->c.kernel->ops->stream_sync(x->c.kernel, NULL, &cause), &cause);
 }
 
 sbag_step_stats_t route_stats(const route_t *r) {

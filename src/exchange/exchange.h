@@ -117,6 +117,8 @@ void route_release(route_t *route);
 /* After forward_end: [bag_count][dim] rows that won a max feature's columns. */
 void route_max_rows(const route_t *route, int feature, int64_t *rows);
 
+/* Waits for what route_stats has from the device: the wire's error. A failure breaks the comm. */
+void route_settle(route_t *route);
 sbag_step_stats_t route_stats(const route_t *route);
 
 /* Tells the peers where a failure came too late to be agreed upon; returns `code`. */

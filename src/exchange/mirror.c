@@ -35,7 +35,7 @@ static sbag_code_t pack(exchange_t *x, char *to, sbag_status_t *status) {
     to += table_bytes(x, t, count);
     table->changed_count = 0;
   }
-  return k->ops->stream_sync(k, NULL, status);
+  return k->ops->stream_check(k, NULL, status);
 }
 
 static void unpack(exchange_t *x, const int64_t *changed, const char *from) {
@@ -69,7 +69,7 @@ static sbag_code_t refresh(exchange_t *x, sbag_status_t *status) {
   SBAG_TRY(pack(x, out, status));
   SBAG_TRY(comm_allgatherv(x->c.comm, out, bytes, in, "mirrors: rows", status));
   unpack(x, all, in);
-  return x->c.kernel->ops->stream_sync(x->c.kernel, NULL, status);
+  return x->c.kernel->ops->stream_check(x->c.kernel, NULL, status);
 }
 
 sbag_code_t exchange_refresh_mirrors(exchange_t *exchange, sbag_status_t *status) {

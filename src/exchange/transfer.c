@@ -204,7 +204,7 @@ static sbag_code_t exchange_values(transfer_t *t, void *requester_side, void *ow
     x->transfer_send[p] = to_owner ? requester : owner;
     x->transfer_recv[p] = to_owner ? owner : requester;
   }
-  SBAG_TRY(x->c.kernel->ops->stream_sync(x->c.kernel, NULL, status));
+  SBAG_TRY(x->c.kernel->ops->stream_check(x->c.kernel, NULL, status));
   return exchange_parts(x, "rows: values", status);
 }
 

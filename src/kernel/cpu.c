@@ -60,6 +60,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
                              .release = cpu_release,
                              .reaches = cpu_reaches,
                              .stream_sync = cpu_stream_sync,
+                             .stream_check = cpu_stream_sync,
                              .copy = cpu_copy,
                              .edges_build = cpu_edges_build,
                              .winner_rows = cpu_winner_rows};

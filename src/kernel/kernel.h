@@ -319,6 +319,9 @@ struct kernel_ops {
    * device is a GPU. */
   int (*reaches)(kernel_t *k, const void *data);
   sbag_code_t (*stream_sync)(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status);
+  /* The first failure of what the stream was asked, so far as it is known without waiting: before a comm is
+   * given memory of the device, whose operations come after what was asked of the kernel's own stream. */
+  sbag_code_t (*stream_check)(kernel_t *k, kernel_stream_t *stream, sbag_status_t *status);
   /* Many copies as one op. Parts do not overlap. `parts` (host) is read during the call. Either side may be
    * host memory too: what is read there may change on return, what is written there is valid after
    * stream_sync. */

@@ -71,13 +71,27 @@ void reduce_clear(reduce_t *reduce) {
   *reduce = (reduce_t){.comm = reduce->comm, .mem = reduce->mem};
 }
 
-/* What a comm is given must be finished. What fails here fails on this rank alone: the peers are told. */
+/* What fails on this rank alone: the peers are told. */
+static sbag_code_t tell(const reduce_t *r, sbag_code_t code, const sbag_status_t *cause,
+                        sbag_status_t *status) {
+  if (code == SBAG_OK) return SBAG_OK;
+  comm_fail(r->comm, cause);
+  return comm_check(r->comm, status);
+}
+
+/* Before a comm is given gradients: on a GPU it comes after the ops that make them, and nobody waits. */
+static sbag_code_t check(const reduce_t *r, sbag_status_t *status) {
+  sbag_status_t cause;
+  status_clear(&cause);
+  kernel_t *k = r->dense->kernel;
+  return tell(r, k->ops->stream_check(k, NULL, &cause), &cause, status);
+}
+
+/* Before it is given numbers of the host's that ops write. */
 static sbag_code_t finish(const reduce_t *r, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  if (dense_sync(r->dense, &cause) == SBAG_OK) return SBAG_OK;
-  comm_fail(r->comm, &cause);
-  return comm_check(r->comm, status);
+  return tell(r, dense_sync(r->dense, &cause), &cause, status);
 }
 
 /* ---- buckets ---- */
@@ -96,7 +110,7 @@ static sbag_code_t begin_bucket(reduce_t *r, sbag_status_t *status) {
 sbag_code_t reduce_ready(reduce_t *reduce, int64_t end, sbag_status_t *status) {
   int64_t ready = end == reduce->count ? reduce->request_max : end / reduce->bucket_count;
   if (reduce->begun >= ready) return SBAG_OK;
-  if (comm_size(reduce->comm) > 1) SBAG_TRY(finish(reduce, status));
+  if (comm_size(reduce->comm) > 1) SBAG_TRY(check(reduce, status));
   while (reduce->begun < ready) SBAG_TRY(begin_bucket(reduce, status));
   return SBAG_OK;
 }
@@ -262,7 +276,7 @@ static sbag_code_t sum_share(reduce_t *r, sbag_status_t *status) {
     for (int64_t s = 0; s < slices_of(r->deals[rank].samples); s++, grad += share)
       r->dense->ops->add(r->dense, share, grad, r->share.data);
   }
-  return finish(r, status);
+  return check(r, status);
 }
 
 static void sum_loss(const reduce_t *r, double *loss, double *weight) {

@@ -66,7 +66,7 @@ static fixture_t open_on(MPI_Comm parent, int64_t chunk_bytes, double timeout_s)
   f.rank = comm_rank(f.comm);
   f.size = comm_size(f.comm);
   CHECK_OK(kernel_cuda_create(f.mem, 0, &f.gpu, &status));
-  CHECK_OK(comm_nccl_attach(f.comm, 0, &status));
+  CHECK_OK(comm_nccl_attach(f.comm, 0, kernel_cuda_stream(f.gpu), &status));
   return f;
 }
 
@@ -98,7 +98,6 @@ static void *gpu_new(size_t bytes) {
   return block;
 }
 
-/* As the layers above do: what was written is finished before an operation begins. */
 static void *gpu_put(const void *host, size_t bytes) {
   void *block = gpu_new(bytes);
   if (bytes > 0) ck_assert_int_eq(cudaMemcpy(block, host, bytes, cudaMemcpyHostToDevice), cudaSuccess);
@@ -169,6 +168,36 @@ START_TEST(test_exchange) {
     CHECK_OK(comm_exchange(f.comm, t.send, t.recv, "test", &status));
     traffic_close(&f, &t);
   }
+  fixture_close(&f);
+}
+END_TEST
+
+/* ---- after the kernel's stream ---- */
+
+enum { FILLED = 700 };
+
+/* Where streams are lazy nothing of the fills has run when the exchange begins: nobody waits for them here.
+ */
+START_TEST(test_comes_after_what_was_asked) {
+  sbag_status_t status;
+  fixture_t f = fixture_open(chunk_sizes[_i], 60.0);
+  int64_t bytes = FILLED * (int64_t)sizeof(int64_t), *out = gpu_new((size_t)(f.size * bytes)),
+          *in = gpu_new((size_t)(f.size * bytes)), got[FILLED];
+  for (int round = 0; round < 3; round++) {
+    comm_part_t send[RANKS_MOST], recv[RANKS_MOST];
+    for (int p = 0; p < f.size; p++) {
+      send[p] = (comm_part_t){out + (int64_t)p * FILLED, bytes};
+      recv[p] = (comm_part_t){in + (int64_t)p * FILLED, bytes};
+      f.gpu->ops->fill_i64(f.gpu, NULL, send[p].data, FILLED, 1000 * f.rank + 100 * round + p, 3);
+    }
+    CHECK_OK(comm_exchange(f.comm, send, recv, "test", &status));
+    for (int p = 0; p < f.size; p++) {
+      gpu_get(got, recv[p].data, sizeof got);
+      for (int i = 0; i < FILLED; i++) ck_assert_int_eq(got[i], 1000 * p + 100 * round + f.rank + 3 * i);
+    }
+  }
+  gpu_drop(out);
+  gpu_drop(in);
   fixture_close(&f);
 }
 END_TEST
@@ -567,6 +596,7 @@ static void too_late(void) {
 
 static void add_working(TCase *tcase) {
   tcase_add_loop_test(tcase, test_exchange, 0, CHUNK_SIZES);
+  tcase_add_loop_test(tcase, test_comes_after_what_was_asked, 0, CHUNK_SIZES);
   tcase_add_loop_test(tcase, test_several_in_flight, 0, CHUNK_SIZES);
   tcase_add_loop_test(tcase, test_allreduce, 0, CHUNK_SIZES);
   tcase_add_loop_test(tcase, test_reduce_scatter, 0, CHUNK_SIZES);

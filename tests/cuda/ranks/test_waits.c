@@ -1,5 +1,5 @@
-/* How often the host waits for its GPU in a warm step of a collection, call by call. Over several ranks a
- * message must have been made before it is sent, and numbers that size what follows must be known. */
+/* How often the host waits for its GPU in a warm step of a collection, call by call. A message
+ * waits on the device for what makes it; the host waits for the numbers that size what follows. */
 #include "mpi/mpi_test.h"
 
 #include <shardbag/mpi.h>
@@ -53,7 +53,7 @@ static void take_step(sbag_collection_h collection, const sbag_bags_t *bags, int
 }
 
 START_TEST(waits_of_a_step) {
-  static const int most[2][CALLS] = {{1, 0, 1, 0, 1, 0}, {8, 1, 1, 1, 0, 0}}; /* of one rank, and of more */
+  static const int most[2][CALLS] = {{1, 0, 1, 0, 1, 0}, {6, 0, 1, 0, 0, 0}}; /* of one rank, and of more */
   int64_t indices[BAGS * LENGTH];
   int of[CALLS], size = 0, rank = 0;
   sbag_status_t status = {0};
