@@ -84,6 +84,7 @@ static void retire(comm_nccl_t *d) {
 
 static sbag_code_t progress(comm_device_t *device, int *moved, sbag_status_t *status) {
   comm_nccl_t *d = comm_nccl_of(device);
+  int64_t ended = d->rounds_ended;
   int busy = 0;
   if (d->first == NULL) return SBAG_OK;
   SBAG_TRY(comm_nccl_busy(d, &busy, status));
@@ -91,6 +92,7 @@ static sbag_code_t progress(comm_device_t *device, int *moved, sbag_status_t *st
   SBAG_TRY(see_rounds_end(d, moved, status));
   SBAG_TRY(post(d, moved, status));
   SBAG_TRY(see_rounds_end(d, moved, status));
+  if (d->rounds_ended > ended) SBAG_TRY(comm_nccl_busy(d, &busy, status)); /* an error ends a round too */
   retire(d);
   return SBAG_OK;
 }

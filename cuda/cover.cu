@@ -3,9 +3,12 @@
  *
  * A pass goes over the keys of (owner, table) blocks or over the runs of (owner, feature) blocks, cut into
  * tiles of one block each: what belongs to a table or a feature is then the same for a thread block, which
- * counts in shared memory and adds to the sums once. Tiles that are not wanted do not exist. */
+ * counts in shared memory and adds to the sums once. Where blocks begin the device alone may know, so the
+ * grid has as many thread blocks as there can be tiles, and those beyond the last tile end at once. Tiles
+ * that are not wanted do not exist. */
 #include "cuda/cuda_bits.cuh"
 
+#include <algorithm>
 #include <climits>
 
 namespace {
@@ -49,10 +52,13 @@ struct cover {
 /* What a thread block works on. */
 struct tile {
   int64_t block, first, end, kind; /* items of the block; its table or feature */
+  bool exists;
 };
 
 __device__ tile tile_of(const tiling &t, int64_t kinds, int64_t items) {
-  tile here;
+  tile here = {};
+  here.exists = blockIdx.x < t.tile[t.blocks];
+  if (!here.exists) return here;
   here.block = last_not_above(t.tile, t.blocks, blockIdx.x);
   here.first = t.begin[here.block] + (blockIdx.x - t.tile[here.block]) * items;
   here.end = min(here.first + items, t.begin[here.block + 1]);
@@ -120,6 +126,7 @@ __device__ bool is_first_lane() {
 
 __global__ void __launch_bounds__(CUDA_BLOCK) count_degrees(cover c) {
   const tile t = run_tile(c);
+  if (!t.exists) return; /* the whole block */
   const unsigned long long cost = static_cast<unsigned long long>(c.edge_cost[t.kind]);
   const int64_t end = c.run_begin[t.end];
   for (int64_t i = c.run_begin[t.first] + threadIdx.x; i < end; i += CUDA_BLOCK) {
@@ -133,6 +140,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) count_keys(cover c) {
   CUDA_SHARED(unsigned long long, edges, DEGREES);
   CUDA_SHARED(int, keys, DEGREES);
   const tile t = key_tile(c);
+  if (!t.exists) return; /* the whole block */
   if (threadIdx.x < DEGREES) edges[threadIdx.x] = keys[threadIdx.x] = 0;
   __syncthreads();
   for (int64_t key = t.first + threadIdx.x; key < t.end; key += CUDA_BLOCK) {
@@ -167,6 +175,7 @@ struct least_degree {
 __global__ void __launch_bounds__(CUDA_BLOCK) count_runs(cover c) {
   CUDA_SHARED(int, runs, DEGREES);
   const tile t = run_tile(c);
+  if (!t.exists) return; /* the whole block */
   if (threadIdx.x < DEGREES) runs[threadIdx.x] = 0;
   __syncthreads();
   over_runs<least_degree>(c, t, [&](int64_t, const least_degree &fold, bool exists) {
@@ -199,6 +208,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) find_thresholds(cover c) {
 /* Leaves 0 where the degree was, for what comes next. Where all keys are rows, nothing comes. */
 __global__ void __launch_bounds__(CUDA_BLOCK) choose_rows(cover c) {
   const tile t = key_tile(c);
+  if (!t.exists) return; /* the whole block */
   const int64_t threshold = c.threshold[t.kind];
   int rows = 0;
   for (int64_t key = t.first + threadIdx.x; key < t.end; key += CUDA_BLOCK) {
@@ -236,7 +246,7 @@ struct pooled_keys {
 /* Adds a run's pool cost to the key that is the only one pooled in it. */
 __global__ void __launch_bounds__(CUDA_BLOCK) find_savings(cover c) {
   const tile t = run_tile(c);
-  if (c.threshold[c.feature_table[t.kind]] == 1) return; /* the whole block */
+  if (!t.exists || c.threshold[c.feature_table[t.kind]] == 1) return; /* the whole block */
   const unsigned long long cost = static_cast<unsigned long long>(c.pool_cost[t.kind]);
   over_runs<pooled_keys>(c, t, [&](int64_t, const pooled_keys &fold, bool exists) {
     if (exists && is_first_lane() && fold.any == fold.common) atomicAdd(&c.fact[2 * fold.any], cost);
@@ -247,7 +257,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) find_savings(cover c) {
  * the rows. */
 __global__ void __launch_bounds__(CUDA_BLOCK) promote(cover c) {
   const tile t = key_tile(c);
-  if (c.threshold[t.kind] == 1) return;
+  if (!t.exists || c.threshold[t.kind] == 1) return;
   for (int64_t key = t.first + threadIdx.x; key < t.end; key += CUDA_BLOCK) {
     const int64_t saving = static_cast<int64_t>(c.fact[2 * key]);
     c.fact[2 * key] = 0;
@@ -270,7 +280,7 @@ struct any_pooled {
 /* Counts the runs with a pooled edge, and marks the rows of the others. */
 __global__ void __launch_bounds__(CUDA_BLOCK) find_needs(cover c) {
   const tile t = run_tile(c);
-  if (c.threshold[c.feature_table[t.kind]] == 1) return;
+  if (!t.exists || c.threshold[c.feature_table[t.kind]] == 1) return;
   int pools = 0;
   over_runs<any_pooled>(c, t, [&](int64_t r, const any_pooled &fold, bool exists) {
     pools += exists && is_first_lane() && fold.pooled;
@@ -285,7 +295,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) find_needs(cover c) {
 /* A row that no run needs leaves the rows, unless its edges cost more than it does. */
 __global__ void __launch_bounds__(CUDA_BLOCK) demote(cover c) {
   const tile t = key_tile(c);
-  if (c.threshold[t.kind] == 1) return;
+  if (!t.exists || c.threshold[t.kind] == 1) return;
   int rows = 0;
   for (int64_t key = t.first + threadIdx.x; key < t.end; key += CUDA_BLOCK) {
     const bool dear = static_cast<int64_t>(c.fact[2 * key + 1]) > c.row_cost[t.kind];
@@ -298,7 +308,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK) demote(cover c) {
 
 __global__ void __launch_bounds__(CUDA_BLOCK) count_pooled(cover c) {
   const tile t = run_tile(c);
-  if (c.threshold[c.feature_table[t.kind]] == 1) return;
+  if (!t.exists || c.threshold[c.feature_table[t.kind]] == 1) return;
   int pooled = 0;
   const int64_t end = c.run_begin[t.end];
   for (int64_t i = c.run_begin[t.first] + threadIdx.x; i < end; i += CUDA_BLOCK)
@@ -306,22 +316,58 @@ __global__ void __launch_bounds__(CUDA_BLOCK) count_pooled(cover c) {
   add_to(&c.pool_edges[t.block], pooled);
 }
 
-/* ---- the op ---- */
+/* ---- tiles ---- */
 
-/* Block b of `blocks` is wanted where is_wanted(b). Sets *tiles. */
-template <class Wanted>
-tiling send_tiling(cuda_lane_t *lane, const int64_t *begin, int64_t blocks, int64_t items, Wanted is_wanted,
-                   int64_t *tiles) {
-  int64_t *tile = cuda_stage<int64_t>(lane, blocks + 1);
-  *tiles = 0;
-  if (tile == nullptr) return {nullptr, nullptr, blocks};
-  for (int64_t b = 0; b < blocks; b++) {
-    tile[b] = *tiles;
-    if (is_wanted(b)) *tiles += (begin[b + 1] - begin[b] + items - 1) / items;
+/* Leaves those (owner, table) out that are not worth it. A thread each. */
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    find_worth(cover c, int64_t blocks, const int *__restrict__ wanted, int *__restrict__ worth) {
+  for (int64_t b = cuda_first(); b < blocks; b += cuda_stride()) {
+    const int64_t owner = b / c.tables, table = b % c.tables;
+    int found = 0;
+    for (int64_t f = 0; wanted[b] != 0 && found == 0 && f < c.features; f++) {
+      const int64_t *run = c.runs.begin + owner * c.features + f;
+      if (c.feature_table[f] == table) found = c.run_begin[run[1]] - c.run_begin[run[0]] > run[1] - run[0];
+    }
+    worth[b] = found;
   }
-  tile[blocks] = *tiles;
-  return {cuda_upload(lane, begin, blocks + 1), cuda_send(lane, tile, blocks + 1), blocks};
 }
+
+/* How many tiles each block has: of keys, by (owner, table), and of runs, by (owner, feature). */
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    count_tiles(cover c, const int *__restrict__ wanted, int64_t *__restrict__ keys,
+                int64_t *__restrict__ runs) {
+  for (int64_t b = cuda_first(); b < c.keys.blocks + c.runs.blocks; b += cuda_stride()) {
+    const int64_t r = b - c.keys.blocks;
+    if (r < 0) {
+      keys[b] = wanted[b] != 0 ? (c.keys.begin[b + 1] - c.keys.begin[b] + KEY_TILE - 1) / KEY_TILE : 0;
+    } else {
+      const int is_wanted = wanted[r / c.features * c.tables + c.feature_table[r % c.features]];
+      runs[r] = is_wanted != 0 ? (c.runs.begin[r + 1] - c.runs.begin[r] + RUN_TILE - 1) / RUN_TILE : 0;
+    }
+  }
+}
+
+/* Sets the tiles of both. */
+void tile_blocks(cuda_lane_t *lane, const cover_request_t *q, cover *c) {
+  const int64_t key_blocks = c->keys.blocks, run_blocks = c->runs.blocks;
+  const int *wanted = cuda_upload(lane, q->wanted, key_blocks);
+  int64_t *keys = cuda_scratch<int64_t>(lane, key_blocks + 1),
+          *runs = cuda_scratch<int64_t>(lane, run_blocks + 1);
+  if (q->only_worth) {
+    int *worth = cuda_scratch<int>(lane, key_blocks);
+    CUDA_LAUNCH(lane, find_worth, cuda_blocks(lane, key_blocks), CUDA_BLOCK, 0, *c, key_blocks, wanted,
+                worth);
+    wanted = worth;
+  }
+  CUDA_LAUNCH(lane, count_tiles, cuda_blocks(lane, key_blocks + run_blocks), CUDA_BLOCK, 0, *c, wanted, keys,
+              runs);
+  cuda_running_sums(lane, keys, key_blocks);
+  cuda_running_sums(lane, runs, run_blocks);
+  c->keys.tile = keys;
+  c->runs.tile = runs;
+}
+
+/* ---- the op ---- */
 
 /* Zeroed device memory. */
 template <class T> T *zeros(cuda_lane_t *lane, int64_t count) {
@@ -330,22 +376,11 @@ template <class T> T *zeros(cuda_lane_t *lane, int64_t count) {
   return made;
 }
 
-struct tile_counts {
-  int64_t keys, runs;
-};
-
-cover send_request(cuda_lane_t *lane, const cover_request_t *q, tile_counts *tiles) {
+cover send_request(cuda_lane_t *lane, const cover_request_t *q) {
   const int64_t ranks = q->ranks, key_blocks = ranks * q->tables, run_blocks = ranks * q->features;
   cover c = {};
-  c.keys = send_tiling(
-      lane, q->key_block, key_blocks, KEY_TILE, [q](int64_t b) { return q->wanted[b] != 0; }, &tiles->keys);
-  c.runs = send_tiling(
-      lane, q->run_block, run_blocks, RUN_TILE,
-      [q](int64_t b) {
-        const int64_t owner = b / q->features, feature = b % q->features;
-        return q->wanted[owner * q->tables + q->feature_table[feature]] != 0;
-      },
-      &tiles->runs);
+  c.keys = {q->key_block, nullptr, key_blocks};
+  c.runs = {q->run_block, nullptr, run_blocks};
   c.tables = q->tables;
   c.features = q->features;
   c.run_begin = q->run_begin;
@@ -362,16 +397,22 @@ cover send_request(cuda_lane_t *lane, const cover_request_t *q, tile_counts *til
   c.row_count = zeros<unsigned long long>(lane, key_blocks);
   c.pool_runs = zeros<unsigned long long>(lane, run_blocks);
   c.pool_edges = zeros<unsigned long long>(lane, run_blocks);
+  tile_blocks(lane, q, &c);
   return c;
+}
+
+/* A block of items has at most one tile that is not full. */
+unsigned most_tiles(int64_t items, int64_t tile_items, int64_t blocks) {
+  return static_cast<unsigned>(items / tile_items + std::min(items, blocks));
 }
 
 void cuda_cover(kernel_t *k, kernel_stream_t *stream, const cover_request_t *q) {
   cuda_lane_t *lane = cuda_begin(k, stream);
   const int64_t key_blocks = static_cast<int64_t>(q->ranks) * q->tables;
   const int64_t run_blocks = static_cast<int64_t>(q->ranks) * q->features;
-  tile_counts tiles;
-  const cover c = send_request(lane, q, &tiles);
-  const unsigned keys = static_cast<unsigned>(tiles.keys), runs = static_cast<unsigned>(tiles.runs);
+  const cover c = send_request(lane, q);
+  const unsigned keys = most_tiles(q->key_count, KEY_TILE, key_blocks);
+  const unsigned runs = most_tiles(q->run_count, RUN_TILE, run_blocks);
   const size_t row_bytes = mem_array_bytes(q->key_count, sizeof *q->row);
   if (row_bytes > 0) {
     CUDA_TRY(lane, cudaMemsetAsync(q->row, 0, row_bytes, lane->stream));

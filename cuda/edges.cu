@@ -153,6 +153,14 @@ __global__ void __launch_bounds__(CUDA_BLOCK) list_edges(batch b, bits_t edges, 
   }
 }
 
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    pad_edges(const int64_t *__restrict__ edge_count, int64_t entries, int64_t pad, lists to) {
+  for (int64_t i = *edge_count + cuda_first(); i < entries; i += cuda_stride()) {
+    if (to.key != nullptr) to.key[i] = pad;
+    if (to.slot != nullptr) to.slot[i] = 0;
+  }
+}
+
 __global__ void __launch_bounds__(CUDA_BLOCK) list_touched(batch b, bits_t touched, int64_t count, lists to) {
   for (int64_t i = cuda_first(); i < count; i += cuda_stride()) {
     if (!bits_at(touched, i)) continue;
@@ -321,6 +329,9 @@ void cuda_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_
   const bits_t edges = bits_build(lane, entries, is_edge{b, t});
   if (to.key != nullptr || to.row != nullptr || to.slot != nullptr || to.entry != nullptr)
     CUDA_LAUNCH(lane, list_edges, cuda_blocks(lane, entries), CUDA_BLOCK, 0, b, edges, entries, to);
+  if (r->pad != 0)
+    CUDA_LAUNCH(lane, pad_edges, cuda_blocks(lane, entries), CUDA_BLOCK, 0, edges.before + edges.groups,
+                entries, r->pad, to);
   const int64_t *touch_count = nullptr;
   if (touches(r)) {
     const bits_t touched = bits_build(lane, entries, is_touched{b});

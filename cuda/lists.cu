@@ -192,46 +192,40 @@ void cuda_nonempty(kernel_t *k, kernel_stream_t *stream, const int64_t *begin, i
   cuda_deliver(lane, nonempty, full.before + full.groups, sizeof *nonempty, nullptr);
 }
 
-/* Whether place `first` + i begins a run: only where its slot is that of the place before is a group's begin
- * looked for. */
+/* Whether a place begins a run: only where its slot is that of the place before is a group's begin looked
+ * for. Places behind the last group begin none. */
 struct begins_run {
-  const int64_t *slot, *order, *group_begin;
-  int64_t groups, first;
+  run_list_t q;
   __device__ bool operator()(int64_t i) const {
-    const int64_t at = first + i;
-    if (i == 0 || slot[order[at]] != slot[order[at - 1]]) return true;
-    return group_begin[last_not_above(group_begin, groups, at)] == at;
+    if (i >= q.group_begin[q.groups]) return false;
+    if (i == 0 || q.slot[q.order[i]] != q.slot[q.order[i - 1]]) return true;
+    return q.group_begin[last_not_above(q.group_begin, q.groups, i)] == i;
   }
 };
 
 /* Threads beyond the places count the runs before each group, and end the last run. */
 __global__ void __launch_bounds__(CUDA_BLOCK)
-    list_runs(bits_t begins, begins_run q, int64_t count, int64_t *__restrict__ run_begin,
-              int64_t *__restrict__ run_slot, int64_t *__restrict__ group_run) {
-  for (int64_t i = cuda_first(); i < count + q.groups + 1; i += cuda_stride()) {
-    if (i >= count) {
-      const int64_t group = i - count, runs = bits_rank(begins, q.group_begin[group] - q.first);
+    list_runs(bits_t begins, run_list_t q, int64_t *__restrict__ group_run) {
+  for (int64_t i = cuda_first(); i < q.most + q.groups + 1; i += cuda_stride()) {
+    if (i >= q.most) {
+      const int64_t group = i - q.most, place = q.group_begin[group], runs = bits_rank(begins, place);
       group_run[group] = runs;
-      if (group == q.groups) run_begin[runs] = q.first + count;
+      if (group == q.groups) q.run_begin[runs] = place;
     } else if (bits_at(begins, i)) {
       const int64_t run = bits_rank(begins, i);
-      run_begin[run] = q.first + i;
-      run_slot[run] = q.slot[q.order[q.first + i]];
+      q.run_begin[run] = i;
+      q.run_slot[run] = q.slot[q.order[i]];
     }
   }
 }
 
-void cuda_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
-               const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
-               int64_t *group_run) {
+void cuda_runs(kernel_t *k, kernel_stream_t *stream, const run_list_t *q) {
   cuda_lane_t *lane = cuda_begin(k, stream);
-  const int64_t first = group_begin[0], count = group_begin[groups] - first, lists = groups;
-  const begins_run q = {slot, order, cuda_upload(lane, group_begin, lists + 1), lists, first};
-  const bits_t begins = bits_build(lane, count, q);
-  int64_t *found = cuda_scratch<int64_t>(lane, lists + 1);
-  CUDA_LAUNCH(lane, list_runs, cuda_blocks(lane, count + lists + 1), CUDA_BLOCK, 0, begins, q, count,
-              run_begin, run_slot, found);
-  cuda_deliver(lane, group_run, found, mem_array_bytes(lists + 1, sizeof *group_run), nullptr);
+  const bits_t begins = bits_build(lane, q->most, begins_run{*q});
+  int64_t *found = q->group_run_at != nullptr ? q->group_run_at : cuda_scratch<int64_t>(lane, q->groups + 1);
+  CUDA_LAUNCH(lane, list_runs, cuda_blocks(lane, q->most + q->groups + 1), CUDA_BLOCK, 0, begins, *q, found);
+  if (q->group_run != nullptr)
+    cuda_deliver(lane, q->group_run, found, mem_array_bytes(q->groups + 1, sizeof *found), nullptr);
 }
 
 } // namespace

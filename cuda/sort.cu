@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
 
 void deliver_places(cuda_lane_t *lane, const unique_request_t *r, const int64_t *count) {
   const int64_t *bound = cuda_upload(lane, r->bound, r->bounds);
-  int64_t *place = cuda_scratch<int64_t>(lane, r->bounds);
+  int64_t *place = r->place_at != nullptr ? r->place_at : cuda_scratch<int64_t>(lane, r->bounds);
   CUDA_LAUNCH(lane, place_bounds, cuda_blocks(lane, r->bounds), CUDA_BLOCK, 0, r->distinct, count, bound,
               r->bounds, place);
   cuda_deliver(lane, r->place, place, mem_array_bytes(r->bounds, sizeof *place), nullptr);
@@ -94,6 +94,9 @@ void cuda_unique(kernel_t *k, kernel_stream_t *stream, const unique_request_t *r
     CUDA_TRY(lane, cudaMemsetAsync(r->begin, 0, sizeof *r->begin, lane->stream));
   if (r->count == 0) {
     for (int64_t i = 0; i < r->bounds; i++) r->place[i] = 0;
+    if (r->place_at != nullptr)
+      CUDA_TRY(lane, cudaMemsetAsync(r->place_at, 0, mem_array_bytes(r->bounds, sizeof *r->place_at),
+                                     lane->stream));
     return;
   }
   if (r->key_limit <= BITS_32 && r->count <= BITS_32)

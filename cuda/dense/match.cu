@@ -9,7 +9,7 @@ extern "C" {
 
 namespace {
 
-enum { WARPS = CUDA_BLOCK / CUDA_WARP };
+enum { WARPS = CUDA_BLOCK / CUDA_WARP, HELD_MOST = 4 };
 
 /* The shape with its lists on the device. */
 struct shape_t {
@@ -37,23 +37,40 @@ template <class T> __device__ __forceinline__ T warp_sum(T mine) {
 
 /* ---- scores ---- */
 
-/* A lane reads of the query what it wrote. */
+__device__ __forceinline__ float query_value(const shape_t &s, const float *__restrict__ from, int64_t k) {
+  float sum = __ldg(from + __ldg(s.query_at) + k);
+  for (int i = 1; i < s.queries; i++) sum += __ldg(from + __ldg(s.query_at + i) + k);
+  return sum;
+}
+
+/* A lane keeps HELD values of the query, which are all that it has of it; where HELD is 0 it reads again what
+ * it wrote. */
+template <int HELD>
 __global__ void __launch_bounds__(CUDA_BLOCK)
     scores(const shape_t s, int64_t rows, const float *__restrict__ pooled, float *out) {
   const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * WARPS + warp; row < rows;
        row += static_cast<int64_t>(gridDim.x) * WARPS) {
     const float *from = pooled + row * s.pooled_dim;
-    float *query = out + row * s.width;
-    for (int64_t k = lane; k < s.dim; k += CUDA_WARP) {
-      float sum = __ldg(from + __ldg(s.query_at) + k);
-      for (int i = 1; i < s.queries; i++) sum += __ldg(from + __ldg(s.query_at + i) + k);
-      query[k] = sum;
+    float *query = out + row * s.width, held[HELD > 0 ? HELD : 1] = {};
+    if constexpr (HELD > 0) {
+      for (int j = 0; j < HELD; j++)
+        if (lane + j * CUDA_WARP < s.dim) {
+          held[j] = query_value(s, from, lane + j * CUDA_WARP);
+          query[lane + j * CUDA_WARP] = held[j];
+        }
+    } else {
+      for (int64_t k = lane; k < s.dim; k += CUDA_WARP) query[k] = query_value(s, from, k);
     }
     for (int i = 0; i < s.items; i++) {
       const float *item = from + __ldg(s.item_at + i);
       float dot = 0.0f;
-      for (int64_t k = lane; k < s.dim; k += CUDA_WARP) dot += query[k] * __ldg(item + k);
+      if constexpr (HELD > 0) {
+        for (int j = 0; j < HELD; j++)
+          if (lane + j * CUDA_WARP < s.dim) dot += held[j] * __ldg(item + lane + j * CUDA_WARP);
+      } else {
+        for (int64_t k = lane; k < s.dim; k += CUDA_WARP) dot += query[k] * __ldg(item + k);
+      }
       dot = warp_sum(dot);
       if (lane == 0) query[s.dim + i] = dot;
     }
@@ -194,7 +211,10 @@ void match_forward(dense_t *dense, const match_shape_t *shape, int64_t rows, con
                    float *out) {
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
   const shape_t s = shape_of(lane, shape);
-  CUDA_LAUNCH(lane, scores, cuda_blocks(lane, rows, WARPS), CUDA_BLOCK, 0, s, rows, pooled, out);
+  if (s.dim <= HELD_MOST * CUDA_WARP)
+    CUDA_LAUNCH(lane, scores<HELD_MOST>, cuda_blocks(lane, rows, WARPS), CUDA_BLOCK, 0, s, rows, pooled, out);
+  else
+    CUDA_LAUNCH(lane, scores<0>, cuda_blocks(lane, rows, WARPS), CUDA_BLOCK, 0, s, rows, pooled, out);
 }
 
 template <int KIND>

@@ -65,6 +65,22 @@ static int64_t touchable_entries(const route_t *r) {
   return entries;
 }
 
+/* Keys are below it. */
+static int64_t key_limit(const exchange_t *x) {
+  return x->c.plan->block_key[(int64_t)x->ranks * x->tables];
+}
+
+static sbag_code_t take_weights(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  void *weight = NULL;
+  if (!r->weighted) return SBAG_OK;
+  SBAG_TRY(route_take_real(r, BUF_WEIGHT, r->info.edge_count, &weight, status));
+  k->ops->edge_weights(k, NULL, x->c.store->dtype, r->features, x->features, r->first_entry,
+                       i64_of(r, BUF_ENTRY), r->info.edge_count, weight);
+  return SBAG_OK;
+}
+
 sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
@@ -77,55 +93,58 @@ sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
   if (wanted & EDGE_SLOTS) SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
   if (wanted & EDGE_ENTRIES) SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
   if (wanted & EDGE_ROWS) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
+  if (wanted & EDGE_AHEAD) request.pad = key_limit(x);
   k->ops->edges_build(k, NULL, &request, &r->info);
+  if (wanted & EDGE_AHEAD) return SBAG_OK;
   if (!(wanted & EDGE_AGAIN)) SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   if (r->info.fault != EDGES_FINE) return fault_status(r, status);
-  if (!r->weighted || !(wanted & EDGE_WEIGHTS)) return SBAG_OK;
-  void *weight = NULL;
-  SBAG_TRY(route_take_real(r, BUF_WEIGHT, r->info.edge_count, &weight, status));
-  k->ops->edge_weights(k, NULL, x->c.store->dtype, r->features, x->features, r->first_entry, request.entry,
-                       r->info.edge_count, weight);
-  return SBAG_OK;
+  return wanted & EDGE_WEIGHTS ? take_weights(r, status) : SBAG_OK;
 }
 
-sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, int which, int64_t *distinct,
-                         const int64_t *bound, int64_t bounds, int64_t *place, sbag_status_t *status) {
+sbag_code_t route_unique(route_t *r, int owner, const unique_request_t *of, int which, int64_t *distinct,
+                         sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
   const int64_t *block_key = x->c.plan->block_key;
-  unique_request_t u = {.count = count,
-                        .key = keys,
-                        .key_first = owner < 0 ? 0 : block_key[(int64_t)owner * x->tables],
-                        .key_limit = block_key[(int64_t)(owner < 0 ? x->ranks : owner + 1) * x->tables],
-                        .distinct = keys,
-                        .bound = bound,
-                        .bounds = bounds,
-                        .place = place};
-  SBAG_TRY(route_take_i64(r, which, count, &u.which, status));
+  unique_request_t u = *of;
+  u.key_first = owner < 0 ? 0 : block_key[(int64_t)owner * x->tables];
+  u.key_limit = owner < 0 ? key_limit(x) + r->ahead : block_key[(int64_t)(owner + 1) * x->tables];
+  u.distinct = (int64_t *)(uintptr_t)u.key; /* in place */
+  SBAG_TRY(route_take_i64(r, which, u.count, &u.which, status));
   size_t mark = kernel_arena_mark(&r->arena);
   SBAG_TRY(
-      route_take_i64(r, BUF_SCRATCH, unique_scratch(count, u.key_first, u.key_limit), &u.scratch, status));
+      route_take_i64(r, BUF_SCRATCH, unique_scratch(u.count, u.key_first, u.key_limit), &u.scratch, status));
   k->ops->unique(k, NULL, &u, distinct);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
 
 static sbag_code_t find_distinct(route_t *r, sbag_status_t *status) {
   const exchange_t *x = r->x;
-  return route_unique(r, -1, i64_of(r, BUF_DISTINCT), r->info.edge_count, BUF_WHICH, &r->distinct,
-                      x->c.plan->block_key, (int64_t)x->ranks * x->tables + 1, r->key_block, status);
+  unique_request_t u = {.count = r->edges,
+                        .key = i64_of(r, BUF_DISTINCT),
+                        .bound = x->c.plan->block_key,
+                        .bounds = (int64_t)x->ranks * x->tables + 1,
+                        .place = r->key_block};
+  SBAG_TRY(route_take_i64(r, BUF_KEY_BLOCK, u.bounds, &u.place_at, status));
+  return route_unique(r, -1, &u, BUF_WHICH, &r->distinct, status);
 }
 
 /* Padding rows that max_norm must see; few, so they travel beside the keys. */
 static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
   const exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
   int64_t distinct = 0, *bound = r->block_first; /* lent */
   memset(r->touch_begin, 0, ((size_t)x->ranks + 1) * sizeof *r->touch_begin);
   if (r->info.touch_count == 0) return SBAG_OK;
   for (int o = 0; o <= x->ranks; o++) bound[o] = x->c.plan->block_key[(int64_t)o * x->tables];
-  return route_unique(r, -1, i64_of(r, BUF_TOUCH_DISTINCT), r->info.touch_count, BUF_TOUCH_WHICH, &distinct,
-                      bound, x->ranks + 1, r->touch_begin, status);
+  unique_request_t u = {.count = r->info.touch_count,
+                        .key = i64_of(r, BUF_TOUCH_DISTINCT),
+                        .bound = bound,
+                        .bounds = x->ranks + 1,
+                        .place = r->touch_begin};
+  SBAG_TRY(route_unique(r, -1, &u, BUF_TOUCH_WHICH, &distinct, status));
+  return k->ops->stream_sync(k, NULL, status);
 }
 
 sbag_code_t route_edges(route_t *r, sbag_status_t *status) {
@@ -134,8 +153,29 @@ sbag_code_t route_edges(route_t *r, sbag_status_t *status) {
   if (route_wants_winners(r) || (r->flags & SBAG_FORWARD_WEIGHT_GRADS)) wanted |= EDGE_ENTRIES;
   if (x->any_mirror) wanted |= EDGE_ROWS;
   route_describe(r);
-  SBAG_TRY(route_build_edges(r, wanted, status));
-  SBAG_TRY(find_distinct(r, status));
+  r->told = 0;
+  r->ahead = !x->c.kernel->ops->eager;
+  SBAG_TRY(route_build_edges(r, wanted | (r->ahead ? EDGE_AHEAD : 0), status));
+  r->edges = r->ahead ? (r->bag_count > 0 ? r->entries : 0) : r->info.edge_count;
+  r->ordered = 0;
+  if (route_may_pool(r)) SBAG_TRY(route_order_all(r, status));
+  return find_distinct(r, status);
+}
+
+/* A GPU is not waited for before it has done all that the choice needs: a batch's counts come to the host in
+ * one copy. What was launched until then is of the sizes that the host knows, the batch's, and counts on the
+ * device; padding makes up for edges that are not there. */
+sbag_code_t route_told(route_t *r, sbag_status_t *status) {
+  const exchange_t *x = r->x;
+  int ahead = r->ahead;
+  SBAG_TRY(x->c.kernel->ops->stream_sync(x->c.kernel, NULL, status));
+  if (r->told) return SBAG_OK;
+  r->told = 1;
+  r->ahead = 0;
+  if (r->info.fault != EDGES_FINE) return fault_status(r, status);
+  r->edges = r->info.edge_count;
+  r->distinct = r->key_block[(int64_t)x->ranks * x->tables]; /* without the padding */
+  if (ahead) SBAG_TRY(take_weights(r, status));
   return find_touched(r, status);
 }
 

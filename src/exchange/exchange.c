@@ -141,7 +141,7 @@ static int route_fields(route_t *r, field_t *f) {
   FIELD(pool_cost, x->features);
   FIELD(edge_cost, x->features);
   FIELD(touch_begin, ranks + 1);
-  FIELD(owner_key, ranks + 1);
+  FIELD(owner_key, ranks + 2);
   FIELD(block_first, blocks);
   FIELD(block_step, blocks);
   FIELD(out, ranks * r->words);
@@ -265,8 +265,9 @@ sbag_code_t route_wait(route_t *r, const char *what, sbag_status_t *status) {
 static sbag_code_t prepare(route_t *r, sbag_status_t *status) {
   SBAG_TRY(kernel_arena_begin(r->x->c.kernel, &r->arena, status));
   SBAG_TRY(route_edges(r, status));
+  SBAG_TRY(route_share(r, status));
   r->error = (wire_error_t){0}; /* only now has the device told the last batch's */
-  return route_share(r, status);
+  return SBAG_OK;
 }
 
 /* What the last batch left behind and route_stats reads. */

@@ -5,61 +5,124 @@
 #include <string.h>
 
 /* A run is one bag's edges at one owner. */
-static int64_t most_runs(const route_t *r) {
+int64_t route_most_runs(const route_t *r) {
   int64_t pairs = r->slots < INT64_MAX / r->x->ranks ? r->slots * r->x->ranks : INT64_MAX;
-  return pairs < r->info.edge_count ? pairs : r->info.edge_count;
+  return pairs < r->edges ? pairs : r->edges;
 }
 
-/* Edges by (owner, feature), those left out last. */
-static sbag_code_t sort_edges(route_t *r, int which, const int64_t *keep, sbag_status_t *status) {
+/* Edges by (owner, feature), those left out last; buffer `begin` gets where each group's begin in the order.
+ * owner_key: the first of each of so many owners among the edges' numbers. */
+static sbag_code_t sort_edges(route_t *r, int list, const int64_t *number, int owners, const int64_t *keep,
+                              int begin_buffer, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  int64_t edges = r->info.edge_count, groups = (int64_t)x->ranks * x->features, *group, *begin, *order;
-  SBAG_TRY(route_take_i64(r, BUF_LISTS + which * LIST_BUFFERS + LIST_ORDER, edges, &order, status));
+  int64_t groups = (int64_t)x->ranks * x->features, *group, *begin, *order;
+  SBAG_TRY(route_take_i64(r, BUF_LISTS + list * LIST_BUFFERS + LIST_ORDER, r->edges, &order, status));
+  SBAG_TRY(route_take_i64(r, begin_buffer, groups + 2, &begin, status));
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_GROUP, edges, &group, status));
-  SBAG_TRY(route_take_i64(r, BUF_GROUP_BEGIN, groups + 2, &begin, status));
-  for (int o = 0; o <= x->ranks; o++) r->owner_key[o] = r->key_block[(int64_t)o * x->tables];
-  edge_groups_t request = {.count = edges,
-                           .which = i64_of(r, BUF_WHICH),
+  SBAG_TRY(route_take_i64(r, BUF_GROUP, r->edges, &group, status));
+  edge_groups_t request = {.count = r->edges,
+                           .which = number,
                            .slot = i64_of(r, BUF_SLOT),
                            .keep = keep,
-                           .ranks = x->ranks,
+                           .ranks = owners,
                            .features = x->features,
                            .owner_key = r->owner_key,
                            .bag_count = r->bag_count,
                            .group = group};
   k->ops->edge_groups(k, NULL, &request);
-  k->ops->bucket(k, NULL, group, edges, groups + 1, begin, order);
-  copy_part_t part = {r->list[which].edge_block, begin, (groups + 1) * (int64_t)sizeof(int64_t)};
-  k->ops->copy(k, NULL, &part, 1);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  k->ops->bucket(k, NULL, group, r->edges, groups + 1, begin, order);
   kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
 
-sbag_code_t route_list(route_t *r, int which, const int64_t *keep, sbag_status_t *status) {
+/* The numbers of edges by group, from where sort_edges left them. */
+static void copy_edge_block(route_t *r, int list, const int64_t *begin) {
+  kernel_t *k = r->x->c.kernel;
+  int64_t groups = (int64_t)r->x->ranks * r->x->features;
+  copy_part_t part = {r->list[list].edge_block, begin, (groups + 1) * (int64_t)sizeof(int64_t)};
+  k->ops->copy(k, NULL, &part, 1);
+}
+
+/* block, block_at: where the numbers of runs by group go, on the host and for ops; NULL: nowhere. */
+static sbag_code_t find_runs(route_t *r, int list, const int64_t *begin, int64_t *block, int64_t *block_at,
+                             sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  pool_list_t *list = &r->list[which];
-  int base = BUF_LISTS + which * LIST_BUFFERS;
-  int64_t *run_begin, *run_slot, *shift, groups = (int64_t)x->ranks * x->features;
-  SBAG_TRY(sort_edges(r, which, keep, status));
-  SBAG_TRY(route_take_i64(r, base + LIST_RUN_BEGIN, most_runs(r) + 1, &run_begin, status));
-  SBAG_TRY(route_take_i64(r, base + LIST_RUN_SLOT, most_runs(r), &run_slot, status));
-  k->ops->runs(k, NULL, i64_of(r, BUF_SLOT), i64_of(r, base + LIST_ORDER), list->edge_block, (int)groups,
-               run_begin, run_slot, list->run_block);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
-  r->filled[which] = 1;
-  if (!x->any_max) return SBAG_OK;
-  SBAG_TRY(route_take_i64(r, base + LIST_SHIFT, list->run_block[groups], &shift, status));
-  run_places_t runs = {.end = list->run_block[groups],
-                       .run_begin = run_begin,
-                       .run_slot = run_slot,
-                       .order = i64_of(r, base + LIST_ORDER),
-                       .slot_begin = i64_of(r, BUF_SLOT_BEGIN)};
-  k->ops->run_shifts(k, NULL, &runs, shift);
+  int base = BUF_LISTS + list * LIST_BUFFERS;
+  run_list_t request = {.slot = i64_of(r, BUF_SLOT),
+                        .order = i64_of(r, base + LIST_ORDER),
+                        .group_begin = begin,
+                        .groups = (int64_t)x->ranks * x->features,
+                        .most = r->edges,
+                        .group_run = block,
+                        .group_run_at = block_at};
+  SBAG_TRY(route_take_i64(r, base + LIST_RUN_BEGIN, route_most_runs(r) + 1, &request.run_begin, status));
+  SBAG_TRY(route_take_i64(r, base + LIST_RUN_SLOT, route_most_runs(r), &request.run_slot, status));
+  k->ops->runs(k, NULL, &request);
+  r->filled[list] = 1;
   return SBAG_OK;
+}
+
+/* Max features' runs need them; the list's numbers are there. */
+static sbag_code_t find_shifts(route_t *r, int list, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int base = BUF_LISTS + list * LIST_BUFFERS;
+  int64_t runs = r->list[list].run_block[(int64_t)x->ranks * x->features], *shift;
+  if (!x->any_max) return SBAG_OK;
+  SBAG_TRY(route_take_i64(r, base + LIST_SHIFT, runs, &shift, status));
+  run_places_t places = {.end = runs,
+                         .run_begin = i64_of(r, base + LIST_RUN_BEGIN),
+                         .run_slot = i64_of(r, base + LIST_RUN_SLOT),
+                         .order = i64_of(r, base + LIST_ORDER),
+                         .slot_begin = i64_of(r, BUF_SLOT_BEGIN)};
+  k->ops->run_shifts(k, NULL, &places, shift);
+  return SBAG_OK;
+}
+
+/* Keys of padding are behind those of all owners, and so in the group of those left out: its slot is 0. */
+sbag_code_t route_order_all(route_t *r, sbag_status_t *status) {
+  const exchange_t *x = r->x;
+  int owners = x->ranks + (r->ahead != 0);
+  for (int o = 0; o <= owners; o++) r->owner_key[o] = plan_rank_key(x->c.plan, o < x->ranks ? o : x->ranks);
+  SBAG_TRY(sort_edges(r, LIST_ALL, i64_of(r, BUF_DISTINCT), owners, NULL, BUF_ALL_BEGIN, status));
+  copy_edge_block(r, LIST_ALL, i64_of(r, BUF_ALL_BEGIN));
+  r->ordered = 1;
+  return SBAG_OK;
+}
+
+/* The same by the places of distinct keys. */
+static sbag_code_t order_some(route_t *r, int list, const int64_t *keep, int begin_buffer,
+                              sbag_status_t *status) {
+  const exchange_t *x = r->x;
+  for (int o = 0; o <= x->ranks; o++) r->owner_key[o] = r->key_block[(int64_t)o * x->tables];
+  return sort_edges(r, list, i64_of(r, BUF_WHICH), x->ranks, keep, begin_buffer, status);
+}
+
+sbag_code_t route_list_all(route_t *r, sbag_status_t *status) {
+  const exchange_t *x = r->x;
+  int64_t *block_at;
+  if (!r->ordered) { /* a guess was wrong */
+    SBAG_TRY(order_some(r, LIST_ALL, NULL, BUF_ALL_BEGIN, status));
+    copy_edge_block(r, LIST_ALL, i64_of(r, BUF_ALL_BEGIN));
+  }
+  SBAG_TRY(route_take_i64(r, BUF_RUN_BLOCK, (int64_t)x->ranks * x->features + 1, &block_at, status));
+  SBAG_TRY(find_runs(r, LIST_ALL, i64_of(r, BUF_ALL_BEGIN), r->list[LIST_ALL].run_block, block_at, status));
+  if (x->any_max || !r->ahead) SBAG_TRY(route_told(r, status));
+  return find_shifts(r, LIST_ALL, status);
+}
+
+sbag_code_t route_list(route_t *r, int which, const int64_t *keep, int known, sbag_status_t *status) {
+  kernel_t *k = r->x->c.kernel;
+  size_t mark = kernel_arena_mark(&r->arena);
+  SBAG_TRY(order_some(r, which, keep, BUF_GROUP_BEGIN, status));
+  const int64_t *begin = i64_of(r, BUF_GROUP_BEGIN);
+  if (!known) copy_edge_block(r, which, begin);
+  SBAG_TRY(find_runs(r, which, begin, known ? NULL : r->list[which].run_block, NULL, status));
+  kernel_arena_release(k, &r->arena, mark);
+  if (!known) SBAG_TRY(k->ops->stream_sync(k, NULL, status));
+  return find_shifts(r, which, status);
 }
 
 void route_list_empty(route_t *r, int which) {

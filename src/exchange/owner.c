@@ -4,10 +4,15 @@
 
 static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
   const exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
   int64_t count = r->in_key[(int64_t)x->ranks * x->tables] + r->in_touch[x->ranks];
-  return route_unique(r, x->rank, i64_of(r, BUF_IN_KEY), count, BUF_OWN_WHICH, &r->own_count,
-                      x->c.plan->block_key + (int64_t)x->rank * x->tables, x->tables + 1, r->own_block,
-                      status);
+  unique_request_t u = {.count = count,
+                        .key = i64_of(r, BUF_IN_KEY),
+                        .bound = x->c.plan->block_key + (int64_t)x->rank * x->tables,
+                        .bounds = x->tables + 1,
+                        .place = r->own_block};
+  SBAG_TRY(route_unique(r, x->rank, &u, BUF_OWN_WHICH, &r->own_count, status));
+  return k->ops->stream_sync(k, NULL, status);
 }
 
 static sbag_code_t find_rows(route_t *r, sbag_status_t *status) {

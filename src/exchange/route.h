@@ -133,6 +133,9 @@ enum {
   BUF_KEEP,
   BUF_GROUP,
   BUF_GROUP_BEGIN,
+  BUF_ALL_BEGIN,
+  BUF_KEY_BLOCK,
+  BUF_RUN_BLOCK,
   BUF_OWN_SOURCE,
   BUF_RENORMED,
   BUF_PLACES_OUT,
@@ -169,7 +172,10 @@ struct route {
   int weighted;              /* some feature has per_sample_weights */
   edges_info_t info;
   int64_t distinct;
-  int direct; /* solo: rows and weights are read from the caller's arrays */
+  int told;      /* what route_edges asked for has come to the host */
+  int ahead;     /* it has not, and the host goes on without it */
+  int64_t edges; /* the batch's edges; while ahead its entries, which are no fewer */
+  int direct;    /* solo: rows and weights are read from the caller's arrays */
   /* Host numbers by (owner, table): [ranks * tables (+ 1)]. */
   int64_t *key_block;              /* first distinct key */
   int64_t *class_begin;            /* [ranks * tables * CLASSES + 1] first distinct key of each class */
@@ -179,12 +185,13 @@ struct route {
   int64_t *pool_runs, *pool_edges; /* [ranks * features] likewise */
   int64_t *row_cost, *pool_cost, *edge_cost;
   int64_t *touch_begin;              /* [ranks + 1] */
-  int64_t *owner_key;                /* [ranks + 1] first distinct key of each owner */
+  int64_t *owner_key;                /* [ranks + 2] first key, or first distinct one, of each owner */
   int64_t *block_first, *block_step; /* [ranks * max(tables * CLASSES, features)] of fill_blocks */
   /* Pools. A phase's list is `list[of[phase]]`; its edges are the same in both phases where lists is 1. */
   int lists;
   int of[PHASES];
   int filled[LISTS]; /* the list is there */
+  int ordered;       /* of LIST_ALL the order is */
   pool_list_t list[LISTS], in_list[PHASES];
   int key_words; /* classes a table has in the counts: 2, or 4 where there are two lists */
   int words, words_used;
@@ -325,24 +332,38 @@ sbag_code_t route_wait(route_t *r, const char *what, sbag_status_t *status);
 /* edges.c */
 void route_describe(route_t *r);
 /* The batch's edges: r->info and BUF_SLOT_BEGIN, and what is wanted (EDGE_*) of keys (BUF_DISTINCT), slots,
- * entries, rows, and weights where the batch has any. EDGE_AGAIN: of a batch whose r->info is known already
- * (and found good): nobody waits for it. */
-enum { EDGE_KEYS = 1, EDGE_SLOTS = 2, EDGE_ENTRIES = 4, EDGE_ROWS = 8, EDGE_WEIGHTS = 16, EDGE_AGAIN = 32 };
+ * entries, rows, and weights where the batch has any. Nobody waits for EDGE_AGAIN: a batch whose r->info is
+ * known already (and found good); nor for EDGE_AHEAD: keys and slots are then padded, and there are no
+ * weights. */
+enum {
+  EDGE_KEYS = 1,
+  EDGE_SLOTS = 2,
+  EDGE_ENTRIES = 4,
+  EDGE_ROWS = 8,
+  EDGE_WEIGHTS = 16,
+  EDGE_AGAIN = 32,
+  EDGE_AHEAD = 64
+};
 sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status);
 /* Whether anybody may ask what won a maximum: the backward, or the caller. */
 static inline int route_wants_winners(const route_t *r) {
   return r->x->any_max && !(r->flags & SBAG_FORWARD_NO_INDICES);
 }
-/* Edges, and distinct keys by owner and table (BUF_DISTINCT, BUF_WHICH, key_block). */
+/* Edges, their order by owner and feature where it may be needed (LIST_ALL), and distinct keys by owner and
+ * table (BUF_DISTINCT, BUF_WHICH, key_block). They may be ahead. */
 sbag_code_t route_edges(route_t *r, sbag_status_t *status);
-/* keys [count] become the distinct ones, ascending; buffer `which` gets each key's place among them.
- * owner: whose they all are, or -1. place[i]: how many of them are below bound[i]. */
-sbag_code_t route_unique(route_t *r, int owner, int64_t *keys, int64_t count, int which, int64_t *distinct,
-                         const int64_t *bound, int64_t bounds, int64_t *place, sbag_status_t *status);
+/* Waits for the numbers of what was asked so far; the batch's faults come out here. */
+sbag_code_t route_told(route_t *r, sbag_status_t *status);
+/* The request's keys become the distinct ones, ascending; buffer `which` gets each key's place among them. Of
+ * the request count, key, bound and places are read. owner: whose keys they all are, or -1. Nobody waits. */
+sbag_code_t route_unique(route_t *r, int owner, const unique_request_t *of, int which, int64_t *distinct,
+                         sbag_status_t *status);
 /* Each edge's slot, into BUF_SLOT (scratch): kept between phases only as the slots' first edges. */
 sbag_code_t route_slots(route_t *r, int64_t **slot, sbag_status_t *status);
 
-/* share.c: how many lists there are, from the step's flags alone: all ranks find the same. */
+/* share.c: whether anything may be pooled, so that runs must be known before the choice; ahead, a guess. */
+int route_may_pool(const route_t *r);
+/* How many lists there are, from the step's flags alone: all ranks find the same. */
 void route_set_lists(route_t *r);
 /* How each owner's part of each table travels; BUF_KEY gets the keys by class. */
 sbag_code_t route_share(route_t *r, sbag_status_t *status);
@@ -352,9 +373,15 @@ int route_travels(const route_t *r, int table, phase_t phase);
 /* Bytes of one place of a max pool whose requester's longest bag has so many edges. */
 int route_place_width(int64_t longest);
 
-/* list.c: fills list `which` with the runs of all edges whose key has keep[key] != 0 (NULL: of all edges),
- * and of its buffers those that the requester needs. */
-sbag_code_t route_list(route_t *r, int which, const int64_t *keep, sbag_status_t *status);
+/* list.c: LIST_ALL, of all edges. First their order, while BUF_DISTINCT still has the edges' keys; then their
+ * runs. Its numbers are told with the others. */
+sbag_code_t route_order_all(route_t *r, sbag_status_t *status);
+sbag_code_t route_list_all(route_t *r, sbag_status_t *status);
+/* Fills list `which` with the runs of all edges whose key has keep[key] != 0 (NULL: of all edges), and of its
+ * buffers those that the requester needs. known: its blocks are there already; else this waits for them. */
+sbag_code_t route_list(route_t *r, int which, const int64_t *keep, int known, sbag_status_t *status);
+/* Runs of a list at most. */
+int64_t route_most_runs(const route_t *r);
 void route_list_empty(route_t *r, int which);
 run_places_t route_run_places(const route_t *r, phase_t phase, int owner, int feature);
 

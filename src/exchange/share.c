@@ -117,9 +117,10 @@ static int may_mix(const route_t *r, int owner, int table) {
          !serves_itself(r, table);
 }
 
-/* No bag has more than one edge. */
+/* No bag has more than one edge. While ahead, a guess: with no more entries than bags. */
 static int all_single(const route_t *r) {
-  return r->lists == 1 && r->x->c.kind == SBAG_EXCHANGE_AUTO && r->info.longest <= 1;
+  int single = r->ahead ? r->entries <= r->slots : r->info.longest <= 1;
+  return r->lists == 1 && r->x->c.kind == SBAG_EXCHANGE_AUTO && single;
 }
 
 /* The forward's share with the fewest bytes. Where both directions can travel alike they do, with one list.
@@ -201,15 +202,21 @@ static void fill_costs(route_t *r) {
   }
 }
 
-static sbag_code_t cover(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
-  kernel_t *k = x->c.kernel;
-  const pool_list_t *all = &r->list[LIST_ALL];
+/* Of which (owner, table) a mixture is looked for. While ahead, the op finds out which are worth it. */
+static int find_wanted(route_t *r) {
+  const exchange_t *x = r->x;
   int any = 0;
   for (int o = 0; o < x->ranks; o++)
     for (int t = 0; t < x->tables; t++)
-      any |= r->wanted[(int64_t)o * x->tables + t] = may_mix(r, o, t) && worth_mixing(r, o, t);
-  if (!any) return SBAG_OK;
+      any |= r->wanted[(int64_t)o * x->tables + t] = may_mix(r, o, t) && (r->ahead || worth_mixing(r, o, t));
+  return any;
+}
+
+static sbag_code_t cover(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  kernel_t *k = x->c.kernel;
+  int64_t keys = r->ahead ? r->edges : r->distinct;
+  if (!find_wanted(r)) return SBAG_OK;
   fill_costs(r);
   int base = BUF_LISTS + LIST_ALL * LIST_BUFFERS;
   cover_request_t request = {.ranks = x->ranks,
@@ -217,12 +224,14 @@ static sbag_code_t cover(route_t *r, sbag_status_t *status) {
                              .features = x->features,
                              .feature_table = x->feature_table,
                              .wanted = r->wanted,
-                             .key_block = r->key_block,
-                             .run_block = all->run_block,
+                             .only_worth = r->ahead,
+                             .key_block = i64_of(r, BUF_KEY_BLOCK),
+                             .run_block = i64_of(r, BUF_RUN_BLOCK),
                              .run_begin = i64_of(r, base + LIST_RUN_BEGIN),
                              .order = i64_of(r, base + LIST_ORDER),
                              .which = i64_of(r, BUF_WHICH),
-                             .key_count = r->distinct,
+                             .key_count = keys,
+                             .run_count = route_most_runs(r),
                              .row_cost = r->row_cost,
                              .pool_cost = r->pool_cost,
                              .edge_cost = r->edge_cost,
@@ -231,9 +240,8 @@ static sbag_code_t cover(route_t *r, sbag_status_t *status) {
                              .pool_runs = r->pool_runs,
                              .pool_edges = r->pool_edges};
   size_t mark = kernel_arena_mark(&r->arena);
-  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * r->distinct, &request.scratch, status));
+  SBAG_TRY(route_take_i64(r, BUF_SCRATCH, 2 * keys, &request.scratch, status));
   k->ops->cover(k, NULL, &request);
-  SBAG_TRY(k->ops->stream_sync(k, NULL, status));
   kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
@@ -299,6 +307,21 @@ static int class_pools(int class, phase_t phase) {
   return class == CLASS_POOL_POOL || class == (phase == FORWARD ? CLASS_POOL_ROW : CLASS_ROW_POOL);
 }
 
+/* The numbers of a phase's list follow from the shares: nobody has to wait for them. */
+static void fill_list_blocks(const route_t *r, phase_t phase, const pool_list_t *list) {
+  const exchange_t *x = r->x;
+  int64_t blocks = (int64_t)x->ranks * x->features, runs = 0, edges = 0;
+  for (int64_t b = 0; b <= blocks; b++) {
+    list->run_block[b] = runs;
+    list->edge_block[b] = edges;
+    if (b == blocks) break;
+    int owner = (int)(b / x->features), f = (int)(b % x->features);
+    share_t share = r->share[phase][(int64_t)owner * x->tables + x->feature_table[f]];
+    if (share == SHARE_MIXED) runs += r->pool_runs[b], edges += r->pool_edges[b];
+    if (share == SHARE_POOLS) runs += all_runs(r, owner, f), edges += all_edges(r, owner, f);
+  }
+}
+
 /* The list of a phase's pooled edges: none, LIST_ALL, or one of its own. */
 static sbag_code_t make_list(route_t *r, phase_t phase, sbag_status_t *status) {
   exchange_t *x = r->x;
@@ -324,7 +347,8 @@ static sbag_code_t make_list(route_t *r, phase_t phase, sbag_status_t *status) {
   size_t mark = kernel_arena_mark(&r->arena);
   SBAG_TRY(route_take_i64(r, BUF_KEEP, r->distinct, &keep, status));
   k->ops->fill_blocks(k, NULL, r->class_begin, r->block_first, r->block_step, blocks * CLASSES, keep);
-  SBAG_TRY(route_list(r, own, keep, status));
+  fill_list_blocks(r, phase, &r->list[own]);
+  SBAG_TRY(route_list(r, own, keep, 1, status));
   kernel_arena_release(k, &r->arena, mark);
   return SBAG_OK;
 }
@@ -337,24 +361,37 @@ void route_set_lists(route_t *r) {
   r->words_used = words_list_at(r, r->lists);
 }
 
-/* Whether anything may be pooled, so that runs must be known before the choice. */
-static int may_pool(const route_t *r) {
+int route_may_pool(const route_t *r) {
   const exchange_t *x = r->x;
   if (r->lists == 2) return 1;
   return !all_single(r) && x->c.kind != SBAG_EXCHANGE_ROWS && !x->c.reproducible;
 }
 
-sbag_code_t route_share(route_t *r, sbag_status_t *status) {
-  exchange_t *x = r->x;
+/* Runs, and mixtures of rows and their pools. */
+static sbag_code_t look_at_pools(route_t *r, sbag_status_t *status) {
+  SBAG_TRY(route_list_all(r, status));
+  int ahead = r->ahead;
+  SBAG_TRY(cover(r, status));
+  SBAG_TRY(route_told(r, status));
+  if (ahead) (void)find_wanted(r); /* as the op has found out */
+  return SBAG_OK;
+}
+
+/* All that the choice needs. */
+static sbag_code_t find_choices(route_t *r, sbag_status_t *status) {
+  const exchange_t *x = r->x;
   int64_t *flag;
   for (int l = 0; l < LISTS; l++) r->filled[l] = 0;
-  SBAG_TRY(route_take_i64(r, BUF_ROW_FLAG, r->distinct, &flag, status));
-  if (may_pool(r)) {
-    SBAG_TRY(route_list(r, LIST_ALL, NULL, status));
-    SBAG_TRY(cover(r, status));
-  } else {
-    for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++) r->wanted[b] = 0;
-  }
+  for (int64_t b = 0; b < (int64_t)x->ranks * x->tables; b++) r->wanted[b] = 0;
+  SBAG_TRY(route_take_i64(r, BUF_ROW_FLAG, r->ahead ? r->edges : r->distinct, &flag, status));
+  if (route_may_pool(r)) return look_at_pools(r, status);
+  SBAG_TRY(route_told(r, status));
+  return route_may_pool(r) ? look_at_pools(r, status) : SBAG_OK; /* if the guess was wrong */
+}
+
+sbag_code_t route_share(route_t *r, sbag_status_t *status) {
+  exchange_t *x = r->x;
+  SBAG_TRY(find_choices(r, status));
   for (int o = 0; o < x->ranks; o++)
     for (int t = 0; t < x->tables; t++) choose(r, o, t);
   offer_dense(r);

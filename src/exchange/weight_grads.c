@@ -113,7 +113,7 @@ static sbag_code_t list_row_edges(route_t *r, int *list, sbag_status_t *status) 
     k->ops->fill_i64(k, NULL, all, r->distinct, 1, 0);
     k->ops->select_i64(k, NULL, i64_of(r, BUF_VECTOR_AT), all, 0, r->distinct, keep);
   }
-  return route_list(r, LIST_ROWS, keep, status);
+  return route_list(r, LIST_ROWS, keep, 0, status);
 }
 
 /* One (owner, feature)'s edges of a list, whose rows are here: `to` in their order; at: where each edge's bag

@@ -54,6 +54,7 @@ sbag_code_t kernel_cpu_create(mem_t *mem, const kernel_cpu_options_t *options, k
   cpu_kernel_t *made = p;
   made->ops = (kernel_ops_t){.name = cpu_isa_name(isa),
                              .device = SBAG_DEVICE_CPU,
+                             .eager = 1,
                              .destroy = cpu_destroy,
                              .phase = cpu_phase,
                              .alloc = cpu_alloc,

@@ -31,8 +31,18 @@ static inline int64_t key_of(const cover_request_t *q, int64_t place) {
   return q->which[q->order[place]];
 }
 
+/* Some run has two edges. */
+static int is_worth(const cover_request_t *q, int owner, int table) {
+  for (int f = 0; f < q->features; f++) {
+    const int64_t *run = q->run_block + (int64_t)owner * q->features + f;
+    if (q->feature_table[f] == table && q->run_begin[run[1]] - q->run_begin[run[0]] > run[1] - run[0])
+      return 1;
+  }
+  return 0;
+}
+
 static inline int is_wanted(const cover_request_t *q, int owner, int table) {
-  return q->wanted[(int64_t)owner * q->tables + table];
+  return q->wanted[(int64_t)owner * q->tables + table] && (!q->only_worth || is_worth(q, owner, table));
 }
 
 /* ---- passes over the edges of one (owner, feature): runs [first, end) ---- */

@@ -257,6 +257,10 @@ void cpu_edges_build(kernel_t *k, kernel_stream_t *stream, const edges_request_t
   }
   if (request->slot_begin != NULL)
     request->slot_begin[request->feature_count * request->bag_count] = info->edge_count;
+  for (int64_t i = info->edge_count; request->pad != 0 && i < entries; i++) {
+    if (request->key != NULL) request->key[i] = request->pad;
+    if (request->slot != NULL) request->slot[i] = 0;
+  }
   info->plain = info->edge_count == entries;
 }
 

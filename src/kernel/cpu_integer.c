@@ -99,14 +99,15 @@ static void cpu_lower_bounds(kernel_t *k, kernel_stream_t *stream, const int64_t
   for (int64_t i = 0; i < bounds; i++) place[i] = cpu_lower_bound(sorted, count, bound[i]);
 }
 
-static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
-                     const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
-                     int64_t *group_run) {
+static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const run_list_t *q) {
   (void)k, (void)stream;
-  int64_t runs = 0;
-  for (int g = 0; g < groups; g++) {
+  const int64_t *slot = q->slot, *order = q->order, *group_begin = q->group_begin;
+  int64_t runs = 0, *run_begin = q->run_begin, *run_slot = q->run_slot;
+  for (int64_t g = 0; g <= q->groups; g++) {
     int64_t before = -1; /* no slot */
-    group_run[g] = runs;
+    if (q->group_run != NULL) q->group_run[g] = runs;
+    if (q->group_run_at != NULL) q->group_run_at[g] = runs;
+    if (g == q->groups) break;
     for (int64_t i = group_begin[g]; i < group_begin[g + 1];
          i++) { /* where runs end is hard to guess: no branch */
       int64_t here = slot[order[i]];
@@ -115,8 +116,7 @@ static void cpu_runs(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, 
       run_slot[runs - 1] = before = here;
     }
   }
-  group_run[groups] = runs;
-  run_begin[runs] = group_begin[groups];
+  run_begin[runs] = group_begin[q->groups];
 }
 
 static void cpu_gather_i64(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *index,

@@ -225,8 +225,10 @@ static void cpu_unique(kernel_t *k, kernel_stream_t *stream, const unique_reques
   } else {
     *distinct_count = by_sort(r, threads);
   }
-  for (int64_t i = 0; i < r->bounds; i++)
+  for (int64_t i = 0; i < r->bounds; i++) {
     r->place[i] = cpu_lower_bound(r->distinct, *distinct_count, r->bound[i]);
+    if (r->place_at != NULL) r->place_at[i] = r->place[i];
+  }
 }
 
 void cpu_unique_ops(kernel_ops_t *ops) {

@@ -70,6 +70,8 @@ typedef struct edges_request {
   int64_t *slot;       /* out: [entries] */
   int64_t *entry;      /* out: [entries] an edge's entry, counted over all features */
   int64_t *touch;      /* out: [entries] keys of padding rows to be touched */
+  int64_t pad;         /* not 0: `key` is this, and `slot` 0, behind the edges up to the entries' number, for
+                          whoever goes on before it is told how many edges there are; not after a fault */
 } edges_request_t;
 
 /* ---- reduce: pool, combine, gather, merge ---- */
@@ -158,19 +160,20 @@ enum { COVER_DEGREES = 64 };
 
 typedef struct cover_request {
   int ranks, tables, features;
-  const int *feature_table; /* host */
-  const int *wanted;        /* host: [ranks * tables] 1: to be covered; 0: left out, its results are 0 */
-  const int64_t *key_block; /* host: [ranks * tables + 1] first key of (owner, table) */
-  const int64_t *run_block; /* host: [ranks * features + 1] first run of (owner, feature) */
-  const int64_t *run_begin; /* [runs + 1] places in `order` */
-  const int64_t *order;     /* [edges] */
-  const int64_t *which;     /* the key of edge order[i] is which[order[i]] */
-  int64_t key_count;
-  const int64_t *row_cost;         /* host: [tables] of a row, in bits; all costs of vectors are above 0 */
-  const int64_t *pool_cost;        /* host: [features] of a pool */
-  const int64_t *edge_cost;        /* host: [features] of an edge that is pooled */
-  int64_t *row;                    /* out: [keys] 1: travels as a row; 0: its edges are pooled */
-  int64_t *row_count;              /* out, host: [ranks * tables] keys with row 1 */
+  const int *feature_table;     /* host */
+  const int *wanted;            /* host: [ranks * tables] 1: to be covered; 0: left out, its results are 0 */
+  int only_worth;               /* 1: left out are also those none of whose runs has two edges */
+  const int64_t *key_block;     /* [ranks * tables + 1] first key of (owner, table) */
+  const int64_t *run_block;     /* [ranks * features + 1] first run of (owner, feature) */
+  const int64_t *run_begin;     /* [runs + 1] places in `order` */
+  const int64_t *order;         /* [edges] */
+  const int64_t *which;         /* the key of edge order[i] is which[order[i]] */
+  int64_t key_count, run_count; /* or more */
+  const int64_t *row_cost;      /* host: [tables] of a row, in bits; all costs of vectors are above 0 */
+  const int64_t *pool_cost;     /* host: [features] of a pool */
+  const int64_t *edge_cost;     /* host: [features] of an edge that is pooled */
+  int64_t *row;                 /* out: [keys] 1: travels as a row; 0: its edges are pooled */
+  int64_t *row_count;           /* out, host: [ranks * tables] keys with row 1 */
   int64_t *pool_runs, *pool_edges; /* out, host: [ranks * features] runs with a pooled edge; pooled edges */
   int64_t *scratch;                /* [2 * keys] */
 } cover_request_t;
@@ -223,7 +226,8 @@ typedef struct unique_request {
   int64_t *scratch;     /* [unique_scratch()] */
   const int64_t *bound; /* host, or NULL: [bounds] */
   int64_t bounds;
-  int64_t *place; /* out, host: [bounds] distinct keys below bound[i]; may be `bound` */
+  int64_t *place;    /* out, host: [bounds] distinct keys below bound[i]; may be `bound` */
+  int64_t *place_at; /* out, or NULL: the same where ops can read it */
 } unique_request_t;
 
 /* Room for a sort, or for a bit a key and a count each word of them, where a sort would be more work. */
@@ -232,6 +236,18 @@ static inline int64_t unique_scratch(int64_t count, int64_t key_first, int64_t k
   int64_t words = (key_limit - key_first + 63) / 64, map = words + (words + 1) / 2;
   return map > 2 * count && words / UNIQUE_WORDS < count ? map : 2 * count;
 }
+
+/* Runs of equal slot[order[i]] within each group; groups are ranges of places i. */
+typedef struct run_list {
+  const int64_t *slot, *order;
+  const int64_t *group_begin; /* [groups + 1], from 0 on */
+  int64_t groups;
+  int64_t most;          /* group_begin[groups] is not above it */
+  int64_t *run_begin;    /* out: [runs + 1] places */
+  int64_t *run_slot;     /* out: [runs] */
+  int64_t *group_run;    /* out, host, or NULL: [groups + 1] first run of each group */
+  int64_t *group_run_at; /* out, or NULL: the same where ops can read it */
+} run_list_t;
 
 /* The edges of one feature, whose bag b has edges begin[b] to begin[b + 1] - 1; all are of term first_term +
  * b. */
@@ -303,6 +319,7 @@ typedef struct grad_terms {
 struct kernel_ops {
   const char *name;
   sbag_device_t device;  /* whose memory is device memory: CPU or CUDA */
+  int eager;             /* 1: what an op tells the host is there when it returns */
   int sums_in_registers; /* 1: see update_sums */
   int quantised; /* 1: reduce, init, scatter_rows, gather_rows and renorm (but not in place) know quant.h's
                     rows */
@@ -344,12 +361,7 @@ struct kernel_ops {
   /* place[i] (host) = number of values in the ascending sorted[count] below bound[i] (host). */
   void (*lower_bounds)(kernel_t *k, kernel_stream_t *stream, const int64_t *sorted, int64_t count,
                        const int64_t *bound, int64_t bounds, int64_t *place);
-  /* Runs of equal slot[order[i]] within each group; groups are ranges of i: group_begin [groups + 1] (host).
-   * run_begin: [runs + 1] positions i; run_slot: [runs]; group_run: [groups + 1] (host) first run of each
-   * group. */
-  void (*runs)(kernel_t *k, kernel_stream_t *stream, const int64_t *slot, const int64_t *order,
-               const int64_t *group_begin, int groups, int64_t *run_begin, int64_t *run_slot,
-               int64_t *group_run);
+  void (*runs)(kernel_t *k, kernel_stream_t *stream, const run_list_t *request);
   /* to[i] = from[index[i]] + add; index NULL: from[i] + add. */
   void (*gather_i64)(kernel_t *k, kernel_stream_t *stream, const int64_t *from, const int64_t *index,
                      int64_t count, int64_t add, int64_t *to);

@@ -17,8 +17,11 @@ HOT = {
     "cuda/optimizer.cu": r"update_(parts<float, 4,|wholes<float,)",
     "cuda/rows.cu": r"(copy_rows|dot|renorm|norm_squared)<float, (4|float, 4)>",
     "cuda/dense/interaction.cu": r".",
+    "cuda/dense/softmax.cu": r".",
+    "cuda/dense/match.cu": r".",
+    "cuda/dense/product.cu": r".",
 }
-THREADS = {"cuda/dense/interaction.cu": 256}  # of a block; elsewhere REAL_THREADS
+THREADS = dict.fromkeys((f for f in HOT if "/dense/" in f), 256)  # of a block; elsewhere REAL_THREADS
 ENUMS = {
     "pool_kind": ["sum", "selected", "max"],
     "part_kind": ["sgd", "adagrad", "adam", "sparse_adam", "rmsprop", "fbgemm_adam"],

@@ -380,9 +380,9 @@ typedef struct match_case {
   double l2;
 } match_case_t;
 
-static const match_case_t matches[] = {{0, 4, 1, 2, 0, 0},    {1, 1, 1, 2, 0, 0},
-                                       {50, 8, 2, 5, 1, 0.5}, {9, 33, 3, 40, 0, 0.1},
-                                       {6, 64, 1, 300, 1, 0}, {2, 5, 7, 1025, 1, 0.25}};
+static const match_case_t matches[] = {
+    {0, 4, 1, 2, 0, 0},    {1, 1, 1, 2, 0, 0},       {50, 8, 2, 5, 1, 0.5},  {9, 33, 3, 40, 0, 0.1},
+    {6, 64, 1, 300, 1, 0}, {2, 5, 7, 1025, 1, 0.25}, {7, 150, 2, 9, 1, 0.1}, {3, 128, 1, 4, 0, 0}};
 
 enum { MATCH_CASES = sizeof matches / sizeof *matches, COLUMNS_MOST = 1032 };
 

@@ -239,7 +239,12 @@ END_TEST
 START_TEST(cover_of_long_runs) {
   enum { RUNS = 400, KEYS = 3000, OWNERS = 2, FEATURES = 2 };
   static const int tables[FEATURES] = {0, 0}, wanted[OWNERS] = {1, 1};
-  static const int64_t key_block[] = {0, KEYS / 2, KEYS}, run_block[] = {0, 90, 200, 310, RUNS};
+  static const int64_t key_begin[] = {0, KEYS / 2, KEYS}, run_first[] = {0, 90, 200, 310, RUNS};
+  pair_t *key_block = take(OWNERS + 1, 1), *run_block = take(OWNERS * FEATURES + 1, 1);
+  memcpy(key_block->host, key_begin, sizeof key_begin);
+  memcpy(run_block->host, run_first, sizeof run_first);
+  send(key_block);
+  send(run_block);
   static const int64_t row_cost[] = {40}, pool_cost[] = {30, 35}, edge_cost[] = {0, 1};
   pair_t *begin = take_segments(RUNS, 3);
   for (int64_t r = 0, longer = 0; r <= RUNS; r++) {
@@ -269,12 +274,13 @@ START_TEST(cover_of_long_runs) {
                                .features = FEATURES,
                                .feature_table = tables,
                                .wanted = wanted,
-                               .key_block = key_block,
-                               .run_block = run_block,
+                               .key_block = side == 0 ? key_block->host : key_block->device,
+                               .run_block = side == 0 ? run_block->host : run_block->device,
                                .run_begin = side == 0 ? begin->host : begin->device,
                                .order = side == 0 ? order->host : order->device,
                                .which = side == 0 ? which->host : which->device,
                                .key_count = KEYS,
+                               .run_count = RUNS,
                                .row_cost = row_cost,
                                .pool_cost = pool_cost,
                                .edge_cost = edge_cost,
@@ -332,12 +338,12 @@ START_TEST(edges_of_long_bags) {
   pair_t *out[5], *slot_begin = take(FEATURES * BAGS + 1, 9);
   for (int i = 0; i < 5; i++) out[i] = take(entries, 9);
   edges_info_t wanted, got;
-  const edges_request_t host = {features[0],      FEATURES,     BAGS,         1,
-                                slot_begin->host, out[0]->host, out[1]->host, out[2]->host,
-                                out[3]->host,     out[4]->host};
-  const edges_request_t device = {features[1],        FEATURES,       BAGS,           1,
-                                  slot_begin->device, out[0]->device, out[1]->device, out[2]->device,
-                                  out[3]->device,     out[4]->device};
+  const edges_request_t host = {
+      features[0],  FEATURES,     BAGS,         1, slot_begin->host, out[0]->host, out[1]->host,
+      out[2]->host, out[3]->host, out[4]->host, 0};
+  const edges_request_t device = {
+      features[1],    FEATURES,       BAGS,           1, slot_begin->device, out[0]->device, out[1]->device,
+      out[2]->device, out[3]->device, out[4]->device, 0};
   fixture.cpu->ops->edges_build(fixture.cpu, NULL, &host, &wanted);
   fixture.gpu->ops->edges_build(fixture.gpu, NULL, &device, &got);
   cuda_case_sync(&fixture);

@@ -50,6 +50,9 @@ static cover_request_t run_kernel(kernel_case_t *c, const covered_t *on) {
   q.which = kernel_put_ints(c, on->q.which, on->edges);
   q.row = kernel_new_ints(c, q.key_count);
   q.scratch = kernel_new_ints(c, 2 * q.key_count);
+  q.key_block = kernel_put_ints(c, on->q.key_block, (int64_t)q.ranks * q.tables + 1);
+  q.run_block = kernel_put_ints(c, on->q.run_block, (int64_t)q.ranks * q.features + 1);
+  q.run_count = on->runs;
   c->ops->cover(c->kernel, NULL, &q);
   ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
   got.row = kernel_get_ints(c, q.row, q.key_count);
@@ -155,12 +158,15 @@ static int64_t *draw_costs(kernel_case_t *c, draw_t *draw, int64_t low, int64_t 
   return cost;
 }
 
+static int single_runs; /* 1: most blocks have runs of one edge alone */
+
 /* Runs of a block with `keys` keys from `first` on; some keys far above COVER_DEGREES. */
 static void draw_runs(draw_t *draw, covered_t *on, int64_t first, int64_t keys) {
   int64_t *begin = (int64_t *)on->q.run_begin, *which = (int64_t *)on->q.which;
   int64_t runs = keys == 0 ? 0 : draw_below(draw, draw_one_in(draw, 3) ? 80 : 7);
+  int64_t longest = single_runs && !draw_one_in(draw, 3) ? 1 : 4;
   for (int64_t r = 0; r < runs; r++) {
-    int64_t length = draw_between(draw, 1, 4);
+    int64_t length = draw_between(draw, 1, longest);
     for (int64_t i = 0; i < length; i++) /* low keys are hot */
       which[on->q.order[on->edges++]] = first + draw_below(draw, 1 + draw_below(draw, keys));
     begin[++on->runs] = on->edges;
@@ -198,6 +204,45 @@ static covered_t draw_cover(kernel_case_t *c, draw_t *draw) {
   take_results(c, q);
   return on;
 }
+
+/* Those that are not worth it are as good as not wanted. */
+static void check_only_worth(kernel_case_t *c, covered_t *on) {
+  cover_request_t *q = &on->q, got;
+  int blocks = q->ranks * q->tables, *worth = arena_alloc(&c->arena, blocks, sizeof *worth);
+  q->only_worth = 1;
+  got = run_kernel(c, on);
+  for (int o = 0; o < q->ranks; o++)
+    for (int f = 0; f < q->features; f++) {
+      const int64_t *run = q->run_block + o * q->features + f, b = table_block(q, o, f);
+      worth[b] |= q->wanted[b] && q->run_begin[run[1]] - q->run_begin[run[0]] > run[1] - run[0];
+    }
+  q->only_worth = 0;
+  q->wanted = worth;
+  cover_request_t wanted = run_kernel(c, on);
+  check_ints("row", got.row, wanted.row, q->key_count);
+  check_ints("row_count", got.row_count, wanted.row_count, blocks);
+  check_ints("pool_runs", got.pool_runs, wanted.pool_runs, (int64_t)q->ranks * q->features);
+  check_ints("pool_edges", got.pool_edges, wanted.pool_edges, (int64_t)q->ranks * q->features);
+}
+
+/* Runs of one edge in every third block of a list. */
+START_TEST(covers_of_what_is_worth_it) {
+  int left_out = 0;
+  for (uint64_t number = 0; number < ROUNDS; number++) {
+    kernel_case_t c;
+    draw_t draw = draw_start(7, number);
+    kernel_case_open(&c, _i);
+    single_runs = 1;
+    covered_t on = draw_cover(&c, &draw);
+    single_runs = 0;
+    const int *wanted = on.q.wanted;
+    check_only_worth(&c, &on);
+    for (int b = 0; b < on.q.ranks * on.q.tables; b++) left_out += wanted[b] && !on.q.wanted[b];
+    kernel_case_close(&c);
+  }
+  ck_assert_int_gt(left_out, ROUNDS / 4);
+}
+END_TEST
 
 START_TEST(covers_follow_the_rules) {
   for (uint64_t number = 0; number < ROUNDS; number++) {
@@ -372,8 +417,9 @@ static covered_t draw_batch(kernel_case_t *c, draw_t *draw, double z, int64_t le
   edge_groups_t groups = {edges, u.which, slots, NULL, ranks, 1, key_block, BATCH, group};
   c->ops->edge_groups(c->kernel, NULL, &groups);
   c->ops->bucket(c->kernel, NULL, group, edges, ranks + 1, begin, order);
-  c->ops->runs(c->kernel, NULL, slots, order, kernel_get_ints(c, begin, ranks + 1), ranks, run_begin,
-               kernel_new_ints(c, edges), run_block);
+  run_list_t list = {slots,     order, begin, ranks, edges, run_begin, kernel_new_ints(c, edges),
+                     run_block, NULL};
+  c->ops->runs(c->kernel, NULL, &list);
   ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
   return (covered_t){.q = {.ranks = ranks,
                            .tables = 1,
@@ -464,6 +510,7 @@ Suite *kernel_cover_suite(void) {
   TCase *test_case = tcase_create("kernel_cover");
   tcase_set_timeout(test_case, 60); /* sanitizers on a busy machine */
   tcase_add_loop_test(test_case, covers_follow_the_rules, 0, kernel_case_count());
+  tcase_add_loop_test(test_case, covers_of_what_is_worth_it, 0, kernel_case_count());
   tcase_add_loop_test(test_case, covers_of_made_cases, 0, kernel_case_count());
   tcase_add_loop_test(test_case, covers_are_near_the_minimum, 0, kernel_case_count());
   tcase_add_loop_test(test_case, classes_of_keys_by_both_directions, 0, kernel_case_count());

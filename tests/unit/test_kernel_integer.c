@@ -125,10 +125,15 @@ static void check_edges(kernel_case_t *c, const edges_case_t *e, const edges_inf
   ck_assert_int_eq(info->dropped, dropped);
   ck_assert_int_eq(info->longest, longest);
   ck_assert_int_eq(info->plain, edges == e->entries);
+  for (int64_t i = edges; i < e->entries; i++) {
+    wanted[0][i] = r->pad;
+    wanted[2][i] = 0;
+  }
+  int64_t padded = r->pad != 0 ? e->entries : edges;
   check_output(c, "slot_begin", r->slot_begin, begin, slots + 1);
-  check_output(c, "key", r->key, wanted[0], edges);
+  check_output(c, "key", r->key, wanted[0], padded);
   check_output(c, "row", r->row, wanted[1], edges);
-  check_output(c, "slot", r->slot, wanted[2], edges);
+  check_output(c, "slot", r->slot, wanted[2], padded);
   check_output(c, "entry", r->entry, wanted[3], edges);
   check_output(c, "touch", r->touch, wanted[4], touched);
 }
@@ -147,6 +152,7 @@ START_TEST(edges_are_the_entries_that_count) {
                  number % 2 == 0   ? ALL_OUTPUTS
                  : number % 9 == 0 ? 0
                                    : draw_below(&draw, ALL_OUTPUTS));
+    e.request.pad = number % 3 == 0 ? 1000000 + (int64_t)number : 0;
     c.ops->edges_build(c.kernel, NULL, &e.request, &info);
     ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
     check_edges(&c, &e, &info);
@@ -275,6 +281,7 @@ static void check_unique_parts(kernel_case_t *c, const unique_request_t *all, co
     int64_t place[] = {0, all->key_limit / 3, all->key_limit}, wanted[3] = {0};
     u.bound = u.place = place;
     u.bounds = 3;
+    u.place_at = part > 1 ? kernel_new_ints(c, 3) : NULL;
     const int64_t *listed = kernel_get_ints(c, all->distinct, found);
     for (int i = 0; i < 3; i++)
       for (int64_t d = 0; d < found; d++) wanted[i] += listed[d] < place[i];
@@ -282,6 +289,7 @@ static void check_unique_parts(kernel_case_t *c, const unique_request_t *all, co
     ck_assert_int_eq(c->ops->stream_sync(c->kernel, NULL, NULL), SBAG_OK);
     ck_assert_int_eq(distinct, found);
     check_ints("places", place, wanted, 3);
+    if (u.place_at != NULL) check_ints("places", kernel_get_ints(c, u.place_at, 3), wanted, 3);
     check_ints("distinct", kernel_get_ints(c, again, found), kernel_get_ints(c, all->distinct, found), found);
     if (part % 3 == 0)
       check_ints("which", kernel_get_ints(c, u.which, count), kernel_get_ints(c, all->which, count), count);
@@ -415,9 +423,21 @@ START_TEST(runs_are_neighbours_of_one_slot_in_one_group) {
     first[groups] = runs;
     begin[runs] = count;
     int64_t *got_begin = kernel_new_ints(&c, count + 1), *got_of = kernel_new_ints(&c, count);
-    c.ops->runs(c.kernel, NULL, kernel_put_ints(&c, slot, count), kernel_put_ints(&c, order, count), group,
-                groups, got_begin, got_of, got_first);
+    int64_t more = draw_below(&draw, 20); /* places behind the groups, of any order */
+    run_list_t list = {.slot = kernel_put_ints(&c, slot, count),
+                       .order = kernel_put_ints(&c, order, count),
+                       .group_begin = kernel_put_ints(&c, group, groups + 1),
+                       .groups = groups,
+                       .most = count + more,
+                       .run_begin = got_begin,
+                       .run_slot = got_of,
+                       .group_run = number % 3 == 0 ? NULL : got_first,
+                       .group_run_at = number % 2 == 0 ? kernel_new_ints(&c, groups + 1) : NULL};
+    c.ops->runs(c.kernel, NULL, &list);
     ck_assert_int_eq(c.ops->stream_sync(c.kernel, NULL, NULL), SBAG_OK);
+    if (list.group_run_at != NULL)
+      check_ints("group_run_at", kernel_get_ints(&c, list.group_run_at, groups + 1), first, groups + 1);
+    if (list.group_run == NULL) got_first = first;
     check_ints("group_run", got_first, first, groups + 1);
     check_ints("run_begin", kernel_get_ints(&c, got_begin, runs + 1), begin, runs + 1);
     check_ints("run_slot", kernel_get_ints(&c, got_of, runs), of, runs);
@@ -785,8 +805,8 @@ START_TEST(edges_do_not_depend_on_threads) {
   for (int i = 0; i < THREAD_KERNELS; i++) {
     int64_t **to = out[i > 0];
     edges_request_t r = {
-        feature,      FEATURES_MAX,  LONG_BAGS,    1, to[OUT_SLOT_BEGIN], to[OUT_KEY], to[OUT_ROW],
-        to[OUT_SLOT], to[OUT_ENTRY], to[OUT_TOUCH]};
+        feature,      FEATURES_MAX,  LONG_BAGS,     1, to[OUT_SLOT_BEGIN], to[OUT_KEY], to[OUT_ROW],
+        to[OUT_SLOT], to[OUT_ENTRY], to[OUT_TOUCH], 0};
     kernel[i]->ops->edges_build(kernel[i], NULL, &r, &info[i > 0]);
     ck_assert_mem_eq(&info[i > 0], &info[0], sizeof info[0]);
     for (int o = 0; o < OUTPUTS; o++) check_equal(to[o], out[0][o], entries);

@@ -53,7 +53,7 @@ static void take_step(sbag_collection_h collection, const sbag_bags_t *bags, int
 }
 
 START_TEST(waits_of_a_step) {
-  static const int most[2][CALLS] = {{1, 0, 1, 0, 1, 0}, {6, 0, 1, 0, 0, 0}}; /* of one rank, and of more */
+  static const int most[2][CALLS] = {{1, 0, 1, 0, 1, 0}, {2, 0, 1, 0, 0, 0}}; /* of one rank, and of more */
   int64_t indices[BAGS * LENGTH];
   int of[CALLS], size = 0, rank = 0;
   sbag_status_t status = {0};
