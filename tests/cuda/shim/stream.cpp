@@ -13,6 +13,7 @@
 struct CUstream_st {
   std::deque<std::function<void()>> queue;
   uint64_t queued = 0, done = 0;
+  std::deque<uint64_t> waits; /* for other streams: which pieces, from 1 */
   bool blocking = true, busy = false;
 };
 
@@ -163,10 +164,15 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return cudaSuccess;
 }
 
-/* Each question moves the stream by one piece, so that whoever polls comes to an end. */
+/* Each question moves the stream by one piece, so that whoever polls comes to an end; a wait for another
+ * stream by one more, or work of several ranks that a GPU would begin by itself needed another question. */
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (event->stream == nullptr || event->stream->done >= event->position) return cudaSuccess;
-  run_to(event->stream, event->stream->done + 1);
+  cudaStream_t stream = event->stream;
+  if (stream == nullptr || stream->done >= event->position) return cudaSuccess;
+  run_to(stream, stream->done + 1);
+  while (!stream->waits.empty() && stream->waits.front() < stream->done) stream->waits.pop_front();
+  if (!stream->waits.empty() && stream->waits.front() == stream->done && stream->done < event->position)
+    run_to(stream, stream->done + 1);
   return cudaErrorNotReady;
 }
 
@@ -179,6 +185,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t, cudaEvent_t) 
 /* The event as it is now: recording it again later does not change what this waits for. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const CUevent_st recorded = *event;
+  if (stream != nullptr) stream->waits.push_back(stream->queued + 1);
   emu::enqueue(stream, [recorded] { emu_stream_run(recorded.stream, recorded.position); });
   return cudaSuccess;
 }
