@@ -2,6 +2,8 @@
  * factorisation machine. Every element, and every row's sum, is made by one thread in one order. */
 #include "dense/cpu.h"
 
+#include "dense/threads.h"
+
 enum { LEAST = 1 << 14 }; /* elements that are worth a second thread */
 
 void cpu_cross_forward(dense_t *dense, int64_t count, const float *x0, const float *z, const float *x,
@@ -76,7 +78,7 @@ static float pairs_of_row(const interaction_t *shape, const interaction_vector_t
 
 void cpu_fm_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                     int64_t first_row, int64_t rows, float *out) {
-  int threads = dense->kernel->threads;
+  int threads = dense_threads(dense->kernel->threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) out[r] += 0.5f * pairs_of_row(shape, vectors, first_row + r);
 }
@@ -98,7 +100,7 @@ static void pairs_grad_of_row(const interaction_t *shape, const interaction_vect
 
 void cpu_fm_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                      int64_t first_row, int64_t rows, const float *out_grad) {
-  int threads = dense->kernel->threads;
+  int threads = dense_threads(dense->kernel->threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) pairs_grad_of_row(shape, vectors, first_row + r, r, out_grad[r]);
 }

@@ -3,6 +3,7 @@
 #include "dense/cpu.h"
 
 #include "dense/lanes.h"
+#include "dense/threads.h"
 #include <string.h>
 
 static const float *value_at(const interaction_vector_t *vector, int64_t row) {
@@ -49,7 +50,7 @@ void cpu_interaction_forward(dense_t *dense, const interaction_t *shape, const i
                              int64_t first_row, int64_t rows, float *out) {
   int64_t dim = shape->dim, width = interaction_width(shape);
   cpu_pairs_t pairs = pairs_of(dense, shape);
-  int threads = dense->kernel->threads;
+  int threads = dense_threads(dense->kernel->threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     float *to = out + r * width;
@@ -63,7 +64,7 @@ void cpu_interaction_backward(dense_t *dense, const interaction_t *shape, const 
                               int64_t first_row, int64_t rows, const float *out_grad) {
   int64_t dim = shape->dim, width = interaction_width(shape);
   cpu_pairs_t pairs = pairs_of(dense, shape);
-  int threads = dense->kernel->threads;
+  int threads = dense_threads(dense->kernel->threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     const float *from = out_grad + r * width;

@@ -4,6 +4,7 @@
 #include "dense/cpu.h"
 
 #include "base/random.h"
+#include "dense/threads.h"
 #include <stddef.h>
 #include <string.h>
 
@@ -74,7 +75,7 @@ static void bias_grad(const linear_t *layer, int64_t first, int64_t end, int64_t
 void cpu_linear_backward(const dense_team_t *team, const linear_t *layer, const dropout_t *dropout,
                          int64_t rows, const float *x, int64_t x_stride, const float *y, float *dy, float *dx,
                          int64_t dx_stride) {
-  int threads = team->threads;
+  int threads = dense_threads(team->threads, rows);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
 #pragma omp for schedule(static)

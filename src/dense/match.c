@@ -3,6 +3,7 @@
 
 #include "dense/lanes.h"
 #include "dense/loss.h"
+#include "dense/threads.h"
 
 static void query_of(const match_shape_t *s, const float *pooled, float *query) {
   memcpy(query, pooled + s->queries[0], (size_t)s->dim * sizeof *query);
@@ -10,6 +11,7 @@ static void query_of(const match_shape_t *s, const float *pooled, float *query) 
 }
 
 void match_forward(int threads, const match_shape_t *shape, int64_t rows, const float *pooled, float *out) {
+  threads = dense_threads(threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     const float *from = pooled + r * shape->pooled_dim;
@@ -78,6 +80,7 @@ static double squares(const match_shape_t *s, const float *pooled) {
 void match_loss(int threads, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
                 const float *pooled, const float *out, double *losses, float *score_grads) {
   int count = shape->item_count;
+  threads = dense_threads(threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     double grads[MATCH_ITEMS_MAX], weight = targets->weights != NULL ? targets->weights[r] : 1.0;
@@ -109,6 +112,7 @@ static void backward_of_row(const match_shape_t *s, const float *pooled, const f
 
 void match_backward(int threads, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,
                     const float *pooled, const float *out, const float *score_grads, float *pooled_grad) {
+  threads = dense_threads(threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     double weight = targets->weights != NULL ? targets->weights[r] : 1.0;

@@ -2,6 +2,7 @@
 #include "dense/softmax.h"
 
 #include "dense/loss.h"
+#include "dense/threads.h"
 #include <stddef.h>
 
 /* The exponentials are computed twice where gradients are asked for: classes are many, and rows of doubles
@@ -21,6 +22,7 @@ static double loss_of(int64_t classes, const float *x, float label, double scale
 
 void softmax_loss(int threads, int64_t rows, int64_t classes, const float *logits, const float *labels,
                   const float *weights, double grad_scale, double *losses, float *grads) {
+  threads = dense_threads(threads, rows);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t r = 0; r < rows; r++) {
     double weight = weights != NULL ? weights[r] : 1.0;

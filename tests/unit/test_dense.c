@@ -310,7 +310,7 @@ END_TEST
 /* ---- interaction ---- */
 
 START_TEST(test_interaction) {
-  enum { SAMPLES = 4, FIRST = 2, MOST = 37, DIM = 70 };
+  enum { SAMPLES = 34 /* enough for several threads */, FIRST = 2, MOST = 37, DIM = 70 };
   draw_t draw = draw_start(4, (uint64_t)_i);
   rig_t rig = rig_open_on(_i % 8 == 7, (kernel_isa_t)(_i % ISA_COUNT), 1 + _i % 3);
   mem_t *mem = rig.mem;
