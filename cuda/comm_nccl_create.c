@@ -2,6 +2,7 @@
  * have to tell each other before NCCL can. */
 #include "cuda/comm_nccl_impl.h"
 
+#include "base/clock.h"
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,11 +27,11 @@ void comm_nccl_abort(comm_device_t *device) {
 /* Collective: nothing is under way on any rank. */
 static void close_nccl(comm_nccl_t *d) {
   int busy = 1;
-  double start_s = comm_trace_now();
+  double start_s = clock_now();
   ncclResult_t result = ncclCommFinalize(d->nccl);
   int fine = result == ncclSuccess || result == ncclInProgress;
   while (fine && busy) {
-    fine = comm_nccl_busy(d, &busy, NULL) == SBAG_OK && comm_trace_now() - start_s < close_s;
+    fine = comm_nccl_busy(d, &busy, NULL) == SBAG_OK && clock_now() - start_s < close_s;
     if (busy) sched_yield();
   }
   if (!fine) {
@@ -83,13 +84,13 @@ static sbag_code_t make_local(comm_nccl_t *d, sbag_status_t *status) {
 
 /* The comm listens to its peers meanwhile. */
 static sbag_code_t await_nccl(comm_nccl_t *d, sbag_status_t *status) {
-  double start_s = comm_trace_now(), limit_s = d->comm->options.timeout_s;
+  double start_s = clock_now(), limit_s = d->comm->options.timeout_s;
   for (int busy = 1;;) {
     SBAG_TRY(comm_nccl_busy(d, &busy, status));
     if (!busy) return SBAG_OK;
     SBAG_TRY(d->comm->ops->progress(d->comm, status));
     sched_yield();
-    if (limit_s > 0 && comm_trace_now() - start_s > limit_s)
+    if (limit_s > 0 && clock_now() - start_s > limit_s)
       return status_set(
           status, SBAG_ERR_TIMEOUT,
           "start of NCCL: GPUs of %d ranks did not find each other within %g s (NCCL_DEBUG=INFO "

@@ -1,6 +1,7 @@
 /* Finding checkpoints, and loading them. */
 #include "app/serve_source.h"
 
+#include "base/clock.h"
 #include "collection/context.h"
 #include "train/folder.h"
 #include "train/served.h"
@@ -8,7 +9,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 _Static_assert((int)SERVE_PATH_BYTES == (int)FOLDER_PATH_BYTES, "paths of one length");
 
@@ -69,16 +69,10 @@ static int same_file(const serve_file_t *a, const serve_file_t *b) {
          p->st_mtim.tv_nsec == q->st_mtim.tv_nsec;
 }
 
-static double now_s(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Watching goes forward alone: where the newest was removed, an older one is for somebody to ask for. */
 static int is_wanted(const serve_files_t *f) {
   int again = f->refusal == SBAG_ERR_IO || f->refusal == SBAG_ERR_MEMORY;
-  if (same_file(&f->found, &f->refused) && !(again && now_s() - f->refused_s >= RETRY_S)) return 0;
+  if (same_file(&f->found, &f->refused) && !(again && clock_now() - f->refused_s >= RETRY_S)) return 0;
   return f->found.step < 0 || f->found.step >= f->served.step;
 }
 
@@ -99,7 +93,7 @@ static void outcome(void *user, sbag_code_t code) {
   }
   f->refused = f->found;
   f->refusal = code;
-  f->refused_s = now_s();
+  f->refused_s = clock_now();
 }
 
 /* A file is looked for by its name; of a run's file the folder has newer ones. */

@@ -11,4 +11,14 @@ static inline void sort_items(void *items, int64_t count, size_t size,
   if (count > 1) qsort(items, (size_t)count, size, compare);
 }
 
+static inline int sort_by_value(const void *a, const void *b) {
+  const double left = *(const double *)a, right = *(const double *)b;
+  return (left > right) - (left < right);
+}
+
+/* Numbers, ascending; none may be NaN. */
+static inline void sort_reals(double *values, int64_t count) {
+  sort_items(values, count, sizeof *values, sort_by_value);
+}
+
 #endif

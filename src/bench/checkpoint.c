@@ -1,6 +1,7 @@
 /* Rounds of save, raw write, load and raw read: see checkpoint.h. */
 #include "bench/checkpoint.h"
 
+#include "base/clock.h"
 #include "bench/arrays.h"
 #include "bench/device.h"
 #include "bench/raw.h"
@@ -54,12 +55,6 @@ static sbag_code_t allocate(bench_t *b, sbag_status_t *status) {
 
 /* ---- a round ---- */
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static sbag_code_t run_column(bench_t *b, bench_column_t column, sbag_status_t *status) {
   switch (column) {
   case SAVE:
@@ -98,11 +93,11 @@ static sbag_code_t prepare(bench_t *b, bench_column_t column, sbag_status_t *sta
 static sbag_code_t measure(bench_t *b, bench_column_t column, int64_t round, sbag_status_t *status) {
   SBAG_TRY(prepare(b, column, status));
   SBAG_TRY(comm_barrier(b->comm, "bench: start", status));
-  double start = now();
+  double start = clock_now();
   SBAG_TRY(run_column(b, column, status));
   SBAG_TRY(bench_settle(b->context, status));
   SBAG_TRY(comm_barrier(b->comm, "bench: end", status));
-  b->seconds[column][round] = now() - start;
+  b->seconds[column][round] = clock_now() - start;
   return SBAG_OK;
 }
 

@@ -3,6 +3,7 @@
  * the slowest rank of its step. */
 #include "bench/exchange.h"
 
+#include "base/clock.h"
 #include "bench/device.h"
 #include "bench/exchange_plain.h"
 #include "bench/exchange_report.h"
@@ -127,10 +128,10 @@ typedef struct step {
 
 /* Something to do, with looks at what is under way as a model's layers have them. */
 static sbag_code_t work(bench_t *b, double ms, sbag_status_t *status) {
-  double end_s = comm_trace_now() + 1e-3 * ms;
-  while (comm_trace_now() < end_s) {
-    double pause_s = comm_trace_now() + 50e-6;
-    while (comm_trace_now() < pause_s) continue;
+  double end_s = clock_now() + 1e-3 * ms;
+  while (clock_now() < end_s) {
+    double pause_s = clock_now() + 50e-6;
+    while (clock_now() < pause_s) continue;
     SBAG_TRY(comm_progress(b->comm, status));
   }
   return SBAG_OK;
@@ -140,7 +141,7 @@ static sbag_code_t end_leg(bench_t *b, step_t *s, int leg, sbag_step_h step, dou
                            sbag_status_t *status) {
   SBAG_TRY(bench_settle(b->context, status));
   int64_t sent = sbag_step_stats(step).bytes_sent;
-  double now_s = comm_trace_now();
+  double now_s = clock_now();
   s->ms[leg] = 1e3 * (now_s - *mark_s);
   s->bytes[leg] = sent - *before;
   b->messages.leg = leg + 1;
@@ -150,7 +151,7 @@ static sbag_code_t end_leg(bench_t *b, step_t *s, int leg, sbag_step_h step, dou
 }
 
 static sbag_code_t run_legs(bench_t *b, step_t *s, sbag_step_h *step, sbag_status_t *status) {
-  double begin_s = comm_trace_now(), mark_s = begin_s, waited_s = comm_trace_waited(&b->comm->trace);
+  double begin_s = clock_now(), mark_s = begin_s, waited_s = comm_trace_waited(&b->comm->trace);
   int64_t sent = 0;
   b->messages.leg = LEG_IDS;
   SBAG_TRY(sbag_collection_prefetch(b->collection, b->bags[s->batch], 0, step, status));
@@ -173,10 +174,10 @@ static sbag_code_t run_legs(bench_t *b, step_t *s, sbag_step_h *step, sbag_statu
 }
 
 static sbag_code_t update(const bench_t *b, step_t *s, sbag_step_h step, sbag_status_t *status) {
-  double begin_s = comm_trace_now();
+  double begin_s = clock_now();
   SBAG_TRY(sbag_step_update(step, 1.0, 1.0, status));
   SBAG_TRY(bench_settle(b->context, status));
-  s->ms[TIME_UPDATE] = 1e3 * (comm_trace_now() - begin_s);
+  s->ms[TIME_UPDATE] = 1e3 * (clock_now() - begin_s);
   return SBAG_OK;
 }
 
@@ -212,13 +213,13 @@ static sbag_code_t run_plain(bench_t *b, step_t *s, sbag_status_t *status) {
   if (!compares(b)) return SBAG_OK;
   bench_comm_tap_t kept = b->messages;
   SBAG_TRY(comm_agree(b->comm, bench_plain_take(&b->plain, &kept, status), status));
-  double mark_s = comm_trace_now();
+  double mark_s = clock_now();
   SBAG_TRY(bench_plain_again(&b->plain, &kept, status));
-  s->ms[TIME_AGAIN] = 1e3 * (comm_trace_now() - mark_s);
+  s->ms[TIME_AGAIN] = 1e3 * (clock_now() - mark_s);
   SBAG_TRY(comm_barrier(b->comm, "bench: plain", status));
-  mark_s = comm_trace_now();
+  mark_s = clock_now();
   SBAG_TRY(bench_plain_alltoall(&b->plain, status));
-  s->ms[TIME_RAW] = 1e3 * (comm_trace_now() - mark_s);
+  s->ms[TIME_RAW] = 1e3 * (clock_now() - mark_s);
   return SBAG_OK;
 }
 

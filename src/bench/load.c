@@ -1,6 +1,7 @@
 /* Rates, one after the other, and what came of them: see load.h. */
 #include "bench/load_http.h"
 
+#include "base/clock.h"
 #include "base/random.h"
 #include "bench/json.h"
 
@@ -79,18 +80,6 @@ static void close_load(load_t *l) {
 
 /* ---- one rate ---- */
 
-static double cpu_s(void) {
-  struct timespec used;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  return (double)used.tv_sec + 1e-9 * (double)used.tv_nsec;
-}
-
-static double wall_s(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Each rate has arrivals of its own. */
 static void plan_requests(load_t *l, double rate, double seconds, int64_t seed, int64_t count) {
   uint64_t key = random_key((uint64_t)seed, "bench: invalid");
@@ -128,9 +117,9 @@ static sbag_code_t send_rate(load_t *l, double rate, load_point_t *point, char s
   *point = (load_point_t){.rate = rate, .seconds = s->seconds, .batch = s->batch};
   SBAG_TRY(make_room(l, count, status));
   plan_requests(l, rate, seconds, seed, count);
-  double used_s = cpu_s(), began_s = wall_s();
+  double used_s = clock_read(CLOCK_PROCESS_CPUTIME_ID), began_s = clock_now();
   SBAG_TRY(load_http_run(l->http, l->path, &l->bodies, l->requests, count, said, status));
-  point->cpu = (cpu_s() - used_s) / (wall_s() - began_s);
+  point->cpu = (clock_read(CLOCK_PROCESS_CPUTIME_ID) - used_s) / (clock_now() - began_s);
   load_summarize(l->requests, count, s->warmup_s, l->scratch, point);
   return SBAG_OK;
 }

@@ -20,11 +20,6 @@ int64_t load_arrivals(double rate, double seconds, int64_t seed, double *due_s) 
   }
 }
 
-static int by_value(const void *a, const void *b) {
-  double left = *(const double *)a, right = *(const double *)b;
-  return (left > right) - (left < right);
-}
-
 static double at_rank(const double *sorted, int64_t count, double p) {
   int64_t rank = (int64_t)ceil(p * (double)count);
   return sorted[rank > 0 ? rank - 1 : 0];
@@ -34,7 +29,7 @@ load_percentiles_t load_percentiles(double *values, int64_t count) {
   load_percentiles_t found = {.max = 0};
   if (count == 0) return found;
   double sum = 0;
-  sort_items(values, count, sizeof *values, by_value);
+  sort_reals(values, count);
   for (int64_t i = 0; i < count; i++) sum += values[i];
   found.p50 = at_rank(values, count, 0.5);
   found.p90 = at_rank(values, count, 0.9);
@@ -105,41 +100,32 @@ int load_holds(const load_point_t *p, double errors, double p99_ms) {
   return p->latency.p99 <= p99_ms && p->answered_per_s * p->seconds >= 0.95 * (double)p->answered;
 }
 
+/* Between `low`, a rate that holds, and `high`, one that does not; 0: none is known. */
+typedef struct search {
+  load_try_fn *try_rate;
+  void *user;
+  double low, high;
+} search_t;
+
 /* A rate that fails is given a second chance: another program may have had the machine. */
-static sbag_code_t try_twice(load_try_fn *try_rate, void *user, double rate, int *holds,
-                             sbag_status_t *status) {
-  SBAG_TRY(try_rate(user, rate, holds, status));
-  return *holds ? SBAG_OK : try_rate(user, rate, holds, status);
+static sbag_code_t narrow(search_t *s, double rate, sbag_status_t *status) {
+  int holds = 0;
+  SBAG_TRY(s->try_rate(s->user, rate, &holds, status));
+  if (!holds) SBAG_TRY(s->try_rate(s->user, rate, &holds, status));
+  if (holds)
+    s->low = rate;
+  else
+    s->high = rate;
+  return SBAG_OK;
 }
 
 sbag_code_t load_search(double from, load_try_fn *try_rate, void *user, double *found,
                         sbag_status_t *status) {
-  double low = 0, high = 0, rate = from;
-  int holds = 0;
+  search_t s = {.try_rate = try_rate, .user = user};
   *found = 0;
-  while (high == 0 && rate <= RATE_MAX) {
-    SBAG_TRY(try_twice(try_rate, user, rate, &holds, status));
-    if (holds)
-      low = rate;
-    else
-      high = rate;
-    rate *= 2;
-  }
-  for (rate = high / 2; low == 0 && rate >= 1; rate /= 2) {
-    SBAG_TRY(try_twice(try_rate, user, rate, &holds, status));
-    if (holds)
-      low = rate;
-    else
-      high = rate;
-  }
-  while (low > 0 && high > 1.1 * low) {
-    double middle = sqrt(low * high);
-    SBAG_TRY(try_twice(try_rate, user, middle, &holds, status));
-    if (holds)
-      low = middle;
-    else
-      high = middle;
-  }
-  *found = low;
+  for (double rate = from; s.high == 0 && rate <= RATE_MAX; rate *= 2) SBAG_TRY(narrow(&s, rate, status));
+  for (double rate = s.high / 2; s.low == 0 && rate >= 1; rate /= 2) SBAG_TRY(narrow(&s, rate, status));
+  while (s.low > 0 && s.high > 1.1 * s.low) SBAG_TRY(narrow(&s, sqrt(s.low * s.high), status));
+  *found = s.low;
   return SBAG_OK;
 }

@@ -1,7 +1,7 @@
 /* Which loops run, on which threads, and how far ahead they ask: see loops.h. */
 #include "bench/loops.h"
 
-#include "comm/trace.h"
+#include "base/clock.h"
 #include <omp.h>
 #include <stddef.h>
 
@@ -65,9 +65,9 @@ uint32_t bench_loop_run(bench_loop_t loop, const bench_walk_t *walk, int threads
 static double time_of(bench_loop_t loop, const bench_walk_t *walk, int threads) {
   double least_s = 0;
   for (int again = 0; again < 2; again++) {
-    double start_s = comm_trace_now();
+    double start_s = clock_now();
     bench_loop_run(loop, walk, threads);
-    double took_s = comm_trace_now() - start_s;
+    double took_s = clock_now() - start_s;
     if (again == 0 || took_s < least_s) least_s = took_s;
   }
   return least_s;

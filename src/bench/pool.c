@@ -2,6 +2,7 @@
  * runs, and come in turn; a round is one step with each. Every time is that of the slowest rank. */
 #include "bench/pool.h"
 
+#include "base/clock.h"
 #include "bench/device.h"
 #include "bench/json.h"
 #include "bench/pool_limit.h"
@@ -37,7 +38,7 @@ typedef struct bench {
 /* Adds what passed since the mark, which is now, to *ms. */
 static sbag_code_t stop(const bench_t *b, double *mark_s, double *ms, sbag_status_t *status) {
   SBAG_TRY(bench_settle(b->context, status));
-  double now_s = comm_trace_now();
+  double now_s = clock_now();
   *ms += 1e3 * (now_s - *mark_s);
   *mark_s = now_s;
   return SBAG_OK;
@@ -48,7 +49,7 @@ static sbag_code_t take_step(bench_t *b, const bench_pool_case_t *of, int64_t i,
   int trains = of->optimizer.trains, flags = trains ? 0 : BENCH_POOL_FORWARD;
   sbag_step_h step = NULL;
   SBAG_TRY(comm_barrier(b->comm, "bench: step", status));
-  double mark_s = comm_trace_now();
+  double mark_s = clock_now();
   sbag_code_t code = sbag_collection_forward_begin(b->collection, b->batches[i].bags, flags, &step, status);
   if (code == SBAG_OK) code = sbag_step_forward_end(step, b->out.there, status);
   if (code == SBAG_OK) code = stop(b, &mark_s, &ms[FORWARD], status);
@@ -64,12 +65,12 @@ static sbag_code_t take_limit(bench_t *b, const bench_pool_case_t *of, double ms
   if (!b->limits) return SBAG_OK;
   for (int64_t i = 0; i < b->s->batches; i++) {
     SBAG_TRY(comm_barrier(b->comm, "bench: limit", status));
-    double mark_s = comm_trace_now();
+    double mark_s = clock_now();
     bench_limit_forward(&b->limit, i);
     SBAG_TRY(stop(b, &mark_s, &ms[LIMIT_FORWARD], status));
   }
   for (int64_t i = 0; i < b->s->batches && of->optimizer.trains; i++) {
-    double mark_s = comm_trace_now();
+    double mark_s = clock_now();
     bench_limit_update(&b->limit, i);
     SBAG_TRY(stop(b, &mark_s, &ms[LIMIT_UPDATE], status));
   }

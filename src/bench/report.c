@@ -6,13 +6,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static int by_value(const void *a, const void *b) {
-  double left = *(const double *)a, right = *(const double *)b;
-  return (left > right) - (left < right);
-}
-
 bench_range_t bench_range(double *values, int64_t count) {
-  sort_items(values, count, sizeof *values, by_value);
+  sort_reals(values, count);
   return (bench_range_t){.min = values[0],
                          .median = (values[(count - 1) / 2] + values[count / 2]) / 2,
                          .max = values[count - 1]};

@@ -4,6 +4,7 @@
  * over its steps; what is printed is the median and the largest of the ranks' numbers. */
 #include "bench/step.h"
 
+#include "base/clock.h"
 #include "bench/json.h"
 #include "bench/report.h"
 #include <inttypes.h>
@@ -84,10 +85,10 @@ static sbag_code_t take_step(bench_t *b, int way, int ahead, int measured, sbag_
   comm_trace_t *trace = &b->c->comm->trace;
   comm_trace_phase(trace, "between phases");
   b->before = *trace;
-  double start_s = comm_trace_now();
+  double start_s = clock_now();
   SBAG_TRY(b->c->take(b->c->user, ahead, status));
   comm_trace_phase(trace, "between phases");
-  if (measured) record(b, way, comm_trace_now() - start_s);
+  if (measured) record(b, way, clock_now() - start_s);
   comm_trace_phase(trace, NULL);
   return SBAG_OK;
 }
@@ -103,11 +104,11 @@ static sbag_code_t take_block(bench_t *b, int way, int64_t steps, int measured, 
 /* A rank that fails alone tells the others by the comm. */
 static sbag_code_t take_alone(bench_t *b, int way, int64_t count, int measured, sbag_status_t *status) {
   for (int64_t i = 0; i < count; i++) {
-    double start_s = comm_trace_now();
+    double start_s = clock_now();
     sbag_code_t code = b->c->alone(b->c->user, way == DENSE ? BENCH_DENSE : BENCH_PRODUCTS, status);
     if (code != SBAG_OK) comm_fail(b->c->comm, status);
     SBAG_TRY(code);
-    if (measured) b->ms[way][b->taken[way]++] = 1e3 * (comm_trace_now() - start_s);
+    if (measured) b->ms[way][b->taken[way]++] = 1e3 * (clock_now() - start_s);
   }
   return SBAG_OK;
 }

@@ -1,6 +1,7 @@
 /* What every comm can do on top of its table of operations: blocking forms, gathers, and the agreement of all
  * ranks on an outcome. Knows no transport. */
 #include "comm/comm.h"
+#include "base/clock.h"
 #include "comm/device.h"
 
 #include <string.h>
@@ -137,12 +138,12 @@ sbag_code_t comm_wait(comm_t *comm, comm_request_t **request, const char *what, 
 
 sbag_code_t comm_progress(comm_t *comm, sbag_status_t *status) {
   if (comm->trace.under_way == 0) return comm_check(comm, status);
-  double now_s = comm_trace_now();
+  double now_s = clock_now();
   if (now_s < comm->next_look_s) return SBAG_OK;
   const char *phase = comm_trace_phase(&comm->trace, comm_trace_progress);
   sbag_code_t code = comm->ops->progress(comm, status);
   comm_trace_phase(&comm->trace, phase);
-  double end_s = comm_trace_now(), rest_s = (end_s - now_s) / look_share;
+  double end_s = clock_now(), rest_s = (end_s - now_s) / look_share;
   comm->next_look_s = end_s + (rest_s > look_every_s ? rest_s : look_every_s);
   return code;
 }

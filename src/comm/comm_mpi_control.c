@@ -5,6 +5,7 @@
  * receiver. */
 #include "comm/comm_mpi_impl.h"
 
+#include "base/clock.h"
 #include <sched.h>
 
 static const double linger_s = 1.0; /* how long fail pushes its messages, if MPI does not take them */
@@ -46,9 +47,9 @@ static void tell_peers(comm_mpi_t *c) {
     if (p != c->base.rank && MPI_Isend(told, (int)sizeof *told, MPI_BYTE, p, COMM_MPI_FAIL_TAG, c->control,
                                        &c->telling[p]) != MPI_SUCCESS)
       c->telling[p] = MPI_REQUEST_NULL; /* that peer has its deadline */
-  double start_s = comm_trace_now();
+  double start_s = clock_now();
   int done = 0;
-  while (!done && comm_trace_now() - start_s < linger_s) {
+  while (!done && clock_now() - start_s < linger_s) {
     if (MPI_Testall(c->base.size, c->telling, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) break;
     if (!done) sched_yield();
   }

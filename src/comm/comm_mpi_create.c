@@ -3,6 +3,7 @@
  * on the parent, with the highest tag and without data, and names those of whom it has not heard the same. */
 #include "comm/comm_mpi_impl.h"
 
+#include "base/clock.h"
 #include <sched.h>
 #include <stdlib.h>
 
@@ -95,13 +96,13 @@ static sbag_code_t nobody_came(MPI_Comm parent, int tag, const char *what, doubl
 /* Waits for a call on `parent`; limit_s as comm_options.timeout_s. */
 static sbag_code_t await(MPI_Comm parent, MPI_Request *request, const char *what, double limit_s,
                          sbag_status_t *status) {
-  double start_s = comm_trace_now();
+  double start_s = clock_now();
   int tag = highest_tag(parent), announced = 0, done = 0;
   for (;;) {
     SBAG_TRY(comm_mpi_check(MPI_Test(request, &done, MPI_STATUS_IGNORE), what, status));
     if (done) return SBAG_OK;
     sched_yield();
-    double waited_s = comm_trace_now() - start_s;
+    double waited_s = clock_now() - start_s;
     if (limit_s <= 0.0) continue;
     int heard = 0;
     if (!announced) MPI_Iprobe(MPI_ANY_SOURCE, tag, parent, &heard, MPI_STATUS_IGNORE);

@@ -2,6 +2,7 @@
  * listens for peers that gave up, watches the deadline, and leaves the core to other ranks. */
 #include "comm/comm_mpi_impl.h"
 
+#include "base/clock.h"
 #include <sched.h>
 
 enum {
@@ -36,7 +37,7 @@ typedef struct patience {
  * names those that do not answer. Where all answer, and one from its work, that one is waited for again. */
 static sbag_code_t watch(comm_mpi_t *c, const comm_request_t *r, const char *what, patience_t *patience,
                          sbag_status_t *status) {
-  double limit_s = c->base.options.timeout_s, now_s = comm_trace_now(), quiet_s = now_s - patience->since_s;
+  double limit_s = c->base.options.timeout_s, now_s = clock_now(), quiet_s = now_s - patience->since_s;
   SBAG_TRY(comm_mpi_listen(c, status));
   if (limit_s <= 0.0) return SBAG_OK;
   if (!patience->asked && quiet_s > limit_s - comm_mpi_grace_s(limit_s)) {
@@ -57,7 +58,7 @@ static sbag_code_t wait_done(comm_mpi_t *c, comm_request_t *r, const char *what,
     int moved = 0;
     SBAG_TRY(progress_all(c, &moved, status));
     quiet = moved ? 0 : quiet + (quiet < QUIET_ROUNDS_TO_HEED);
-    if (quiet == 1) patience = (patience_t){.since_s = comm_trace_now()};
+    if (quiet == 1) patience = (patience_t){.since_s = clock_now()};
     if (quiet > QUIET_ROUNDS_TO_YIELD) sched_yield();
     if (quiet == 0 || (quiet < QUIET_ROUNDS_TO_HEED && quiet % QUIET_ROUNDS_TO_LISTEN != 0)) continue;
     SBAG_TRY(watch(c, r, what, &patience, status));

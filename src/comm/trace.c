@@ -1,16 +1,10 @@
 /* Clock marks and where they are added: see trace.h. */
 #include "comm/trace.h"
 
+#include "base/clock.h"
 #include <string.h>
-#include <time.h>
 
 const char comm_trace_progress[] = "progress of transfers";
-
-double comm_trace_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* By address first: the same constant as a rule. */
 static comm_trace_row_t *find_row(comm_trace_t *trace, const char *name, int is_transfer) {
@@ -45,7 +39,7 @@ static void charge_phase(comm_trace_t *trace, double now_s) {
 
 const char *comm_trace_phase(comm_trace_t *trace, const char *phase) {
   const char *before = trace->phase;
-  charge_phase(trace, comm_trace_now());
+  charge_phase(trace, clock_now());
   trace->phase = phase;
   if (trace->listener != NULL && phase != before) trace->listener(trace->listening, phase);
   return before;
@@ -63,27 +57,27 @@ double comm_trace_waited(const comm_trace_t *trace) {
 }
 
 void comm_trace_begin(comm_trace_t *trace, comm_trace_span_t *span, int64_t bytes) {
-  double now_s = comm_trace_now();
+  double now_s = clock_now();
   if (trace->under_way++ == 0) trace->busy_since_s = now_s;
   *span = (comm_trace_span_t){.open = 1, .bytes = bytes, .begun_s = now_s, .idle_s = idle_at(trace, now_s)};
 }
 
 void comm_trace_done(comm_trace_t *trace, comm_trace_span_t *span) {
   if (!span->open) return;
-  double now_s = comm_trace_now();
+  double now_s = clock_now();
   span->open = 0;
   span->hidden_s = (now_s - span->begun_s) - (idle_at(trace, now_s) - span->idle_s);
   if (--trace->under_way == 0) trace->busy_s += now_s - trace->busy_since_s;
 }
 
 void comm_trace_wait(comm_trace_t *trace) {
-  double now_s = comm_trace_now();
+  double now_s = clock_now();
   charge_phase(trace, now_s);
   trace->waiting_since_s = now_s;
 }
 
 void comm_trace_waited_for(comm_trace_t *trace, const char *what, const comm_trace_span_t *span) {
-  double now_s = comm_trace_now(), waited_s = now_s - trace->waiting_since_s;
+  double now_s = clock_now(), waited_s = now_s - trace->waiting_since_s;
   comm_trace_row_t *row = find_row(trace, what, 1);
   trace->waited_s += waited_s;
   trace->waiting_since_s = 0.0;

@@ -52,9 +52,6 @@ typedef struct comm_trace_span {
 /* The phase of comm_progress: polling, and what copying it does. */
 extern const char comm_trace_progress[];
 
-/* Seconds of a clock that never goes back. */
-double comm_trace_now(void);
-
 /* From now on time belongs to `phase` (NULL: to none). Returns the phase before, for phases within others. */
 const char *comm_trace_phase(comm_trace_t *trace, const char *phase);
 /* Seconds of all waits so far. */

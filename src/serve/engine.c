@@ -1,6 +1,7 @@
 /* Batches on all ranks. */
 #include "serve/engine.h"
 
+#include "base/clock.h"
 #include "collection/load.h"
 
 #include <inttypes.h>
@@ -27,7 +28,7 @@ sbag_code_t engine_open(engine_t *e, int table_count, sbag_status_t *status) {
   size_t bytes = mem_array_bytes((int64_t)table_count * comm_size(e->comm), sizeof *e->lookups);
   SBAG_TRY(mem_alloc(e->mem, bytes, "serving: counts", &block, status));
   e->lookups = block;
-  e->called_s = queue_now();
+  e->called_s = clock_now();
   atomic_init(&e->busy_us, (long long)(e->called_s * 1e6)); /* until all ranks are there */
   return SBAG_OK;
 }
@@ -120,14 +121,14 @@ static sbag_code_t tell(engine_t *e, int64_t word, int64_t number, int seat, sba
   e->word[0] = word;
   e->word[1] = number;
   e->word[2] = seat;
-  e->called_s = queue_now();
+  e->called_s = clock_now();
   if (comm_size(e->comm) == 1) return SBAG_OK;
   return comm_broadcast(e->comm, e->word, (int64_t)sizeof e->word, 0, "serving: a batch", status);
 }
 
 /* The answer belongs to the thread that is told of it. */
 void engine_answer(ticket_t *tickets, sbag_code_t code, const sbag_status_t *status) {
-  double now_s = queue_now();
+  double now_s = clock_now();
   while (tickets != NULL) {
     ticket_t *next = tickets->next;
     tickets->code = code;
@@ -215,14 +216,14 @@ static sbag_code_t run_batch(engine_t *e, ticket_t *tickets, sbag_status_t *stat
 sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
   ticket_t *tickets = queue_take(e->queue, wait_s, e->window_s, e->max_batch);
   if (tickets == NULL) {
-    if (comm_size(e->comm) == 1 || queue_now() - e->called_s < CALL_S) return SBAG_OK;
-    atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+    if (comm_size(e->comm) == 1 || clock_now() - e->called_s < CALL_S) return SBAG_OK;
+    atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
     SBAG_TRY(tell(e, WORD_CALL, 0, 0, status));
     sbag_code_t called = comm_barrier(e->comm, "serving: a call", status);
     if (called == SBAG_OK) atomic_store(&e->busy_us, 0);
     return called;
   }
-  atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
   sbag_code_t code = check_touched(e, tickets, status);
   if (code == SBAG_OK) tickets = sort_out(e, tickets);
   if (code == SBAG_OK && tickets != NULL) code = run_batch(e, tickets, status);
@@ -238,7 +239,7 @@ static sbag_code_t send_path(engine_t *e, sbag_status_t *status) {
 
 sbag_code_t engine_load(engine_t *e, int seat, const char *path, sbag_status_t *status) {
   snprintf(e->path, sizeof e->path, "%s", path);
-  atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
   SBAG_TRY(tell(e, WORD_LOAD, 0, seat, status));
   SBAG_TRY(send_path(e, status));
   sbag_code_t code = e->load(e->user, seat, e->path, status);
@@ -258,7 +259,7 @@ static sbag_code_t abandon_load(sbag_status_t *status) {
 
 /* A load is busy from pause to pause, as if each part of it were a batch. */
 sbag_code_t engine_resume(engine_t *e, int abandon, sbag_status_t *status) {
-  atomic_store(&e->busy_us, (long long)(queue_now() * 1e6));
+  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
   SBAG_TRY(tell(e, WORD_RESUME, abandon, 0, status));
   return abandon ? abandon_load(status) : SBAG_OK;
 }
@@ -280,12 +281,12 @@ static void rest(double idle_s) {
 
 static sbag_code_t hear(engine_t *e, sbag_status_t *status) {
   comm_request_t *request = NULL;
-  double since_s = queue_now();
+  double since_s = clock_now();
   int done = 0;
   SBAG_TRY(e->comm->ops->broadcast_begin(e->comm, e->word, (int64_t)sizeof e->word, 0, &request, status));
   while (!done) {
     SBAG_TRY(e->comm->ops->test(e->comm, request, &done, status));
-    double idle_s = queue_now() - since_s;
+    double idle_s = clock_now() - since_s;
     if (!done && e->silence_s > 0 && idle_s > e->silence_s + CALL_S)
       return status_set(status, SBAG_ERR_TIMEOUT, "rank 0 has said nothing for %.0f s", idle_s);
     if (!done) rest(idle_s);

@@ -2,6 +2,7 @@
  * are free while the answer is computed, for which the connection is suspended. */
 #include "serve/http_impl.h"
 
+#include "base/clock.h"
 #include <errno.h>
 #include <netdb.h>
 #include <stdarg.h>
@@ -46,7 +47,7 @@ enum MHD_Result http_answer(exchange_t *x, int status, const char *type, size_t 
   x->state = EXCHANGE_REPLIED;
   pthread_mutex_lock(&x->http->mutex);
   x->peer->at = PEER_REPLYING;
-  x->peer->since_s = queue_now();
+  x->peer->since_s = clock_now();
   pthread_mutex_unlock(&x->http->mutex);
   struct MHD_Response *response = make_response(x, type, json_bytes);
   if (response == NULL) return MHD_NO;
@@ -114,7 +115,7 @@ static enum MHD_Result take_up(exchange_t *x, const serve_signature_t *signature
   buffer_clear(&x->body); /* all of it is in the request */
   x->has_ticket = 1;
   x->ticket.seat = x->edition->seat;
-  x->parsed_s = queue_now();
+  x->parsed_s = clock_now();
   return wait_in(x, h->options.queue);
 }
 
@@ -154,7 +155,7 @@ static enum MHD_Result give_answer(exchange_t *x) {
   serve_kind_t kind = x->ticket.request.signature->kind;
   reply_infer(&x->ticket.request, &x->reply, &json_bytes);
   enum MHD_Result result = http_answer(x, MHD_HTTP_OK, "application/json", json_bytes);
-  count_stages(x, kind, queue_now());
+  count_stages(x, kind, clock_now());
   return result;
 }
 
@@ -198,7 +199,7 @@ static enum MHD_Result take_body(exchange_t *x, const char *data, size_t *bytes)
 }
 
 static enum MHD_Result end(exchange_t *x, const char *url) {
-  x->received_s = queue_now();
+  x->received_s = clock_now();
   if (x->received > x->http->options.body_bytes)
     return http_refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, ERROR_TOO_LARGE,
                        "the body is larger than --max-body allows");
@@ -238,7 +239,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 static void set_peer(http_t *h, peer_t *peer, peer_place_t at) {
   pthread_mutex_lock(&h->mutex);
   peer->at = at;
-  peer->since_s = queue_now();
+  peer->since_s = clock_now();
   pthread_mutex_unlock(&h->mutex);
 }
 
@@ -251,7 +252,7 @@ static void *first_line(void *user, const char *uri, struct MHD_Connection *conn
   x->http = h;
   x->connection = connection;
   x->body.mem = x->reply.mem = h->mem;
-  x->begin_s = queue_now();
+  x->begin_s = clock_now();
   x->peer = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
   snprintf(x->path, sizeof x->path, "%s", uri);
   set_peer(h, x->peer, PEER_RECEIVING);
@@ -290,7 +291,7 @@ static void open_peer(http_t *h, struct MHD_Connection *connection, void **own) 
   *own = peer;
   pthread_mutex_lock(&h->mutex);
   peer->socket = socket;
-  peer->since_s = queue_now();
+  peer->since_s = clock_now();
   if (peer != &h->spare) {
     peer->next = h->peers;
     if (h->peers != NULL) h->peers->previous = peer;
@@ -323,7 +324,7 @@ static void connection_changes(void *user, struct MHD_Connection *connection, vo
 
 /* Under the lock, so that the socket is still the connection's. */
 void http_watch(http_t *h) {
-  double now_s = queue_now();
+  double now_s = clock_now();
   pthread_mutex_lock(&h->mutex);
   for (peer_t *p = h->peers; p != NULL; p = p->next) {
     double limit_s = p->at == PEER_IDLE ? h->options.idle_s : h->options.request_s;

@@ -1,6 +1,7 @@
 /* The access log: a line of JSON a request. */
 #include "serve/http_impl.h"
 
+#include "base/clock.h"
 #include <inttypes.h>
 #include <time.h>
 
@@ -20,7 +21,7 @@ void http_log(exchange_t *x) {
   buffer_text(&line, ",\"path\":");
   buffer_quote(&line, x->path);
   buffer_print(&line, ",\"status\":%d,\"request_bytes\":%" PRId64 ",\"reply_bytes\":%zu,\"seconds\":%.6f",
-               x->status, x->received, x->reply.used, queue_now() - x->begin_s);
+               x->status, x->received, x->reply.used, clock_now() - x->begin_s);
   if (x->has_ticket) {
     buffer_print(&line, ",\"samples\":%" PRId64 ",\"lookups\":%" PRId64, x->ticket.request.samples,
                  x->ticket.request.lookups);

@@ -1,13 +1,8 @@
 /* A list behind a lock. */
 #include "serve/queue.h"
 
+#include "base/clock.h"
 #include <time.h>
-
-double queue_now(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 sbag_code_t queue_open(int64_t tickets_max, queue_t *queue, sbag_status_t *status) {
   pthread_condattr_t attributes;
@@ -34,7 +29,7 @@ int queue_put(queue_t *queue, ticket_t *ticket) {
   pthread_mutex_lock(&queue->mutex);
   int taken = !queue->closed && queue->tickets < queue->tickets_max;
   if (taken) {
-    ticket->queued_s = queue_now();
+    ticket->queued_s = clock_now();
     if (queue->last != NULL)
       queue->last->next = ticket;
     else
@@ -74,7 +69,7 @@ static ticket_t *cut(queue_t *queue, int64_t samples_max) {
 
 ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t samples_max) {
   ticket_t *taken = NULL;
-  double now_s = queue_now();
+  double now_s = clock_now();
   pthread_mutex_lock(&queue->mutex);
   while (queue->first == NULL && wait_until(queue, now_s + wait_s)) {
   }
@@ -83,7 +78,7 @@ ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t sam
     while (window_s > 0 && queue->samples < samples_max && !queue->closed && wait_until(queue, until_s)) {
     }
     taken = cut(queue, samples_max);
-    now_s = queue_now();
+    now_s = clock_now();
     for (ticket_t *t = taken; t != NULL; t = t->next) t->taken_s = now_s;
   }
   pthread_mutex_unlock(&queue->mutex);

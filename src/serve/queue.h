@@ -12,7 +12,7 @@ typedef struct ticket {
   request_t request;
   int seat; /* of the model that the request was read by (engine.h) */
   struct ticket *next;
-  double queued_s, taken_s, done_s; /* queue_now */
+  double queued_s, taken_s, done_s; /* clock_now */
   sbag_code_t code;                 /* of the answer, with its status */
   sbag_status_t status;
   void (*answered)(struct ticket *ticket); /* called by the thread that answers, which then forgets it */
@@ -27,8 +27,6 @@ typedef struct queue {
   int64_t tickets_max;
   int closed;
 } queue_t;
-
-double queue_now(void);
 
 sbag_code_t queue_open(int64_t tickets_max, queue_t *queue, sbag_status_t *status);
 void queue_destroy(queue_t *queue);

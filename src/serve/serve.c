@@ -1,6 +1,7 @@
 /* Start, turns of the engine, newer checkpoints between them, and a tidy end. */
 #include "serve/serve.h"
 
+#include "base/clock.h"
 #include "collection/context.h"
 #include "serve/engine.h"
 #include "serve/http.h"
@@ -51,7 +52,7 @@ static int is_ready(void *user) {
   const server_t *s = user;
   long long since_us = atomic_load(&s->engine.busy_us);
   double limit_s = s->subject->timeout_s > 0 ? s->subject->timeout_s / 4 : STALLED_S;
-  return since_us == 0 || queue_now() - 1e-6 * (double)since_us < limit_s;
+  return since_us == 0 || clock_now() - 1e-6 * (double)since_us < limit_s;
 }
 
 /* ---- start ---- */
@@ -179,8 +180,8 @@ static sbag_code_t load(void *user, int seat, const char *path, sbag_status_t *s
 /* ---- turns ---- */
 
 static void watch_connections(server_t *s) {
-  if (queue_now() - s->watched_s < WATCH_S) return;
-  s->watched_s = queue_now();
+  if (clock_now() - s->watched_s < WATCH_S) return;
+  s->watched_s = clock_now();
   http_watch(s->http);
 }
 
@@ -189,13 +190,13 @@ static void watch_connections(server_t *s) {
 static sbag_code_t pause_load(void *user, sbag_status_t *status) {
   server_t *s = user;
   if (s->rank > 0) return engine_follow(&s->engine, status);
-  double begin_s = queue_now(), most_s = begin_s - s->paused_s;
+  double begin_s = clock_now(), most_s = begin_s - s->paused_s;
   do {
     SBAG_TRY(engine_turn(&s->engine, 0, status));
-  } while (queue_length(&s->queue) > 0 && queue_now() - begin_s < most_s);
+  } while (queue_length(&s->queue) > 0 && clock_now() - begin_s < most_s);
   watch_connections(s);
   s->ending |= s->subject->stop_asked();
-  s->paused_s = queue_now();
+  s->paused_s = clock_now();
   return engine_resume(&s->engine, s->ending, status);
 }
 
@@ -227,9 +228,9 @@ static void switch_to(server_t *s, int seat, double seconds) {
 /* *why is what a refusal is told by, status what ends the server. */
 static sbag_code_t load_newer(server_t *s, int seat, const char *path, sbag_status_t *why,
                               sbag_status_t *status) {
-  double begin_s = s->paused_s = queue_now();
+  double begin_s = s->paused_s = clock_now();
   sbag_code_t code = engine_load(&s->engine, seat, path, why);
-  double seconds = queue_now() - begin_s;
+  double seconds = clock_now() - begin_s;
   if (comm_check(s->engine.comm, NULL) != SBAG_OK) {
     *status = *why;
     return code;
@@ -253,22 +254,22 @@ static sbag_code_t refresh(server_t *s, sbag_status_t *status) {
   if (!free_seat(s, &seat, &code, status)) return code;
   ticket_t *wishes = queue_length(&s->loads) > 0 ? queue_take(&s->loads, 0, 0, 0) : NULL;
   int asked = s->subject->refresh_asked() || wishes != NULL;
-  int due = s->options->watch_s > 0 && queue_now() - s->looked_s >= s->options->watch_s;
+  int due = s->options->watch_s > 0 && clock_now() - s->looked_s >= s->options->watch_s;
   if (!asked && !due) return SBAG_OK;
-  s->looked_s = queue_now();
+  s->looked_s = clock_now();
   status_clear(&why);
   if (s->subject->source.find(s->subject->source.user, asked, path, &found, &why) != SBAG_OK) {
     if (asked) tell_refusal(s, &why);
   } else if (found) {
     code = load_newer(s, seat, path, &why, status);
   }
-  s->looked_s = queue_now();
+  s->looked_s = clock_now();
   engine_answer(wishes, why.code, &why);
   return code;
 }
 
 static sbag_code_t turns(server_t *s, sbag_status_t *status) {
-  s->watched_s = s->looked_s = queue_now();
+  s->watched_s = s->looked_s = clock_now();
   while (!s->ending && !s->subject->stop_asked()) {
     SBAG_TRY(engine_turn(&s->engine, 1e-3 * TURN_MS, status));
     SBAG_TRY(refresh(s, status));
@@ -286,10 +287,10 @@ static void refuse_loads(server_t *s) {
 
 /* What was taken in is answered to the last byte, if its clients take it in time. */
 static sbag_code_t drain(server_t *s, sbag_status_t *status) {
-  double until_s = queue_now() + DRAIN_S;
+  double until_s = clock_now() + DRAIN_S;
   http_drain(s->http);
   refuse_loads(s);
-  while (http_under_way(s->http) > 0 && queue_now() < until_s) {
+  while (http_under_way(s->http) > 0 && clock_now() < until_s) {
     SBAG_TRY(engine_turn(&s->engine, 0.01, status));
     http_watch(s->http);
   }
@@ -305,9 +306,9 @@ static void give_up(server_t *s, const sbag_status_t *status) {
   refuse_loads(s);
   ticket_t *tickets = NULL;
   while ((tickets = queue_take(&s->queue, 0, 0, 1)) != NULL) engine_answer(tickets, status->code, status);
-  double until_s = queue_now() + 1;
+  double until_s = clock_now() + 1;
   const struct timespec pause = {.tv_nsec = 10000000};
-  while (http_under_way(s->http) > 0 && queue_now() < until_s) nanosleep(&pause, NULL);
+  while (http_under_way(s->http) > 0 && clock_now() < until_s) nanosleep(&pause, NULL);
 }
 
 static sbag_code_t serve_requests(server_t *s, sbag_status_t *status) {

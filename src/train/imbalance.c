@@ -4,6 +4,7 @@
  * (all of it where it has SAMPLE_MAX lookups at most), and tells its KEYS most frequent ones; of those the
  * row with most lookups over all ranks is told. A row that no rank has among its first KEYS is missed. */
 #include "train/imbalance.h"
+#include "base/clock.h"
 #include "base/sort.h"
 
 #include <stdlib.h>
@@ -65,13 +66,13 @@ void imbalance_destroy(imbalance_t **imbalance) {
 }
 
 void imbalance_step_begin(imbalance_t *imbalance) {
-  imbalance->began_s = comm_trace_now();
+  imbalance->began_s = clock_now();
   imbalance->waited_s = comm_trace_waited(&imbalance->session->comm->trace);
 }
 
 void imbalance_step_end(imbalance_t *imbalance) {
   double waited_s = comm_trace_waited(&imbalance->session->comm->trace) - imbalance->waited_s;
-  imbalance->work_s += comm_trace_now() - imbalance->began_s - waited_s;
+  imbalance->work_s += clock_now() - imbalance->began_s - waited_s;
 }
 
 /* ---- the hottest row ---- */
@@ -138,14 +139,9 @@ static void tell_hot(imbalance_t *i, imbalance_line_t *line) {
 
 /* ---- the line ---- */
 
-static int by_value(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
 /* Sorts the ranks' values. */
 static double median(double *values, int count) {
-  sort_items(values, count, sizeof *values, by_value);
+  sort_reals(values, count);
   return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 

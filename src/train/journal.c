@@ -1,6 +1,7 @@
 /* Lines for people, objects for programs. */
 #include "train/journal.h"
 
+#include "base/clock.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <json-c/json.h>
@@ -8,12 +9,6 @@
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
-
-static double now_s(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void journal_init(int rank, journal_progress_t progress, journal_t *journal) {
   *journal = (journal_t){.speaks = rank == 0, .progress = progress};
@@ -91,7 +86,7 @@ static void time_text(double seconds, char *out, size_t room) {
 }
 
 static double training_s(const journal_t *journal) {
-  return now_s() - journal->start_s - journal->paused_s;
+  return clock_now() - journal->start_s - journal->paused_s;
 }
 
 static void left_text(const journal_t *journal, int64_t step, char *out, size_t room) {
@@ -110,7 +105,7 @@ static void draw_bar(journal_t *journal, int64_t step, double lr) {
   printf("\r\033[K%3.0f%% [%s] step %" PRId64 "/%" PRId64 "  loss %.4f  lr %.3g  %.0f samples/s  %s left",
          100 * part, bar, step, journal->total_steps, journal->loss, lr, journal->rate, left);
   fflush(stdout);
-  journal->drawn_s = now_s();
+  journal->drawn_s = clock_now();
 }
 
 static void print_line(const journal_t *journal, int64_t step, int64_t epoch, double lr) {
@@ -155,7 +150,7 @@ sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64
   journal->log_every = log_every;
   journal->ranks = ranks;
   journal->first_step = progress->step;
-  journal->start_s = journal->since_s = now_s();
+  journal->start_s = journal->since_s = clock_now();
   if (!journal->speaks) return SBAG_OK;
   journal_say(journal, "%s: %" PRId64 " training samples, %" PRId64 " steps on %d rank%s", name, samples,
               total_steps, ranks, ranks == 1 ? "" : "s");
@@ -175,14 +170,14 @@ sbag_code_t journal_start(journal_t *journal, const char *name, int ranks, int64
 
 /* The interval's mean loss and speed so far. */
 static void take_interval(journal_t *journal, const progress_t *progress) {
-  double span = now_s() - journal->since_s;
+  double span = clock_now() - journal->since_s;
   journal->loss = progress->loss_sum / (double)progress->loss_count;
   journal->rate = span > 0 ? (double)journal->samples / span : 0;
 }
 
 /* On every rank alike. */
 static void reset_interval(journal_t *journal, progress_t *progress) {
-  journal->since_s = now_s();
+  journal->since_s = clock_now();
   journal->samples = 0;
   progress->loss_sum = 0;
   progress->loss_count = 0;
@@ -233,7 +228,8 @@ sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, 
   progress->loss_count++;
   journal->samples += samples;
   int due = journal_due(journal, progress->step);
-  int draw = journal->speaks && journal->progress == JOURNAL_BAR && now_s() - journal->drawn_s >= redraw_s;
+  int draw =
+      journal->speaks && journal->progress == JOURNAL_BAR && clock_now() - journal->drawn_s >= redraw_s;
   if (due || draw) take_interval(journal, progress);
   if (draw) draw_bar(journal, progress->step, lr);
   if (due && journal->speaks) code = emit_step(journal, progress, lr, imbalance, status);
@@ -242,11 +238,11 @@ sbag_code_t journal_step(journal_t *journal, progress_t *progress, double loss, 
 }
 
 void journal_pause(journal_t *journal) {
-  journal->pause_began_s = now_s();
+  journal->pause_began_s = clock_now();
 }
 
 void journal_resume(journal_t *journal) {
-  double pause = now_s() - journal->pause_began_s;
+  double pause = clock_now() - journal->pause_began_s;
   journal->paused_s += pause;
   journal->since_s += pause;
 }

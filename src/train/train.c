@@ -1,6 +1,7 @@
 /* A training run, to be read from top to bottom: train_run is at the end. */
 #include "train/train.h"
 
+#include "base/clock.h"
 #include "collection/context.h"
 #include "train/evaluate.h"
 #include "train/folder.h"
@@ -13,7 +14,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* What any rank wants, reduced while a step runs. */
 enum { WISH_STOP, WISH_SAVE, WISHES };
@@ -48,16 +48,10 @@ static int64_t count_steps(const session_t *session) {
   return steps > 0 && train->epochs > most / steps ? most : train->epochs * steps;
 }
 
-static double now_s(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* One clock decides: others may run apart. */
 static int save_due_by_clock(const loop_t *loop) {
   double every_s = 60 * loop->checkpoint->every_minutes;
-  return comm_rank(loop->session->comm) == 0 && every_s > 0 && now_s() - loop->saved_s >= every_s;
+  return comm_rank(loop->session->comm) == 0 && every_s > 0 && clock_now() - loop->saved_s >= every_s;
 }
 
 static int save_due_by_step(const loop_t *loop) {
@@ -243,7 +237,7 @@ static sbag_code_t save(loop_t *loop, sbag_status_t *status) {
     status_prefix(status, "checkpoint of step %" PRId64, step);
   SBAG_TRY(code);
   loop->saved_step = step;
-  loop->saved_s = now_s();
+  loop->saved_s = clock_now();
   SBAG_TRY(local(loop, journal_checkpoint(loop->journal, step, path, status), status));
   SBAG_TRY(local(loop, retain(loop, status), status));
   resume_clocks(loop);
@@ -281,7 +275,7 @@ static sbag_code_t run_loop(loop_t *loop, sbag_status_t *status) {
                  journal_start(loop->journal, s->settings->name, comm_size(s->comm), loop->total_steps,
                                s->training, loop->settings->log_every, loop->progress, status),
                  status));
-  loop->saved_s = now_s();
+  loop->saved_s = clock_now();
   phases_begin(&s->comm->trace, &loop->phases);
   if (out_of_patience(loop)) loop->reason = loop->stale;
   SBAG_TRY(look_around(loop, status));
