@@ -4,7 +4,6 @@
 #include "base/random.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,53 +21,7 @@ typedef struct maker {
   const bench_load_settings_t *s;
   load_bodies_t *b;
   drawn_t *drawn; /* [input_count] */
-  int failed;
 } maker_t;
-
-/* ---- text ---- */
-
-static void put(maker_t *m, const void *bytes, size_t count) {
-  load_bodies_t *b = m->b;
-  void *grown = b->bytes;
-  if (m->failed) return;
-  if (b->used + count > b->room) {
-    size_t room = 2 * (b->used + count) + 4096;
-    if (mem_realloc(b->mem, room, "bench: requests", &grown, NULL) != SBAG_OK) {
-      m->failed = 1;
-      return;
-    }
-    b->bytes = grown;
-    b->room = room;
-  }
-  memcpy(b->bytes + b->used, bytes, count);
-  b->used += count;
-}
-
-static void put_text(maker_t *m, const char *text) {
-  put(m, text, strlen(text));
-}
-
-static void put_number(maker_t *m, const char *format, int64_t number) {
-  char text[80];
-  snprintf(text, sizeof text, format, number);
-  put_text(m, text);
-}
-
-/* A name is the server's, in UTF-8: only what JSON wants escaped is. */
-static void put_name(maker_t *m, const char *name, const char *suffix) {
-  put_text(m, "{\"name\":\"");
-  for (const char *c = name; *c != '\0'; c++) {
-    char escaped[8];
-    if (*c == '"' || *c == '\\' || (unsigned char)*c < ' ') {
-      snprintf(escaped, sizeof escaped, "\\u%04x", (unsigned)(unsigned char)*c);
-      put_text(m, escaped);
-    } else {
-      put(m, c, 1);
-    }
-  }
-  put_text(m, suffix);
-  put_text(m, "\"");
-}
 
 /* ---- tensors ---- */
 
@@ -85,27 +38,29 @@ static size_t part_bytes(const part_t *p) {
 }
 
 /* Numbers that differ between requests are as wide as the widest. */
-static void put_part(maker_t *m, const part_t *p) {
-  put_name(m, p->name, p->suffix);
-  put_text(m, p->integers != NULL ? ",\"datatype\":\"INT64\",\"shape\":["
-                                  : ",\"datatype\":\"FP32\",\"shape\":[");
-  put_number(m, "%12" PRId64, p->width > 0 ? p->count / p->width : p->count);
-  if (p->width > 0) put_number(m, ",%" PRId64, p->width);
-  put_text(m, "]");
+static void put_part(const maker_t *m, const part_t *p) {
+  buffer_t *text = &m->b->text;
+  char name[LOAD_NAME_BYTES + 16];
+  snprintf(name, sizeof name, "%s%s", p->name, p->suffix);
+  buffer_text(text, "{\"name\":");
+  buffer_quote(text, name);
+  buffer_print(text, ",\"datatype\":\"%s\",\"shape\":[%12" PRId64, p->integers != NULL ? "INT64" : "FP32",
+               p->width > 0 ? p->count / p->width : p->count);
+  if (p->width > 0) buffer_print(text, ",%" PRId64, p->width);
+  buffer_text(text, "]");
   if (m->s->tensors == TENSORS_BINARY) {
-    put_number(m, ",\"parameters\":{\"binary_data_size\":%12" PRId64 "}}", (int64_t)part_bytes(p));
+    buffer_print(text, ",\"parameters\":{\"binary_data_size\":%12zu}}", part_bytes(p));
     return;
   }
-  put_text(m, ",\"data\":[");
+  buffer_text(text, ",\"data\":[");
   for (int64_t i = 0; i < p->count; i++) {
-    char text[32];
+    if (i > 0) buffer_text(text, ",");
     if (p->integers != NULL)
-      snprintf(text, sizeof text, i > 0 ? ",%" PRId64 : "%" PRId64, p->integers[i]);
+      buffer_print(text, "%" PRId64, p->integers[i]);
     else
-      snprintf(text, sizeof text, i > 0 ? ",%.9g" : "%.9g", (double)p->floats[i]);
-    put_text(m, text);
+      buffer_float(text, p->floats[i]);
   }
-  put_text(m, "]}");
+  buffer_text(text, "]}");
 }
 
 /* The parts of input i; returns how many. */
@@ -124,26 +79,27 @@ static int parts_of(const maker_t *m, int i, part_t parts[2]) {
   return bags ? 2 : 1;
 }
 
-static void put_body(maker_t *m) {
+static void put_body(const maker_t *m) {
   part_t parts[2];
-  size_t begin = m->b->used;
+  buffer_t *text = &m->b->text;
+  size_t begin = text->used;
   int binary = m->s->tensors == TENSORS_BINARY;
-  put_text(m, binary ? "{\"parameters\":{\"binary_data_output\":true},\"inputs\":[" : "{\"inputs\":[");
+  buffer_text(text, binary ? "{\"parameters\":{\"binary_data_output\":true},\"inputs\":[" : "{\"inputs\":[");
   for (int i = 0; i < m->model->input_count; i++) {
     int count = parts_of(m, i, parts);
     for (int k = 0; k < count; k++) {
-      if (i + k > 0) put_text(m, ",");
+      if (i + k > 0) buffer_text(text, ",");
       put_part(m, &parts[k]);
     }
   }
-  put_text(m, "]}");
+  buffer_text(text, "]}");
   if (!binary) return;
-  m->b->json_bytes = (int64_t)(m->b->used - begin);
+  m->b->json_bytes = (int64_t)(text->used - begin);
   for (int i = 0; i < m->model->input_count; i++) {
     int count = parts_of(m, i, parts);
     for (int k = 0; k < count; k++)
-      put(m, parts[k].integers != NULL ? (const void *)parts[k].integers : parts[k].floats,
-          part_bytes(&parts[k]));
+      buffer_put(text, parts[k].integers != NULL ? (const void *)parts[k].integers : parts[k].floats,
+                 part_bytes(&parts[k]));
   }
 }
 
@@ -153,7 +109,7 @@ static sbag_code_t make_room(maker_t *m, drawn_t *d, int dense, int64_t count, s
   void *block = dense ? (void *)d->dense : d->indices;
   d->count = count;
   if (count <= d->room) return SBAG_OK;
-  SBAG_TRY(mem_realloc(m->b->mem, mem_array_bytes(count, dense ? sizeof *d->dense : sizeof *d->indices),
+  SBAG_TRY(mem_realloc(m->b->text.mem, mem_array_bytes(count, dense ? sizeof *d->dense : sizeof *d->indices),
                        "bench: a request", &block, status));
   if (dense)
     d->dense = block;
@@ -210,13 +166,13 @@ static int spoil(maker_t *m, int64_t number) {
 
 static sbag_code_t make_one(maker_t *m, int64_t number, sbag_status_t *status) {
   put_body(m);
-  m->b->begins[number + 1] = m->b->used;
-  return m->failed ? status_set(status, SBAG_ERR_MEMORY, "bench: no memory for requests") : SBAG_OK;
+  m->b->begins[number + 1] = m->b->text.used;
+  return m->b->text.failed ? status_set(status, SBAG_ERR_MEMORY, "bench: no memory for requests") : SBAG_OK;
 }
 
 static sbag_code_t make_all(maker_t *m, sbag_status_t *status) {
   load_bodies_t *b = m->b;
-  while (b->count < m->s->bodies && (b->count == 0 || b->used < bytes_max)) {
+  while (b->count < m->s->bodies && (b->count == 0 || b->text.used < bytes_max)) {
     SBAG_TRY(draw(m, b->count, status));
     SBAG_TRY(make_one(m, b->count, status));
     b->count++;
@@ -233,16 +189,16 @@ static sbag_code_t make_all(maker_t *m, sbag_status_t *status) {
 static sbag_code_t open_maker(maker_t *m, sbag_status_t *status) {
   void *block = NULL;
   int inputs = m->model->input_count;
-  SBAG_TRY(
-      mem_calloc(m->b->mem, mem_array_bytes(inputs, sizeof *m->drawn), "bench: requests", &block, status));
+  SBAG_TRY(mem_calloc(m->b->text.mem, mem_array_bytes(inputs, sizeof *m->drawn), "bench: requests", &block,
+                      status));
   m->drawn = block;
   for (int i = 0; i < inputs; i++) {
     if (m->model->inputs[i].kind != LOAD_BAGS) continue;
-    SBAG_TRY(mem_alloc(m->b->mem, mem_array_bytes(m->s->batch + 1, sizeof(int64_t)), "bench: requests",
+    SBAG_TRY(mem_alloc(m->b->text.mem, mem_array_bytes(m->s->batch + 1, sizeof(int64_t)), "bench: requests",
                        &block, status));
     m->drawn[i].offsets = block;
   }
-  SBAG_TRY(mem_calloc(m->b->mem, mem_array_bytes(m->s->bodies + LOAD_INVALID_BODIES + 1, sizeof(size_t)),
+  SBAG_TRY(mem_calloc(m->b->text.mem, mem_array_bytes(m->s->bodies + LOAD_INVALID_BODIES + 1, sizeof(size_t)),
                       "bench: requests", &block, status));
   m->b->begins = block;
   return SBAG_OK;
@@ -250,16 +206,16 @@ static sbag_code_t open_maker(maker_t *m, sbag_status_t *status) {
 
 static void close_maker(maker_t *m) {
   for (int i = 0; i < m->model->input_count && m->drawn != NULL; i++) {
-    mem_free(m->b->mem, m->drawn[i].indices);
-    mem_free(m->b->mem, m->drawn[i].offsets);
-    mem_free(m->b->mem, m->drawn[i].dense);
+    mem_free(m->b->text.mem, m->drawn[i].indices);
+    mem_free(m->b->text.mem, m->drawn[i].offsets);
+    mem_free(m->b->text.mem, m->drawn[i].dense);
   }
-  mem_free(m->b->mem, m->drawn);
+  mem_free(m->b->text.mem, m->drawn);
 }
 
 sbag_code_t load_bodies_make(const load_model_t *model, const bench_load_settings_t *settings, mem_t *mem,
                              load_bodies_t *bodies, sbag_status_t *status) {
-  *bodies = (load_bodies_t){.mem = mem};
+  *bodies = (load_bodies_t){.text = {.mem = mem}};
   maker_t m = {.model = model, .s = settings, .b = bodies};
   sbag_code_t code = open_maker(&m, status);
   if (code == SBAG_OK) code = make_all(&m, status);
@@ -269,9 +225,9 @@ sbag_code_t load_bodies_make(const load_model_t *model, const bench_load_setting
 }
 
 void load_bodies_clear(load_bodies_t *bodies) {
-  if (bodies->mem != NULL) {
-    mem_free(bodies->mem, bodies->bytes);
-    mem_free(bodies->mem, bodies->begins);
+  if (bodies->text.mem != NULL) {
+    mem_free(bodies->text.mem, bodies->begins);
+    buffer_clear(&bodies->text);
   }
   memset(bodies, 0, sizeof *bodies);
 }

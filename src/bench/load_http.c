@@ -5,6 +5,8 @@
  * taken. */
 #include "bench/load_http.h"
 
+#include "base/clock.h"
+#include "serve/token.h"
 #include <curl/curl.h>
 #include <errno.h>
 #include <math.h>
@@ -15,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 64, SAID_BYTES = 256, TOKEN_BYTES = 512, SLACK_NS = 1000 };
+enum { EVENTS = 64, SAID_BYTES = 256, SLACK_NS = 1000 };
 
 /* A connection's worth of requests, one at a time. */
 typedef struct slot {
@@ -40,12 +42,6 @@ struct load_http {
   int64_t json_bytes; /* what `headers` says of it */
   int broken;         /* epoll has failed */
 };
-
-static double now_s(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 sbag_code_t load_http_available(sbag_status_t *status) {
   (void)status;
@@ -72,7 +68,7 @@ static int on_socket(CURL *easy, curl_socket_t socket, int what, void *user, voi
 static int on_timer(CURLM *multi, long wait_ms, void *user) {
   load_http_t *h = user;
   (void)multi;
-  h->timer_s = wait_ms < 0 ? -1 : now_s() + 1e-3 * (double)wait_ms;
+  h->timer_s = wait_ms < 0 ? -1 : clock_now() + 1e-3 * (double)wait_ms;
   return 0;
 }
 
@@ -85,18 +81,6 @@ static size_t on_answer(char *bytes, size_t size, size_t count, void *user) {
 }
 
 /* ---- opening ---- */
-
-static sbag_code_t read_token(load_http_t *h, sbag_status_t *status) {
-  const char *path = h->s->token_file;
-  if (path[0] == '\0') return SBAG_OK;
-  FILE *file = fopen(path, "re");
-  if (file == NULL) return status_set(status, SBAG_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
-  int got = fgets(h->token, TOKEN_BYTES, file) != NULL;
-  fclose(file);
-  h->token[strcspn(h->token, "\r\n")] = '\0';
-  if (got && h->token[0] != '\0') return SBAG_OK;
-  return status_set(status, SBAG_ERR_ARGUMENT, "%s: its first line must be a token", path);
-}
 
 static sbag_code_t add_header(struct curl_slist **list, const char *line, sbag_status_t *status) {
   struct curl_slist *longer = curl_slist_append(*list, line);
@@ -177,7 +161,8 @@ sbag_code_t load_http_create(const bench_load_settings_t *settings, mem_t *mem, 
     return status_set(status, SBAG_ERR_MEMORY, "bench serve: libcurl cannot start");
   }
   *http = h;
-  sbag_code_t code = read_token(h, status);
+  sbag_code_t code =
+      settings->token_file[0] != '\0' ? token_read(settings->token_file, h->token, status) : SBAG_OK;
   if (code == SBAG_OK) code = make_headers(h, 0, &h->plain_headers, status);
   if (code == SBAG_OK) code = open_multi(h, status);
   if (code == SBAG_OK) code = open_slots(h, status);
@@ -201,31 +186,23 @@ void load_http_destroy(load_http_t **http) {
 
 /* ---- one question ---- */
 
-typedef struct answer {
-  mem_t *mem;
-  char *text;
-  size_t bytes;
-} answer_t;
-
 static size_t take_answer(char *bytes, size_t size, size_t count, void *user) {
-  answer_t *a = user;
-  void *grown = a->text;
-  if (mem_realloc(a->mem, a->bytes + size * count + 1, "bench serve: an answer", &grown, NULL) != SBAG_OK)
-    return 0;
-  a->text = grown;
-  memcpy(a->text + a->bytes, bytes, size * count);
-  a->bytes += size * count;
-  a->text[a->bytes] = '\0';
-  return size * count;
+  buffer_t *answer = user;
+  buffer_put(answer, bytes, size * count);
+  return answer->failed ? 0 : size * count;
 }
 
-static size_t url_length(const load_http_t *h) {
-  size_t length = strlen(h->s->url);
-  while (length > 0 && h->s->url[length - 1] == '/') length--;
-  return length;
+enum { URL_BYTES = 2048 };
+
+static sbag_code_t make_url(const load_http_t *h, const char *path, char url[URL_BYTES],
+                            sbag_status_t *status) {
+  size_t server = strlen(h->s->url);
+  while (server > 0 && h->s->url[server - 1] == '/') server--;
+  if (snprintf(url, URL_BYTES, "%.*s%s", (int)server, h->s->url, path) < URL_BYTES) return SBAG_OK;
+  return status_set(status, SBAG_ERR_ARGUMENT, "'%.80s...' is too long", url);
 }
 
-static CURLcode ask(load_http_t *h, CURL *easy, const char *url, const char *body, answer_t *answer,
+static CURLcode ask(load_http_t *h, CURL *easy, const char *url, const char *body, buffer_t *answer,
                     long *http_status) {
   CURLcode code = set_up(h, easy) ? CURLE_FAILED_INIT : curl_easy_setopt(easy, CURLOPT_URL, url);
   if (code == CURLE_OK) code = curl_easy_setopt(easy, CURLOPT_HTTPHEADER, h->plain_headers);
@@ -239,25 +216,25 @@ static CURLcode ask(load_http_t *h, CURL *easy, const char *url, const char *bod
 
 sbag_code_t load_http_ask(load_http_t *h, const char *path, const char *body, char **text,
                           sbag_status_t *status) {
-  char url[2048], *place = NULL;
-  answer_t answer = {.mem = h->mem};
+  char url[URL_BYTES];
+  buffer_t answer = {.mem = h->mem};
   long http_status = 0;
-  int length = snprintf(url, sizeof url, "%.*s%s", (int)url_length(h), h->s->url, path);
-  if (length >= (int)sizeof url) return status_set(status, SBAG_ERR_ARGUMENT, "'%.80s...' is too long", url);
+  SBAG_TRY(make_url(h, path, url, status));
   CURL *easy = curl_easy_init();
   CURLcode code = easy != NULL ? ask(h, easy, url, body, &answer, &http_status) : CURLE_OUT_OF_MEMORY;
   curl_easy_cleanup(easy);
-  place = answer.text;
-  if (code == CURLE_OK && http_status == 200 && place != NULL) {
-    *text = place;
+  int empty = answer.used == 0;
+  buffer_put(&answer, "", 1);
+  if (code == CURLE_OK && answer.failed) code = CURLE_OUT_OF_MEMORY;
+  if (code == CURLE_OK && http_status == 200 && !empty) {
+    *text = answer.data;
     return SBAG_OK;
   }
   if (code != CURLE_OK)
     status_set(status, SBAG_ERR_IO, "%.200s: %s", url, curl_easy_strerror(code));
   else
-    status_set(status, SBAG_ERR_IO, "%.200s: status %ld: %.200s", url, http_status,
-               place != NULL ? place : "");
-  mem_free(h->mem, place);
+    status_set(status, SBAG_ERR_IO, "%.200s: status %ld: %.200s", url, http_status, answer.data);
+  buffer_clear(&answer);
   return SBAG_ERR_IO;
 }
 
@@ -281,9 +258,8 @@ typedef struct run {
 } run_t;
 
 static sbag_code_t point_slots(load_http_t *h, const char *path, int64_t json_bytes, sbag_status_t *status) {
-  char url[2048];
-  int length = snprintf(url, sizeof url, "%.*s%s", (int)url_length(h), h->s->url, path);
-  if (length >= (int)sizeof url) return status_set(status, SBAG_ERR_ARGUMENT, "'%.80s...' is too long", url);
+  char url[URL_BYTES];
+  SBAG_TRY(make_url(h, path, url, status));
   SBAG_TRY(make_headers(h, json_bytes, &h->headers, status));
   for (int64_t i = 0; i < h->s->connections; i++)
     if (curl_easy_setopt(h->slots[i].easy, CURLOPT_URL, url) != CURLE_OK ||
@@ -300,7 +276,7 @@ static sbag_code_t send_one(run_t *r, double at_s, sbag_status_t *status) {
   int64_t body = request->invalid ? b->count + r->next % b->invalid : r->next % b->count;
   if (curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDSIZE_LARGE,
                        (curl_off_t)(b->begins[body + 1] - b->begins[body])) != CURLE_OK ||
-      curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, b->bytes + b->begins[body]) != CURLE_OK ||
+      curl_easy_setopt(slot->easy, CURLOPT_POSTFIELDS, b->text.data + b->begins[body]) != CURLE_OK ||
       curl_multi_add_handle(h->multi, slot->easy) != CURLM_OK)
     return status_set(status, SBAG_ERR_MEMORY, "bench serve: libcurl takes no request");
   h->free_slots = slot->next;
@@ -314,7 +290,7 @@ static sbag_code_t send_one(run_t *r, double at_s, sbag_status_t *status) {
 /* Those that are due, while connections are free; what has waited for longer than its time is given up. */
 static sbag_code_t send_due(run_t *r, sbag_status_t *status) {
   while (r->next < r->count) {
-    double at_s = now_s() - r->h->zero_s;
+    double at_s = clock_now() - r->h->zero_s;
     load_request_t *request = &r->requests[r->next];
     if (request->due_s > at_s) return SBAG_OK;
     if (at_s - request->due_s > r->h->s->timeout_s) {
@@ -356,7 +332,7 @@ static sbag_code_t take_done(run_t *r, sbag_status_t *status) {
       return status_set(status, SBAG_ERR_STATE, "bench serve: libcurl loses a request");
     slot_t *slot = own;
     load_request_t *request = &r->requests[slot->request];
-    request->done_s = now_s() - h->zero_s;
+    request->done_s = clock_now() - h->zero_s;
     request->status = code == CURLE_OK                   ? (int)http_status
                       : code == CURLE_OPERATION_TIMEDOUT ? LOAD_NO_ANSWER
                                                          : LOAD_DISCONNECTED;
@@ -377,7 +353,7 @@ static sbag_code_t act(run_t *r, curl_socket_t socket, int events, sbag_status_t
 }
 
 static sbag_code_t act_on_timer(run_t *r, sbag_status_t *status) {
-  while (r->h->timer_s >= 0 && r->h->timer_s <= now_s()) {
+  while (r->h->timer_s >= 0 && r->h->timer_s <= clock_now()) {
     r->h->timer_s = -1;
     SBAG_TRY(act(r, CURL_SOCKET_TIMEOUT, 0, status));
   }
@@ -386,7 +362,7 @@ static sbag_code_t act_on_timer(run_t *r, sbag_status_t *status) {
 
 /* Until the next request is due, or libcurl wants to be called. */
 static struct timespec how_long(const run_t *r) {
-  double wait_s = 1, at_s = now_s();
+  double wait_s = 1, at_s = clock_now();
   if (r->h->timer_s >= 0 && r->h->timer_s - at_s < wait_s) wait_s = r->h->timer_s - at_s;
   if (r->next < r->count && r->h->free_slots != NULL) {
     double due_s = r->h->zero_s + r->requests[r->next].due_s - at_s;
@@ -433,7 +409,7 @@ sbag_code_t load_http_run(load_http_t *h, const char *path, const load_bodies_t 
   SBAG_TRY(point_slots(h, path, bodies->json_bytes, status));
   int slack_ns = prctl(PR_GET_TIMERSLACK); /* what a wait may be late: 50 us, if nothing is said */
   prctl(PR_SET_TIMERSLACK, SLACK_NS);
-  h->zero_s = now_s();
+  h->zero_s = clock_now();
   sbag_code_t code = SBAG_OK;
   while (r.done < count && code == SBAG_OK) code = turn(&r, status);
   if (slack_ns > 0) prctl(PR_SET_TIMERSLACK, slack_ns);

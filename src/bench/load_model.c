@@ -41,23 +41,12 @@ static int ends_with(const char *text, const char *end) {
   return length > more && strcmp(text + length - more, end) == 0;
 }
 
-/* Whether a list of inputs has NAME.values and NAME.offsets, of which `name` is the first. */
-static int is_bags(json_object *inputs, const char *name) {
+/* Whether `name` is FEATURE with the one suffix, and the list has FEATURE with the other too. */
+static int has_partner(json_object *inputs, const char *name, const char *suffix, const char *others) {
   char other[256];
-  if (!ends_with(name, ".values")) return 0;
-  int stem = (int)(strlen(name) - strlen(".values"));
-  if (snprintf(other, sizeof other, "%.*s.offsets", stem, name) >= (int)sizeof other) return 0;
-  for (size_t i = 0; i < json_object_array_length(inputs); i++)
-    if (strcmp(text_of(json_object_array_get_idx(inputs, i), "name"), other) == 0) return 1;
-  return 0;
-}
-
-/* The other half of what is_bags has found. */
-static int is_offsets(json_object *inputs, const char *name) {
-  char other[256];
-  if (!ends_with(name, ".offsets")) return 0;
-  int stem = (int)(strlen(name) - strlen(".offsets"));
-  if (snprintf(other, sizeof other, "%.*s.values", stem, name) >= (int)sizeof other) return 0;
+  if (!ends_with(name, suffix)) return 0;
+  int stem = (int)(strlen(name) - strlen(suffix));
+  if (snprintf(other, sizeof other, "%.*s%s", stem, name, others) >= (int)sizeof other) return 0;
   for (size_t i = 0; i < json_object_array_length(inputs); i++)
     if (strcmp(text_of(json_object_array_get_idx(inputs, i), "name"), other) == 0) return 1;
   return 0;
@@ -90,14 +79,14 @@ static sbag_code_t take_input(json_object *inputs, json_object *from, json_objec
                               load_model_t *model, sbag_status_t *status) {
   load_input_t *input = &model->inputs[model->input_count];
   const char *name = text_of(from, "name"), *type = text_of(from, "datatype");
-  if (is_offsets(inputs, name)) return SBAG_OK; /* made with its values */
+  if (has_partner(inputs, name, ".offsets", ".values")) return SBAG_OK; /* made with its values */
   if (strlen(name) >= sizeof input->name || !take_shape(from, input))
     return status_set(status, SBAG_ERR_UNSUPPORTED, "input '%.80s': its shape is not [-1] or [-1, N]: %.80s",
                       name, json_object_to_json_string(from));
   memcpy(input->name, name, strlen(name) + 1);
   input->kind = LOAD_DENSE;
   if (strcmp(type, "INT64") == 0)
-    input->kind = input->flat && is_bags(inputs, name) ? LOAD_BAGS : LOAD_INDEX;
+    input->kind = input->flat && has_partner(inputs, name, ".values", ".offsets") ? LOAD_BAGS : LOAD_INDEX;
   else if (strcmp(type, "FP32") != 0)
     return status_set(status, SBAG_ERR_UNSUPPORTED,
                       "input '%.80s': its datatype is %.20s; made are INT64 and FP32", name, type);

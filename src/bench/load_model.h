@@ -3,6 +3,7 @@
 #define BENCH_LOAD_MODEL_H
 
 #include "bench/load.h"
+#include "serve/buffer.h"
 
 typedef enum load_input_kind {
   LOAD_DENSE, /* FP32 [samples][width] */
@@ -10,8 +11,10 @@ typedef enum load_input_kind {
   LOAD_BAGS   /* INT64 NAME.values and NAME.offsets */
 } load_input_kind_t;
 
+enum { LOAD_NAME_BYTES = 192 };
+
 typedef struct load_input {
-  char name[192];
+  char name[LOAD_NAME_BYTES];
   load_input_kind_t kind;
   int flat; /* [samples], without a width */
   int64_t width, rows;
@@ -39,11 +42,9 @@ enum { LOAD_INVALID_BODIES = 16 };
  * outside of its table (none where a model has no indices). With binary tensors the JSON of all of them has
  * the same length. */
 typedef struct load_bodies {
-  mem_t *mem;
+  buffer_t text;
   int64_t count, invalid, json_bytes; /* json_bytes 0: no binary data */
-  char *bytes;
-  size_t *begins; /* [count + invalid + 1] */
-  size_t used, room;
+  size_t *begins;                     /* [count + invalid + 1] in the text */
 } load_bodies_t;
 
 sbag_code_t load_bodies_make(const load_model_t *model, const bench_load_settings_t *settings, mem_t *mem,

@@ -1,5 +1,5 @@
-/* A text that grows: what is answered. An allocation that fails is kept until the end, so that writers need
- * not look. */
+/* A text that grows: an answer, or a question (bench serve). An allocation that fails is kept until the end,
+ * so that writers need not look. */
 #ifndef SERVE_BUFFER_H
 #define SERVE_BUFFER_H
 

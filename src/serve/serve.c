@@ -5,13 +5,14 @@
 #include "collection/context.h"
 #include "serve/engine.h"
 #include "serve/http.h"
+#include "serve/token.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
-enum { TURN_MS = 50, WATCH_S = 1, STALLED_S = 5, DRAIN_S = 10, TOKEN_BYTES = 512, LOADS_MAX = 64 };
+enum { TURN_MS = 50, WATCH_S = 1, STALLED_S = 5, DRAIN_S = 10, LOADS_MAX = 64 };
 
 /* Rank 0's part, but for what is said to be all ranks'. */
 typedef struct server {
@@ -56,20 +57,6 @@ static int is_ready(void *user) {
 }
 
 /* ---- start ---- */
-
-static sbag_code_t read_token(server_t *s, sbag_status_t *status) {
-  const char *path = s->options->token_file;
-  if (path == NULL) return SBAG_OK;
-  FILE *file = fopen(path, "re");
-  if (file == NULL) return status_set(status, SBAG_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
-  size_t length = fread(s->token, 1, sizeof s->token - 1, file);
-  fclose(file);
-  s->token[length] = '\0';
-  s->token[strcspn(s->token, "\r\n")] = '\0';
-  if (s->token[0] != '\0' && length < sizeof s->token - 1) return SBAG_OK;
-  return status_set(status, SBAG_ERR_ARGUMENT, "%s: its first line must be a token of 1 to %d characters",
-                    path, TOKEN_BYTES - 2);
-}
 
 static sbag_code_t open_metrics(server_t *s, mem_t *mem, sbag_status_t *status) {
   const serve_loaded_t *first = &s->subject->first;
@@ -338,7 +325,7 @@ static void close_queues(server_t *s) {
 }
 
 static sbag_code_t open_server(server_t *s, mem_t *mem, sbag_status_t *status) {
-  SBAG_TRY(read_token(s, status));
+  if (s->options->token_file != NULL) SBAG_TRY(token_read(s->options->token_file, s->token, status));
   SBAG_TRY(open_queues(s, status));
   sbag_code_t code = open_metrics(s, mem, status);
   if (code != SBAG_OK) {

@@ -224,7 +224,7 @@ END_TEST
 static sbag_code_t parse(fixture_t *f, int64_t body, request_t *r) {
   const request_limits_t limits = {.tensors = 8, .bag_length = 7, .samples = 3};
   const load_bodies_t *b = &f->bodies;
-  return request_parse(&f->signature, &limits, b->bytes + b->begins[body],
+  return request_parse(&f->signature, &limits, b->text.data + b->begins[body],
                        (int64_t)(b->begins[body + 1] - b->begins[body]),
                        b->json_bytes > 0 ? b->json_bytes : -1, f->mem, r, &f->status);
 }
