@@ -406,19 +406,10 @@ void launch_init(cuda_lane_t *lane, const init_t &t, const int64_t *zero, int64_
 
 void cuda_init(kernel_t *k, kernel_stream_t *stream, sbag_dtype_t dtype, const init_task_t *task) {
   cuda_lane_t *lane = cuda_begin(k, stream);
-  const bool dlrm = task->kind == SBAG_INIT_UNIFORM_DLRM;
-  const double bound = dlrm ? 1 / std::sqrt(static_cast<double>(task->plan->rows)) : 0;
-  const init_t t = {*task->plan,
-                    task->shard,
-                    task->first,
-                    task->rows,
-                    task->dim,
-                    task->kind,
-                    dlrm ? -bound : task->a,
-                    dlrm                             ? 2 * bound
-                    : task->kind == SBAG_INIT_NORMAL ? task->b
-                                                     : task->b - task->a,
-                    task->key};
+  double low, size;
+  init_range(task, &low, &size);
+  const init_t t = {*task->plan, task->shard, task->first, task->rows, task->dim,
+                    task->kind,  low,         size,        task->key};
   const int64_t *zero = task->zero_count > 0 ? cuda_upload(lane, task->zero_rows, task->zero_count) : nullptr;
   KEPT_BY_DTYPE(dtype, task->storage, launch_init, lane, t, zero, task->zero_count, task->weight);
 }

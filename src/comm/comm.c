@@ -221,6 +221,12 @@ void comm_fail(comm_t *comm, const sbag_status_t *cause) {
   comm->ops->fail(comm, cause);
 }
 
+sbag_code_t comm_fail_by(comm_t *comm, sbag_code_t code, const sbag_status_t *cause, sbag_status_t *status) {
+  if (code == SBAG_OK) return SBAG_OK;
+  comm_fail(comm, cause);
+  return comm_check(comm, status);
+}
+
 void comm_destroy(comm_t **comm) {
   if (comm == NULL || *comm == NULL) return;
   (*comm)->ops->destroy(comm);

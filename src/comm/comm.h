@@ -155,6 +155,9 @@ sbag_code_t comm_agree(comm_t *comm, sbag_code_t mine, sbag_status_t *status);
 /* Not collective: tells every peer that this rank gave up with `cause`; their current or next wait returns
  * it. Breaks the comm. */
 void comm_fail(comm_t *comm, const sbag_status_t *cause);
+/* Of what may fail on this rank alone, where a vote in every step would cost all ranks a round trip: an error
+ * is told to the peers by comm_fail, and returned as the comm's. */
+sbag_code_t comm_fail_by(comm_t *comm, sbag_code_t code, const sbag_status_t *cause, sbag_status_t *status);
 /* NULL is allowed. Not collective for self; collective for MPI unless the comm is broken. */
 void comm_destroy(comm_t **comm);
 

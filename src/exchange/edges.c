@@ -65,11 +65,6 @@ static int64_t touchable_entries(const route_t *r) {
   return entries;
 }
 
-/* Keys are below it. */
-static int64_t key_limit(const exchange_t *x) {
-  return x->c.plan->block_key[(int64_t)x->ranks * x->tables];
-}
-
 static sbag_code_t take_weights(route_t *r, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
@@ -93,7 +88,7 @@ sbag_code_t route_build_edges(route_t *r, int wanted, sbag_status_t *status) {
   if (wanted & EDGE_SLOTS) SBAG_TRY(route_take_i64(r, BUF_SLOT, r->entries, &request.slot, status));
   if (wanted & EDGE_ENTRIES) SBAG_TRY(route_take_i64(r, BUF_ENTRY, r->entries, &request.entry, status));
   if (wanted & EDGE_ROWS) SBAG_TRY(route_take_i64(r, BUF_ROW, r->entries, &request.row, status));
-  if (wanted & EDGE_AHEAD) request.pad = key_limit(x);
+  if (wanted & EDGE_AHEAD) request.pad = plan_rank_key(x->c.plan, x->ranks);
   k->ops->edges_build(k, NULL, &request, &r->info);
   if (wanted & EDGE_AHEAD) return SBAG_OK;
   if (!(wanted & EDGE_AGAIN)) SBAG_TRY(k->ops->stream_sync(k, NULL, status));
@@ -105,10 +100,10 @@ sbag_code_t route_unique(route_t *r, int owner, const unique_request_t *of, int 
                          sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
-  const int64_t *block_key = x->c.plan->block_key;
   unique_request_t u = *of;
-  u.key_first = owner < 0 ? 0 : block_key[(int64_t)owner * x->tables];
-  u.key_limit = owner < 0 ? key_limit(x) + r->ahead : block_key[(int64_t)(owner + 1) * x->tables];
+  u.key_first = owner < 0 ? 0 : plan_rank_key(x->c.plan, owner);
+  u.key_limit =
+      owner < 0 ? plan_rank_key(x->c.plan, x->ranks) + r->ahead : plan_rank_key(x->c.plan, owner + 1);
   u.distinct = (int64_t *)(uintptr_t)u.key; /* in place */
   SBAG_TRY(route_take_i64(r, which, u.count, &u.which, status));
   size_t mark = kernel_arena_mark(&r->arena);
@@ -137,7 +132,7 @@ static sbag_code_t find_touched(route_t *r, sbag_status_t *status) {
   int64_t distinct = 0, *bound = r->block_first; /* lent */
   memset(r->touch_begin, 0, ((size_t)x->ranks + 1) * sizeof *r->touch_begin);
   if (r->info.touch_count == 0) return SBAG_OK;
-  for (int o = 0; o <= x->ranks; o++) bound[o] = x->c.plan->block_key[(int64_t)o * x->tables];
+  for (int o = 0; o <= x->ranks; o++) bound[o] = plan_rank_key(x->c.plan, o);
   unique_request_t u = {.count = r->info.touch_count,
                         .key = i64_of(r, BUF_TOUCH_DISTINCT),
                         .bound = bound,

@@ -302,7 +302,8 @@ static reduce_task_t combine_task(route_t *r, int f, const combine_terms_t *c, v
                         .partial = i64_of(r, BUF_PLACES_IN),
                         .out = real_at(x, out, feature->column),
                         .out_stride = x->c.columns,
-                        .out_position = feature->mode == SBAG_MAX ? winner + feature->column : NULL};
+                        .out_position =
+                            feature->mode == SBAG_MAX && winner != NULL ? winner + feature->column : NULL};
   if (mirror == NULL) return task;
   task.begin = i64_of(r, BUF_SLOT_BEGIN);
   task.order = NULL;
@@ -318,16 +319,17 @@ static reduce_task_t combine_task(route_t *r, int f, const combine_terms_t *c, v
 static sbag_code_t forward_end(route_t *r, void *out, sbag_status_t *status) {
   exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;
+  const int wins = route_wants_winners(r);
   int64_t *at, *winner;
   combine_terms_t terms = {0};
   SBAG_TRY(layout_receive(r, FORWARD, "forward: vectors", status));
   if (r->any_rows || (r->flags & SBAG_FORWARD_WEIGHT_GRADS)) SBAG_TRY(place_key_vectors(r, &at, status));
   int pools = list_at(r, FORWARD)->run_block[(int64_t)x->ranks * x->features] > 0;
   SBAG_TRY(pools ? combine_items(r, &terms, status) : combine_rows(r, &terms, status));
-  SBAG_TRY(route_take_i64(r, BUF_WINNER, x->any_max ? r->bag_count * x->c.columns : 0, &winner, status));
+  SBAG_TRY(route_take_i64(r, BUF_WINNER, wins ? r->bag_count * x->c.columns : 0, &winner, status));
   int64_t n = 0;
   for (int f = 0; f < x->features; f++)
-    if (!r->dense[x->feature_table[f]]) r->tasks[n++] = combine_task(r, f, &terms, out, winner);
+    if (!r->dense[x->feature_table[f]]) r->tasks[n++] = combine_task(r, f, &terms, out, wins ? winner : NULL);
   k->ops->reduce(k, NULL, x->c.store->dtype, r->tasks, n);
   return r->any_dense ? dense_forward_end(r, out, status) : SBAG_OK;
 }

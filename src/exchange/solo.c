@@ -95,7 +95,7 @@ static sbag_code_t sort_rows(route_t *r, const int64_t **begin, const int64_t **
   int64_t edges = r->info.edge_count, *row;
   unique_request_t u = {.count = edges,
                         .key = i64_of(r, BUF_DISTINCT),
-                        .key_limit = x->c.plan->block_key[x->tables],
+                        .key_limit = plan_rank_key(x->c.plan, 1),
                         .distinct = i64_of(r, BUF_DISTINCT),
                         .bound = x->c.plan->block_key,
                         .bounds = x->tables + 1,

@@ -81,14 +81,14 @@ static sbag_code_t find_owners(transfer_t *t, int64_t count, sbag_status_t *stat
   exchange_t *x = t->x;
   kernel_t *k = x->c.kernel;
   unique_request_t u = {
-      .count = count, .key = i64(t, T_KEY), .key_limit = x->c.plan->block_key[(int64_t)x->ranks * x->tables]};
+      .count = count, .key = i64(t, T_KEY), .key_limit = plan_rank_key(x->c.plan, x->ranks)};
   SBAG_TRY(take_i64(x, T_DISTINCT, count, &u.distinct, status));
   SBAG_TRY(take_i64(x, T_BEGIN, count + 1, &u.begin, status));
   SBAG_TRY(take_i64(x, T_MEMBER, count, &u.member, status));
   SBAG_TRY(take_i64(x, T_WHICH, count, &u.which, status));
   SBAG_TRY(take_i64(x, T_SCRATCH, 2 * count, &u.scratch, status));
   for (int o = 0; o <= x->ranks; o++) /* each becomes what was found with it */
-    t->out_begin[o] = o < x->ranks ? plan_rank_key(x->c.plan, o) : u.key_limit;
+    t->out_begin[o] = plan_rank_key(x->c.plan, o);
   u.bound = u.place = t->out_begin;
   u.bounds = x->ranks + 1;
   k->ops->unique(k, NULL, &u, &t->distinct);

@@ -94,8 +94,7 @@ static int64_t walk(const route_t *r, const int64_t *words, int peer, int owner,
                             .count = words_class(r, words, t, c),
                             .range = plan_rank_rows(x->c.plan, owner, t),
                             .ascending = 1});
-  int64_t first = plan_rank_key(x->c.plan, owner),
-          last = x->c.plan->block_key[(int64_t)(owner + 1) * x->tables];
+  int64_t first = plan_rank_key(x->c.plan, owner), last = plan_rank_key(x->c.plan, owner + 1);
   visit(&w,
         (segment_t){.part = PART_TOUCH, .count = words[WORD_TOUCH], .range = last - first, .ascending = 1});
   for (int l = 0; l < r->lists; l++) walk_list(&w, (phase_t)l);

@@ -21,6 +21,7 @@
 #include <shardbag/batch.h>
 #include <shardbag/context.h>
 #include <shardbag/table.h>
+#include <math.h>
 #include <stdint.h>
 
 typedef enum kernel_memory { MEMORY_HOST, MEMORY_PINNED, MEMORY_DEVICE, MEMORY_KINDS } kernel_memory_t;
@@ -288,6 +289,14 @@ typedef struct init_task {
   void *weight;           /* out: [rows][dim] */
   int fresh;              /* 1: weight is what alloc has just given, all of it */
 } init_task_t;
+
+/* What is drawn is low + size * u, u from 0 to 1; of normal values low is the mean and size the deviation. */
+static inline void init_range(const init_task_t *task, double *low, double *size) {
+  const double bound = task->kind == SBAG_INIT_UNIFORM_DLRM ? 1 / sqrt((double)task->plan->rows) : 0;
+  *low = task->kind == SBAG_INIT_UNIFORM_DLRM ? -bound : task->a;
+  const double high = task->kind == SBAG_INIT_UNIFORM_DLRM ? bound : task->b;
+  *size = task->kind == SBAG_INIT_NORMAL ? task->b : high - *low;
+}
 
 typedef struct copy_part {
   void *to;

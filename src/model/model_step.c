@@ -43,24 +43,17 @@ static sbag_code_t check_batch(const model_t *m, const model_batch_t *batch, int
   return SBAG_OK;
 }
 
-/* What fails here fails on this rank alone, and a vote in every step would cost all of them a round trip: so
- * the peers are told by the comm, which is broken for good. */
-static sbag_code_t local(model_t *m, sbag_code_t code, const sbag_status_t *cause, sbag_status_t *status) {
-  if (code == SBAG_OK) return SBAG_OK;
-  comm_fail(m->comm, cause);
-  return comm_check(m->comm, status);
-}
-
 static sbag_code_t take_batch(model_t *m, const model_batch_t *batch, int training, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  return local(m, check_batch(m, batch, training, &cause), &cause, status);
+  return comm_fail_by(m->comm, check_batch(m, batch, training, &cause), &cause, status);
 }
 
 static sbag_code_t make_room(model_t *m, const model_batch_t *batch, int training, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  return local(m, m->network->ops->reserve(m->network, batch->samples, training, &cause), &cause, status);
+  return comm_fail_by(m->comm, m->network->ops->reserve(m->network, batch->samples, training, &cause), &cause,
+                      status);
 }
 
 /* What a sample's weight is with that of its class, in memory of the host that stays while the step lasts. */
@@ -124,7 +117,7 @@ static sbag_code_t take_input(model_t *m, const model_batch_t *batch, model_inpu
                               sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  return local(m, copy_input(m, batch, input, &cause), &cause, status);
+  return comm_fail_by(m->comm, copy_input(m, batch, input, &cause), &cause, status);
 }
 
 /* A rank without samples may come without dense values: any address does then. */
@@ -136,7 +129,7 @@ static const float *dense_values(const model_t *m, const model_input_t *input) {
 static sbag_code_t wait_for_device(model_t *m, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  return local(m, dense_sync(m->dense, &cause), &cause, status);
+  return comm_fail_by(m->comm, dense_sync(m->dense, &cause), &cause, status);
 }
 
 /* Between two layers, what is under way moves on. A comm that breaks here says so at its next use. */

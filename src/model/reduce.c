@@ -71,27 +71,19 @@ void reduce_clear(reduce_t *reduce) {
   *reduce = (reduce_t){.comm = reduce->comm, .mem = reduce->mem};
 }
 
-/* What fails on this rank alone: the peers are told. */
-static sbag_code_t tell(const reduce_t *r, sbag_code_t code, const sbag_status_t *cause,
-                        sbag_status_t *status) {
-  if (code == SBAG_OK) return SBAG_OK;
-  comm_fail(r->comm, cause);
-  return comm_check(r->comm, status);
-}
-
 /* Before a comm is given gradients: on a GPU it comes after the ops that make them, and nobody waits. */
 static sbag_code_t check(const reduce_t *r, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
   kernel_t *k = r->dense->kernel;
-  return tell(r, k->ops->stream_check(k, NULL, &cause), &cause, status);
+  return comm_fail_by(r->comm, k->ops->stream_check(k, NULL, &cause), &cause, status);
 }
 
 /* Before it is given numbers of the host's that ops write. */
 static sbag_code_t finish(const reduce_t *r, sbag_status_t *status) {
   sbag_status_t cause;
   status_clear(&cause);
-  return tell(r, dense_sync(r->dense, &cause), &cause, status);
+  return comm_fail_by(r->comm, dense_sync(r->dense, &cause), &cause, status);
 }
 
 /* ---- buckets ---- */
