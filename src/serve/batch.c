@@ -2,6 +2,7 @@
 #include "serve/batch.h"
 
 #include "dense/loss.h"
+#include "reader/grow.h"
 #include <math.h>
 #include <string.h>
 
@@ -34,13 +35,10 @@ void batch_clear(batch_t *batch) {
   memset(batch, 0, sizeof *batch);
 }
 
+/* Never NULL afterwards. */
 static sbag_code_t fit(batch_t *b, int64_t count, size_t size, void **block, int64_t *room,
                        sbag_status_t *status) {
-  if (count <= *room && *block != NULL) return SBAG_OK;
-  int64_t wanted = count + count / 2 + 16;
-  SBAG_TRY(mem_realloc(b->mem, mem_array_bytes(wanted, size), "serving: a batch", block, status));
-  *room = wanted;
-  return SBAG_OK;
+  return reader_grow_to(b->mem, block, room, count > 0 ? count : 1, size, "serving: a batch", status);
 }
 
 static sbag_code_t fit_feature(batch_t *b, int f, int64_t indices, int weighted, sbag_status_t *status) {

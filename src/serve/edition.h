@@ -14,8 +14,6 @@ enum { EDITIONS = 2 };
 typedef struct edition {
   serve_signature_t signatures[SERVE_KINDS];
   int seat; /* its place here, and its model's in the engine of every rank */
-  int64_t step;
-  double written_s; /* its file, since 1970 */
   int64_t users;
 } edition_t;
 

@@ -117,6 +117,16 @@ static int64_t columns_of(const engine_seat_t *s, int64_t word) {
 
 /* ---- rank 0 ---- */
 
+/* From here on other ranks are waited for. */
+static void begin_work(engine_t *e) {
+  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
+}
+
+/* In a broken comm it never ends. */
+static void end_work(engine_t *e) {
+  if (comm_check(e->comm, NULL) == SBAG_OK) atomic_store(&e->busy_us, 0);
+}
+
 static sbag_code_t tell(engine_t *e, int64_t word, int64_t number, int seat, sbag_status_t *status) {
   e->word[0] = word;
   e->word[1] = number;
@@ -182,7 +192,7 @@ static void tell_damaged(const engine_seat_t *s, ticket_t *ticket, int64_t numbe
 static ticket_t *sort_out(engine_t *e, ticket_t *tickets) {
   const engine_seat_t *s = &e->seats[tickets->seat];
   ticket_t *kept = NULL, **end = &kept;
-  if (s->pieces.open == 0) return tickets;
+  if (s->pieces.bad == 0) return tickets;
   while (tickets != NULL) {
     ticket_t *ticket = tickets;
     tickets = ticket->next;
@@ -217,17 +227,17 @@ sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
   ticket_t *tickets = queue_take(e->queue, wait_s, e->window_s, e->max_batch);
   if (tickets == NULL) {
     if (comm_size(e->comm) == 1 || clock_now() - e->called_s < CALL_S) return SBAG_OK;
-    atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
+    begin_work(e);
     SBAG_TRY(tell(e, WORD_CALL, 0, 0, status));
     sbag_code_t called = comm_barrier(e->comm, "serving: a call", status);
-    if (called == SBAG_OK) atomic_store(&e->busy_us, 0);
+    end_work(e);
     return called;
   }
-  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
+  begin_work(e);
   sbag_code_t code = check_touched(e, tickets, status);
   if (code == SBAG_OK) tickets = sort_out(e, tickets);
   if (code == SBAG_OK && tickets != NULL) code = run_batch(e, tickets, status);
-  if (comm_check(e->comm, NULL) == SBAG_OK) atomic_store(&e->busy_us, 0);
+  end_work(e);
   engine_answer(tickets, code, status);
   /* What all ranks refuse, or a batch without memory, ends no server. */
   return code == SBAG_OK || comm_check(e->comm, NULL) == SBAG_OK ? SBAG_OK : code;
@@ -239,11 +249,11 @@ static sbag_code_t send_path(engine_t *e, sbag_status_t *status) {
 
 sbag_code_t engine_load(engine_t *e, int seat, const char *path, sbag_status_t *status) {
   snprintf(e->path, sizeof e->path, "%s", path);
-  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
+  begin_work(e);
   SBAG_TRY(tell(e, WORD_LOAD, 0, seat, status));
   SBAG_TRY(send_path(e, status));
   sbag_code_t code = e->load(e->user, seat, e->path, status);
-  if (comm_check(e->comm, NULL) == SBAG_OK) atomic_store(&e->busy_us, 0);
+  end_work(e);
   return code;
 }
 
@@ -259,7 +269,7 @@ static sbag_code_t abandon_load(sbag_status_t *status) {
 
 /* A load is busy from pause to pause, as if each part of it were a batch. */
 sbag_code_t engine_resume(engine_t *e, int abandon, sbag_status_t *status) {
-  atomic_store(&e->busy_us, (long long)(clock_now() * 1e6));
+  begin_work(e);
   SBAG_TRY(tell(e, WORD_RESUME, abandon, 0, status));
   return abandon ? abandon_load(status) : SBAG_OK;
 }

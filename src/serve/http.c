@@ -20,6 +20,13 @@ sbag_code_t http_available(sbag_status_t *status) {
 
 /* ---- answering ---- */
 
+static void set_peer(http_t *h, peer_t *peer, peer_place_t at) {
+  pthread_mutex_lock(&h->mutex);
+  peer->at = at;
+  peer->since_s = clock_now();
+  pthread_mutex_unlock(&h->mutex);
+}
+
 static struct MHD_Response *make_response(exchange_t *x, const char *type, size_t json_bytes) {
   char length[32];
   struct MHD_Response *response =
@@ -45,10 +52,7 @@ enum MHD_Result http_answer(exchange_t *x, int status, const char *type, size_t 
   }
   x->status = status;
   x->state = EXCHANGE_REPLIED;
-  pthread_mutex_lock(&x->http->mutex);
-  x->peer->at = PEER_REPLYING;
-  x->peer->since_s = clock_now();
-  pthread_mutex_unlock(&x->http->mutex);
+  set_peer(x->http, x->peer, PEER_REPLYING);
   struct MHD_Response *response = make_response(x, type, json_bytes);
   if (response == NULL) return MHD_NO;
   enum MHD_Result queued = MHD_queue_response(x->connection, (unsigned)status, response);
@@ -85,13 +89,10 @@ static int64_t header_length(const exchange_t *x) {
 
 /* Its connection waits until the ticket is answered. */
 static enum MHD_Result wait_in(exchange_t *x, queue_t *queue) {
-  http_t *h = x->http;
   x->ticket.answered = answered;
   x->ticket.user = x;
   x->state = EXCHANGE_WAITING;
-  pthread_mutex_lock(&h->mutex);
-  x->peer->at = PEER_WAITING;
-  pthread_mutex_unlock(&h->mutex);
+  set_peer(x->http, x->peer, PEER_WAITING);
   MHD_suspend_connection(x->connection); /* first: the answer may be there at once */
   if (queue_put(queue, &x->ticket)) return MHD_YES;
   x->ticket.code = SBAG_ERR_STATE;
@@ -234,13 +235,6 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
   }
   *bytes = 0;
   return MHD_YES;
-}
-
-static void set_peer(http_t *h, peer_t *peer, peer_place_t at) {
-  pthread_mutex_lock(&h->mutex);
-  peer->at = at;
-  peer->since_s = clock_now();
-  pthread_mutex_unlock(&h->mutex);
 }
 
 /* A request's first line is there. */

@@ -81,6 +81,7 @@ void pieces_note(pieces_t *p) {
   for (int64_t i = 0; i < p->count; i++) {
     p->state[p->list[i]] = p->damaged[i] ? PIECE_DAMAGED : PIECE_GOOD;
     p->open -= !p->damaged[i];
+    p->bad += p->damaged[i] != 0;
   }
   p->count = 0;
 }
@@ -94,7 +95,7 @@ static int64_t damaged_in(const pieces_t *p, int table, const request_bags_t *ba
 
 int64_t pieces_damaged(const pieces_t *p, const model_config_t *config, const ticket_t *ticket) {
   int64_t found = -1;
-  for (int f = 0; p->open > 0 && found < 0 && f < config->feature_count; f++)
+  for (int f = 0; p->bad > 0 && found < 0 && f < config->feature_count; f++)
     found = damaged_in(p, config->features[f].table, bags_of(config, ticket, f));
   return found;
 }

@@ -17,6 +17,7 @@ typedef struct pieces {
   int32_t *damaged; /* [pieces] of the list: what was found */
   int64_t count;    /* of the list */
   int64_t open;     /* pieces that are not known to be good */
+  int64_t bad;      /* and those that are known to be damaged */
 } pieces_t;
 
 /* piece_rows: [the config's tables], or NULL: nothing is to be checked. */

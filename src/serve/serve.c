@@ -108,8 +108,6 @@ static void announce(server_t *s) {
 static sbag_code_t make_edition(server_t *s, int seat, sbag_status_t *status) {
   const serve_loaded_t *l = &s->loaded[seat];
   edition_t *edition = &s->editions.items[seat];
-  edition->step = l->step;
-  edition->written_s = l->written_s;
   return signature_create(s->subject->name, l->step, l->config, l->model, l->multi_hot, s->engine.mem,
                           edition->signatures, status);
 }
@@ -199,14 +197,14 @@ static int free_seat(server_t *s, int *seat, sbag_code_t *code, sbag_status_t *s
 
 static void tell_refusal(server_t *s, const sbag_status_t *why) {
   fprintf(s->errors, "shardbag serve: a checkpoint is refused, step %" PRId64 " goes on: %s\n",
-          s->editions.items[s->editions.current].step, why->message);
+          s->loaded[s->editions.current].step, why->message);
   fflush(s->errors);
 }
 
 static void switch_to(server_t *s, int seat, double seconds) {
-  const edition_t *fresh = &s->editions.items[seat];
+  const serve_loaded_t *fresh = &s->loaded[seat];
   fprintf(s->out, "serving %s, step %" PRId64 ", in place of step %" PRId64 ": loaded in %.3f s\n",
-          s->subject->name, fresh->step, s->editions.items[1 - seat].step, seconds);
+          s->subject->name, fresh->step, s->loaded[1 - seat].step, seconds);
   fflush(s->out);
   editions_switch(&s->editions, seat);
   counters_served(&s->metrics, fresh->step, fresh->written_s);
