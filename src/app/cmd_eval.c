@@ -58,8 +58,7 @@ static sbag_code_t evaluate(pass_t *p, session_t *session, sbag_status_t *status
 /* How a table is kept in this pass. What the checkpoint does not have is refused when it is loaded. */
 static void set_storage(void *user, sbag_table_options_t *table) {
   const pass_t *p = user;
-  for (int i = 0; p->dtype != NULL && options_dtypes[i] != NULL; i++)
-    if (strcmp(options_dtypes[i], p->dtype) == 0) table->storage = (sbag_storage_t)i;
+  (void)options_storage(p->dtype, &table->storage);
   if (!p->as_saved) return;
   checkpoint_type_t type = snapshot_table_type(p->snapshot, table->name);
   table->storage = type == CHECKPOINT_F16    ? SBAG_STORAGE_F16

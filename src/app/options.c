@@ -157,11 +157,22 @@ static sbag_code_t take_device(const command_t *command, const char *word, optio
 
 const char *const options_dtypes[] = {"f32", "f16", "bf16", "int8", "int4", NULL};
 
+int options_storage(const char *dtype, sbag_storage_t *storage) {
+  for (int i = 0; dtype != NULL && options_dtypes[i] != NULL; i++)
+    if (strcmp(options_dtypes[i], dtype) == 0) {
+      *storage = (sbag_storage_t)i;
+      return 1;
+    }
+  return 0;
+}
+
 static sbag_code_t take_dtype(const command_t *command, const char *word, options_t *options,
                               sbag_status_t *status) {
-  for (int i = 0; options_dtypes[i] != NULL; i++)
-    if (strcmp(options_dtypes[i], word) == 0) options->dtype = options_dtypes[i];
-  if (options->dtype != NULL && strcmp(options->dtype, word) == 0) return SBAG_OK;
+  sbag_storage_t storage;
+  if (options_storage(word, &storage)) {
+    options->dtype = options_dtypes[storage];
+    return SBAG_OK;
+  }
   return refuse(command, status, "--dtype is f32, f16, bf16, int8 or int4, not", word);
 }
 

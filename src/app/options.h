@@ -67,6 +67,8 @@ typedef struct command {
 
 /* By sbag_storage_t; NULL behind the last. */
 extern const char *const options_dtypes[];
+/* 1, and *storage, of a word of that list; else (NULL is allowed) 0. */
+int options_storage(const char *dtype, sbag_storage_t *storage);
 
 /* argv[0] is the command's name. An error is one line without a line end. */
 sbag_code_t options_parse(const command_t *command, int argc, char **argv, options_t *options,

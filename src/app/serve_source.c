@@ -19,12 +19,8 @@ enum { RETRY_S = 60 };
 
 /* The step of a path that ends as "ckpt-STEP.h5", or -1. */
 static int64_t step_of(const char *path) {
-  char made[64];
-  long long step = -1;
-  const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-  if (sscanf(name, "ckpt-%lld.h5", &step) != 1 || step < 0) return -1;
-  snprintf(made, sizeof made, "ckpt-%lld.h5", step);
-  return strcmp(made, name) == 0 ? step : -1;
+  const char *slash = strrchr(path, '/');
+  return folder_step(slash != NULL ? slash + 1 : path);
 }
 
 /* A path without its last part. */
@@ -130,16 +126,6 @@ typedef struct item {
   int *multi_hot; /* NULL until all of it is there */
 } item_t;
 
-/* 1: of all tables, by --dtype. */
-static int take_storage(const options_t *options, sbag_storage_t *storage) {
-  for (int i = 0; options->dtype != NULL && options_dtypes[i] != NULL; i++)
-    if (strcmp(options_dtypes[i], options->dtype) == 0) {
-      *storage = (sbag_storage_t)i;
-      return 1;
-    }
-  return 0;
-}
-
 static sbag_code_t take_multi_hot(item_t *item, mem_t *mem, sbag_status_t *status) {
   const inputs_t *inputs = &item->served.inputs.view;
   void *block = NULL;
@@ -154,7 +140,7 @@ static sbag_code_t load_item(const serve_files_t *f, snapshot_t *snapshot, serve
                              char **name, sbag_status_t *status) {
   job_t *job = f->job;
   sbag_storage_t storage;
-  if (take_storage(f->options, &storage)) how.storage = &storage;
+  if (options_storage(f->options->dtype, &storage)) how.storage = &storage;
   if (job->context == NULL) SBAG_TRY(job_context(job, &item->settings, status));
   SBAG_TRY(served_open(snapshot, &item->settings, job->context, &how, &item->served, status));
   sbag_code_t code = take_multi_hot(item, job->mem, status);

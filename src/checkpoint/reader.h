@@ -37,6 +37,9 @@ struct checkpoint_reader {
   int64_t piece_index;
 };
 
+/* Holds a whole piece, which is at `data`, against its checksum. */
+sbag_code_t reader_check_piece(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t piece,
+                               const void *data, sbag_status_t *status);
 void reader_unmap(checkpoint_reader_t *reader);
 
 /* NULL if there is none. */

@@ -44,12 +44,7 @@ sbag_code_t checkpoint_map_array(checkpoint_reader_t *reader, const char *name, 
 sbag_code_t checkpoint_check_piece(const checkpoint_reader_t *reader, const char *name, int64_t piece,
                                    sbag_status_t *status) {
   const trailer_array_t *array = NULL;
-  int64_t first = 0, rows = 0;
   SBAG_TRY(find(reader, name, &array, status));
-  trailer_piece(array, piece, &first, &rows);
-  const char *data = (const char *)reader->map + array->offset + first * array->row_bytes;
-  if (checksum_piece(data, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
-  return status_set(status, SBAG_ERR_FORMAT,
-                    "checkpoint '%s': '%s': rows %lld to %lld do not match their checksum", reader->path,
-                    name, (long long)first, (long long)(first + rows - 1));
+  const int64_t at = array->offset + piece * array->piece_rows * array->row_bytes;
+  return reader_check_piece(reader, array, piece, (const char *)reader->map + at, status);
 }

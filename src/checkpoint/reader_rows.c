@@ -53,6 +53,16 @@ static void look_ahead(const checkpoint_reader_t *r, ahead_t *ahead, int64_t at)
 
 /* ---- pieces ---- */
 
+sbag_code_t reader_check_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
+                               const void *data, sbag_status_t *status) {
+  int64_t first = 0, rows = 0;
+  trailer_piece(array, piece, &first, &rows);
+  if (checksum_piece(data, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
+  return status_set(status, SBAG_ERR_FORMAT,
+                    "checkpoint '%s': '%s': rows %lld to %lld do not match their checksum", r->path,
+                    array->name, (long long)first, (long long)(first + rows - 1));
+}
+
 /* A whole piece, checked. */
 static sbag_code_t read_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
                               void *out, sbag_status_t *status) {
@@ -60,10 +70,7 @@ static sbag_code_t read_piece(const checkpoint_reader_t *r, const trailer_array_
   trailer_piece(array, piece, &first, &rows);
   SBAG_TRY(disk_read(r->data, r->path, array->offset + first * array->row_bytes, rows * array->row_bytes, out,
                      status));
-  if (checksum_piece(out, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
-  return status_set(status, SBAG_ERR_FORMAT,
-                    "checkpoint '%s': '%s': rows %lld to %lld do not match their checksum", r->path,
-                    array->name, (long long)first, (long long)(first + rows - 1));
+  return reader_check_piece(r, array, piece, out, status);
 }
 
 /* Makes `piece` the one that the reader holds. */

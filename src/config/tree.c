@@ -398,7 +398,7 @@ static sbag_code_t record_set(config_tree_t *tree, const char *assignment, sbag_
   SBAG_TRY(config_tree_alloc(tree, bytes, &block, status));
   size_t used = strlen(tree->text);
   int ended = used == 0 || tree->text[used - 1] == '\n';
-  snprintf(block, bytes, "%s%s# --set %s\n", tree->text, ended ? "" : "\n", assignment);
+  snprintf(block, bytes, "%s%s" CONFIG_SET_MARK "%s\n", tree->text, ended ? "" : "\n", assignment);
   tree->text = block;
   return SBAG_OK;
 }

@@ -34,6 +34,9 @@ sbag_code_t config_tree_parse(const char *origin, const char *text, mem_t *mem, 
 /* NULL is allowed. */
 void config_tree_destroy(config_tree_t **tree);
 
+/* How the record of an override begins: a comment. */
+#define CONFIG_SET_MARK "# --set "
+
 /* Applies "key.path=value": the value is YAML; what stood there is replaced, missing mappings are made, and
  * an index one past a list's end appends. */
 sbag_code_t config_tree_set(config_tree_t *tree, const char *assignment, sbag_status_t *status);

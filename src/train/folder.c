@@ -122,6 +122,10 @@ static int64_t step_of(const char *name, const char *tail) {
   return strcmp(made, name) == 0 ? step : -1;
 }
 
+int64_t folder_step(const char *name) {
+  return step_of(name, "");
+}
+
 static int larger_first(const void *a, const void *b) {
   int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
   return left > right ? -1 : left < right;

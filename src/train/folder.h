@@ -32,6 +32,8 @@ int folder_same(const char *a, const char *b);
 /* "<folder>/ckpt-<step>.h5". Refuses a path that is too long. */
 sbag_code_t folder_checkpoint(const char *path, int64_t step, char out[FOLDER_PATH_BYTES],
                               sbag_status_t *status);
+/* The step of a file called "ckpt-<step>.h5", or -1. */
+int64_t folder_step(const char *name);
 /* The steps of its checkpoints by their names, the largest first; freed by mem_free. */
 sbag_code_t folder_list(const char *path, mem_t *mem, int64_t **steps, int64_t *count, sbag_status_t *status);
 /* Removes checkpoints that were being written when a process ended. *removed: how many; `last` receives the

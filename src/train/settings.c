@@ -202,8 +202,6 @@ sbag_code_t settings_load(const char *file, const char *const *sets, int set_cou
   return config_load(&source, &settings_section, finish, settings, &settings->tree, status);
 }
 
-static const char kept_set[] = "# --set ";
-
 /* Where the overrides begin at the text's end, and how many there are. */
 static char *find_sets(char *text, int *count) {
   char *begin = text + strlen(text);
@@ -211,7 +209,7 @@ static char *find_sets(char *text, int *count) {
   while (begin > text && begin[-1] == '\n') {
     char *line = begin - 1;
     while (line > text && line[-1] != '\n') line--;
-    if (strncmp(line, kept_set, strlen(kept_set)) != 0) break;
+    if (strncmp(line, CONFIG_SET_MARK, strlen(CONFIG_SET_MARK)) != 0) break;
     begin = line;
     (*count)++;
   }
@@ -221,7 +219,7 @@ static char *find_sets(char *text, int *count) {
 /* Each line becomes a text of its own. */
 static void list_sets(char *at, int count, const char **sets) {
   for (int i = 0; i < count; i++) {
-    sets[i] = at + strlen(kept_set);
+    sets[i] = at + strlen(CONFIG_SET_MARK);
     at = strchr(at, '\n');
     *at++ = '\0';
   }

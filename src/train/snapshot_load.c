@@ -212,19 +212,21 @@ sbag_code_t snapshot_load_tables(snapshot_t *snapshot, session_t *session, int w
   return code;
 }
 
-sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status) {
+static sbag_code_t load_layers(snapshot_t *snapshot, session_t *session, sbag_status_t *status) {
   sbag_code_t code = snapshot_check_shapes(snapshot, session, 0, status);
   if (code == SBAG_OK) code = snapshot_load_dense(snapshot, session->model, 0, status);
-  SBAG_TRY(comm_agree(session->comm, code, status));
+  return comm_agree(session->comm, code, status);
+}
+
+sbag_code_t snapshot_load(snapshot_t *snapshot, session_t *session, sbag_status_t *status) {
+  SBAG_TRY(load_layers(snapshot, session, status));
   return snapshot_load_tables(snapshot, session, 0, status);
 }
 
 sbag_code_t snapshot_map(snapshot_t *snapshot, session_t *session, int64_t *piece_rows,
                          sbag_status_t *status) {
   char name[SNAPSHOT_NAME_BYTES];
-  sbag_code_t code = snapshot_check_shapes(snapshot, session, 0, status);
-  if (code == SBAG_OK) code = snapshot_load_dense(snapshot, session->model, 0, status);
-  SBAG_TRY(comm_agree(session->comm, code, status));
+  SBAG_TRY(load_layers(snapshot, session, status));
   for (int t = 0; t < session->assembly.model.table_count; t++) {
     const collection_load_t load = {.table = t, .state = -1, .name = name};
     snapshot_array_name(session, t, -1, name);
