@@ -135,6 +135,19 @@ int model_output_count(const model_t *model);
  */
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *outputs, sbag_status_t *status);
 
+/* The same in parts, so that the ids of one batch travel, and owners pool for it, while the batch before it
+ * is computed: begin; the step's sbag_step_forward_begin; gather, after which its vectors are in the layers'
+ * place; finish. Two may be under way at a time, of one model or of two. From gather to finish no other
+ * batch of this model is gathered. What all ranks refuse in a batch is returned by sbag_step_forward_begin:
+ * its step can then only be released, which is the caller's to do. The batch and its memory stay until then.
+ */
+sbag_code_t model_predict_begin(model_t *model, const model_batch_t *batch, sbag_step_h *step,
+                                sbag_status_t *status);
+sbag_code_t model_predict_gather(model_t *model, const model_batch_t *batch, sbag_step_h step,
+                                 sbag_status_t *status);
+sbag_code_t model_predict_finish(model_t *model, const model_batch_t *batch, float *outputs,
+                                 sbag_status_t *status);
+
 /* The layers forward and backward, with whatever pooled vectors are at hand, and an update that changes no
  * weight: for a benchmark. batch: its features are not read. Refused while a step is under way. Not
  * collective. */

@@ -441,25 +441,37 @@ int model_dense_on_host(const model_t *model) {
 
 /* ---- prediction ---- */
 
-static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *step, float *outputs,
-                           sbag_status_t *status) {
-  network_pass_t pass = {.rows = batch->samples,
-                         .first_sample = batch->first_sample,
-                         .between = between,
-                         .between_user = m->comm};
-  model_input_t *input = &m->inputs[MODEL_STEPS_MAX];
+static network_pass_t prediction_pass(model_t *m, const model_batch_t *batch) {
+  return (network_pass_t){.rows = batch->samples,
+                          .first_sample = batch->first_sample,
+                          .between = between,
+                          .between_user = m->comm,
+                          .values = dense_values(m, &m->inputs[MODEL_STEPS_MAX])};
+}
+
+static sbag_code_t predict_begin(model_t *m, const model_batch_t *batch, sbag_step_h *step,
+                                 sbag_status_t *status) {
   if (m->slots[0].computed)
     return status_set(status, SBAG_ERR_STATE,
                       "model: a prediction within a training step; finish that first");
   SBAG_TRY(take_batch(m, batch, 0, status));
-  SBAG_TRY(take_input(m, batch, input, status));
+  return sbag_collection_prefetch(m->collection, batch->features,
+                                  SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_INDICES, step, status);
+}
+
+static sbag_code_t predict_gather(model_t *m, const model_batch_t *batch, sbag_step_h step,
+                                  sbag_status_t *status) {
+  SBAG_TRY(take_input(m, batch, &m->inputs[MODEL_STEPS_MAX], status));
   SBAG_TRY(make_room(m, batch, 0, status));
-  SBAG_TRY(sbag_collection_forward_begin(m->collection, batch->features,
-                                         SBAG_FORWARD_READ_ONLY | SBAG_FORWARD_NO_INDICES, step, status));
-  pass.values = dense_values(m, input);
+  const network_pass_t pass = prediction_pass(m, batch);
   m->dense->ops->input_ready(m->dense);
-  m->network->ops->begin(m->network, &pass);
-  SBAG_TRY(collection_forward_end(*step, m->network->pooled, status));
+  m->network->ops->begin(m->network, &pass); /* while vectors are on their way */
+  return collection_forward_end(step, m->network->pooled, status);
+}
+
+static sbag_code_t predict_finish(model_t *m, const model_batch_t *batch, float *outputs,
+                                  sbag_status_t *status) {
+  const network_pass_t pass = prediction_pass(m, batch);
   const float *made = m->network->ops->forward(m->network, &pass);
   int64_t width = m->network->output_count * (int64_t)sizeof *outputs;
   const copy_part_t part = {outputs, made, batch->samples * width};
@@ -467,11 +479,36 @@ static sbag_code_t predict(model_t *m, const model_batch_t *batch, sbag_step_h *
   return wait_for_device(m, status);
 }
 
+sbag_code_t model_predict_begin(model_t *model, const model_batch_t *batch, sbag_step_h *step,
+                                sbag_status_t *status) {
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = predict_begin(model, batch, step, status);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
+
+sbag_code_t model_predict_gather(model_t *model, const model_batch_t *batch, sbag_step_h step,
+                                 sbag_status_t *status) {
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = predict_gather(model, batch, step, status);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
+
+sbag_code_t model_predict_finish(model_t *model, const model_batch_t *batch, float *outputs,
+                                 sbag_status_t *status) {
+  const char *phase = comm_trace_phase(&model->comm->trace, "step");
+  sbag_code_t code = predict_finish(model, batch, outputs, status);
+  comm_trace_phase(&model->comm->trace, phase);
+  return code;
+}
+
 sbag_code_t model_predict(model_t *model, const model_batch_t *batch, float *outputs, sbag_status_t *status) {
   sbag_step_h step = NULL;
-  const char *phase = comm_trace_phase(&model->comm->trace, "step");
-  sbag_code_t code = predict(model, batch, &step, outputs, status);
+  sbag_code_t code = model_predict_begin(model, batch, &step, status);
+  if (code == SBAG_OK) code = sbag_step_forward_begin(step, status);
+  if (code == SBAG_OK) code = model_predict_gather(model, batch, step, status);
+  if (code == SBAG_OK) code = model_predict_finish(model, batch, outputs, status);
   sbag_step_release(&step);
-  comm_trace_phase(&model->comm->trace, phase);
   return code;
 }

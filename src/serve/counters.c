@@ -83,6 +83,12 @@ void counters_batch(counters_t *m, int64_t requests, int64_t samples, const int6
   pthread_mutex_unlock(&m->mutex);
 }
 
+void counters_overlap(counters_t *m) {
+  pthread_mutex_lock(&m->mutex);
+  m->overlapped++;
+  pthread_mutex_unlock(&m->mutex);
+}
+
 void counters_served(counters_t *m, int64_t step, double written_s) {
   pthread_mutex_lock(&m->mutex);
   m->step = step;
@@ -169,6 +175,9 @@ static void put_batches(const counters_t *m, buffer_t *b) {
   put_histogram(b, "batch_samples", "", sizes, COUNTERS_SIZES, &m->batch_samples);
   put_head(b, "batch_requests", "histogram", "Requests that shared a distributed look-up.");
   put_histogram(b, "batch_requests", "", sizes, COUNTERS_SIZES, &m->batch_requests);
+  put_head(b, "batches_overlapped_total", "counter",
+           "Distributed look-ups that began before the one ahead of them had ended.");
+  buffer_print(b, "shardbag_batches_overlapped_total %" PRId64 "\n", m->overlapped);
   put_head(b, "lookups_total", "counter", "Indices looked up, by table and the rank that owns the row.");
   for (int t = 0; t < m->table_count; t++)
     for (int r = 0; r < m->rank_count; r++) {

@@ -49,6 +49,7 @@ typedef struct counters {
   int64_t refreshes[REFRESHES]; /* newer checkpoints, by what became of them */
   double refresh_s;             /* how long the last one took to load */
   int64_t requests[SERVE_KINDS], samples[SERVE_KINDS], errors[ERRORS];
+  int64_t overlapped; /* batches */
   counters_histogram_t stages[STAGES], batch_samples, batch_requests;
   int64_t *lookups; /* [tables][ranks] */
 } counters_t;
@@ -63,6 +64,8 @@ void counters_error(counters_t *metrics, counters_error_t error);
 void counters_request(counters_t *metrics, serve_kind_t kind, int64_t samples, const double stages_s[STAGES]);
 /* One batch; lookups: [tables][ranks], of its indices by owner. */
 void counters_batch(counters_t *metrics, int64_t requests, int64_t samples, const int64_t *lookups);
+/* One batch that was begun before the one ahead of it had ended. */
+void counters_overlap(counters_t *metrics);
 /* Which checkpoint is served from now on. */
 void counters_served(counters_t *metrics, int64_t step, double written_s);
 /* One checkpoint that was loaded beside it, or refused. */

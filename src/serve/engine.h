@@ -4,6 +4,15 @@
  *
  *   request -> parsed (threads of HTTP) -> queue -> batch -> one look-up on all ranks -> answers
  *
+ * Where others than rank 0 have rows, batches overlap when several wait: the next one begins before the one
+ * ahead of it ends, so that its ids travel and its rows are pooled while rank 0 computes the layers of the
+ * other:
+ *
+ *   rank 0       ids k+1 | vectors k in | pools k+1 | layers k, answers | ids k+2 | vectors k+1 in | ...
+ *   the others             pool k ...     pool k+1 ...                              pool k+2 ...
+ *
+ * At most two are under way, and none between two calls of rank 0's: a load, a drop and the end see none.
+ *
  * A rank that waits for rank 0 looks every now and then and sleeps in between, the longer the longer nothing
  * has come, at most a millisecond; between two batches rank 0 sleeps at the queue. When nothing comes it
  * calls the others every few seconds, so that a rank that has stopped is noticed.
@@ -21,14 +30,26 @@
 
 #include <stdatomic.h>
 
-enum { ENGINE_PATH_BYTES = 4096 };
+enum { ENGINE_PATH_BYTES = 4096, ENGINE_FLIGHTS = 2 };
 
 typedef struct engine_seat {
   model_t *model; /* NULL: free */
   const model_config_t *config;
-  batch_t batch;
-  pieces_t pieces; /* to be checked before they are looked up */
+  batch_t batches[ENGINE_FLIGHTS]; /* one for each batch under way */
+  pieces_t pieces;                 /* to be checked before they are looked up */
 } engine_seat_t;
+
+/* A batch under way. */
+typedef struct engine_flight {
+  int number, seat; /* number: its place in the engine and in its seat's batches */
+  int64_t word;     /* what is asked for */
+  model_batch_t batch;
+  sbag_step_h step;
+  ticket_t *tickets; /* rank 0's; the others' NULL */
+  int64_t *lookups;  /* [tables][ranks] */
+  int open;          /* its ids are with their owners */
+  sbag_status_t end; /* how it ended, as far as is known: what all ranks refuse in it goes no further */
+} engine_flight_t;
 
 typedef struct engine {
   comm_t *comm;
@@ -46,9 +67,10 @@ typedef struct engine {
   void *user;
   atomic_llong busy_us; /* since when a batch is under way; 0: none. For other threads */
   engine_seat_t seats[EDITIONS];
-  int64_t *lookups;             /* [tables][ranks] */
+  engine_flight_t flights[ENGINE_FLIGHTS];
+  engine_flight_t *ahead;       /* the batch that ends when the next one has begun; NULL: none */
   double called_s;              /* when the others last heard of rank 0 */
-  int64_t word[3];              /* what rank 0 tells: an operation, a number, a seat */
+  int64_t word[4];              /* what rank 0 tells: an operation, a number, a seat, whether more follows */
   char path[ENGINE_PATH_BYTES]; /* of a checkpoint to load */
 } engine_t;
 
@@ -61,8 +83,8 @@ sbag_code_t engine_take_seat(engine_t *engine, int seat, model_t *model, const m
                              const int64_t *piece_rows, sbag_status_t *status);
 void engine_leave_seat(engine_t *engine, int seat);
 
-/* Rank 0: answers what the queue has for at most wait_s, or one batch. An error that ends only that batch is
- * told to its tickets; what is returned ends the job. */
+/* Rank 0: waits for the queue for at most wait_s, and answers a batch, or, where they overlap, a few. An
+ * error that ends only a batch is told to its tickets; what is returned ends the job. */
 sbag_code_t engine_turn(engine_t *engine, double wait_s, sbag_status_t *status);
 /* Tells a list of tickets how they ended. */
 void engine_answer(ticket_t *tickets, sbag_code_t code, const sbag_status_t *status);

@@ -85,6 +85,14 @@ ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t sam
   return taken;
 }
 
+int queue_ready(queue_t *queue, double window_s, int64_t samples_max) {
+  pthread_mutex_lock(&queue->mutex);
+  int ready = queue->first != NULL && (window_s <= 0 || queue->closed || queue->samples >= samples_max ||
+                                       clock_now() >= queue->first->queued_s + window_s);
+  pthread_mutex_unlock(&queue->mutex);
+  return ready;
+}
+
 void queue_close(queue_t *queue) {
   pthread_mutex_lock(&queue->mutex);
   queue->closed = 1;

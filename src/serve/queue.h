@@ -37,6 +37,8 @@ int queue_put(queue_t *queue, ticket_t *ticket);
  * there, and where they are fewer those that come within window_s. Waits at most wait_s for the first. NULL:
  * none. */
 ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t samples_max);
+/* Whether queue_take has something and would not wait. It stays so until somebody takes. */
+int queue_ready(queue_t *queue, double window_s, int64_t samples_max);
 /* From now on nothing is taken in. */
 void queue_close(queue_t *queue);
 int64_t queue_length(queue_t *queue);
