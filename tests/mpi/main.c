@@ -6,6 +6,7 @@ Suite *collection_suite(void);
 Suite *comm_suite(void);
 Suite *contract_suite(void);
 Suite *direct_suite(void);
+Suite *engine_suite(void);
 Suite *examples_suite(void);
 Suite *exchange_suite(void);
 Suite *init_file_suite(void);
@@ -27,6 +28,7 @@ static const runner_suite_t suites[] = {
     {"comm", comm_suite},
     {"contract", contract_suite},
     {"direct", direct_suite},
+    {"engine", engine_suite},
     {"examples", examples_suite},
     {"exchange", exchange_suite},
     {"init_file", init_file_suite},
