@@ -276,6 +276,29 @@ def check_many(server, rows, logits):
         check("many clients", all(pool.map(one, range(200))))
 
 
+def check_overlap(name, server, ranks, rows, logits, pooled):
+    """Both models asked at a time make batches that wait: two are under way where others than rank 0 own rows, and
+    answers are as ever."""
+
+    def one(i):
+        begin = (11 * i) % 300
+        end = begin + 1 + i % 70
+        if i % 2:
+            status, said = server.infer("shop", rows.inputs(begin, end))
+            return status == 200 and close(output(said, "logit"), logits[begin:end])
+        status, said = server.infer("shop/embeddings", rows.inputs(begin, end, dense=False))
+        return status == 200 and all(close(output(said, n), p[begin:end]) for n, p in zip(("user", "tags"), pooled))
+
+    overlapped = lambda: metric(server, "shardbag_batches_overlapped_total")
+    end, good = time.time() + 10, True
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        good &= all(pool.map(one, range(150)))
+        while ranks > 1 and overlapped() == 0 and time.time() < end:
+            good &= all(pool.map(one, range(150)))
+    check(f"{name}: two models at a time", good)
+    check(f"{name}: batches overlap", (overlapped() > 0) == (ranks > 1), overlapped())
+
+
 def check_metrics(server, ranks):
     answer, said = server.ask("/metrics")
     text = said.decode()
@@ -447,16 +470,18 @@ def check_stall(build, checkpoint, rows):
         return
     os.kill(found[0], signal.SIGSTOP)
     start = time.time()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        stuck = pool.submit(server.infer, "shop", rows.inputs(0, 2))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:  # of two models, so that batches wait behind the first
+        parts = [("shop", rows.inputs(0, 2)), ("shop/embeddings", rows.inputs(0, 2, dense=False))]
+        stuck = [pool.submit(server.infer, *parts[i % 2]) for i in range(4)]
         time.sleep(2)
         check("not ready", server.ask("/v2/health/ready")[0].status == 503)
         check("alive", server.ask("/v2/health/live")[0].status == 200)
         check("refused", server.infer("shop", rows.inputs(0, 2))[0] == 503)
-        try:
-            check("the one that waited", stuck.result()[0] == 500)
-        except (OSError, http.client.HTTPException):
-            check("the one that waited sees the connection close", True)
+        for one in stuck:
+            try:
+                check("one that waited", one.result()[0] in (500, 503))
+            except (OSError, http.client.HTTPException):
+                check("one that waited sees the connection close", True)
     out, err = server.process.communicate(timeout=30)
     said = [line for line in err.splitlines() if line.startswith("shardbag serve: ")]
     check("it ends and says why", server.process.returncode != 0 and len(said) == 1 and time.time() - start < 15, (out, err))
@@ -715,6 +740,7 @@ def main():
             if server.port == 0:
                 continue
             check_answers(f"{ranks} ranks", server, checkpoint, rows, logits)
+            check_overlap(f"{ranks} ranks", server, ranks, rows, logits, pools(checkpoint, rows, 0, ROWS))
             if ranks in (1, 3):
                 check_protocol(server)
                 check_binary(server, rows, logits)

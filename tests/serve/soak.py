@@ -190,6 +190,8 @@ def judge(server, ranks, askers, first, last, seconds):
     base.check(f"{ranks} ranks: requests of all kinds", min(count[k] for k in ("json", "binary", "wrong")) > 0, count)
     base.check(f"{ranks} ranks: both checkpoints", len(versions) == 2, versions)
     base.check(f"{ranks} ranks: memory is flat", all(b - a < GROWTH_BYTES for a, b in zip(first, last)), (mib(first), mib(last)))
+    overlapped = base.metric(server, "shardbag_batches_overlapped_total")
+    base.check(f"{ranks} ranks: batches overlap", (overlapped > 0) == (ranks > 1), overlapped)
     served = base.metric(server, 'shardbag_refreshes_total{outcome="served"}')
     base.check(f"{ranks} ranks: three newer checkpoints", served == 3, served)
     code, out, err = server.end()

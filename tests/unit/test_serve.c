@@ -472,11 +472,15 @@ START_TEST(the_queue_is_bounded_and_cut_by_signature) {
   begin(&f, SERVE_PREDICTION);
   ck_assert_int_eq(queue_open(4, &queue, &f.status), SBAG_OK);
   ck_assert_ptr_null(queue_take(&queue, 0.001, 0, 10));
+  ck_assert_int_eq(queue_ready(&queue, 0, 10), 0);
   for (int i = 0; i < 5; i++) {
     tickets[i].request.signature = i == 2 ? &other : &f.signature;
     tickets[i].request.samples = 3;
     ck_assert_int_eq(queue_put(&queue, &tickets[i]), i < 4);
   }
+  ck_assert_int_eq(queue_ready(&queue, 0, 100), 1);
+  ck_assert_int_eq(queue_ready(&queue, 60, 100), 0);           /* more may come */
+  ck_assert_int_eq(queue_ready(&queue, 60, 12), 1);            /* no more would fit */
   ck_assert_ptr_eq(queue_take(&queue, 0, 0, 10), &tickets[0]); /* with 1: 2 is of another signature */
   ck_assert(tickets[0].next == &tickets[1] && tickets[1].next == NULL);
   ck_assert_ptr_eq(queue_take(&queue, 0, 0, 10), &tickets[2]);
