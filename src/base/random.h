@@ -94,27 +94,13 @@ HOST_DEVICE static inline feistel_t feistel_for(uint64_t key, int64_t n) {
   return f;
 }
 
-HOST_DEVICE static inline uint64_t feistel_round(const feistel_t *f, int round, uint64_t half, int out_bits) {
-  uint64_t mixed = (half + 0x9e3779b97f4a7c15u * (uint64_t)(round + 1)) ^ f->key;
-  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9u;
-  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebu;
-  return (mixed ^ (mixed >> 31)) & (((uint64_t)1 << out_bits) - 1);
-}
-
-/* Even rounds change the left half from the right one, odd rounds the right from the left: each undoes
- * itself. */
-HOST_DEVICE static inline uint64_t feistel_walk(const feistel_t *f, uint64_t x, int inverse) {
-  uint64_t right_mask = ((uint64_t)1 << f->right_bits) - 1;
-  uint64_t left = x >> f->right_bits, right = x & right_mask;
-  for (int i = 0; i < FEISTEL_ROUNDS; i++) {
-    int round = inverse ? FEISTEL_ROUNDS - 1 - i : i;
-    if (round % 2 == 0)
-      left ^= feistel_round(f, round, right, f->left_bits);
-    else
-      right ^= feistel_round(f, round, left, f->right_bits);
-  }
-  return left << f->right_bits | right;
-}
+#define WORD             uint64_t
+#define FEISTEL(name)    name
+#define FEISTEL_FUNCTION HOST_DEVICE static inline
+#include "base/random_feistel.inc"
+#undef WORD
+#undef FEISTEL
+#undef FEISTEL_FUNCTION
 
 HOST_DEVICE static inline int64_t random_permute(uint64_t key, int64_t n, int64_t i) {
   feistel_t f = feistel_for(key, n);

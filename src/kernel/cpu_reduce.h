@@ -6,15 +6,19 @@
 
 #include "kernel/kernel.h"
 
-/* What is done to a term's vector. */
-enum { RUN_SUM, RUN_SCALED, RUN_SELECTED, RUN_MAX, RUN_KINDS };
+/* What is done to a term's vector. RUN_DIRECT: as RUN_SUM, with vectors found by their numbers instead of in
+ * a list. */
+enum { RUN_SUM, RUN_SCALED, RUN_SELECTED, RUN_MAX, RUN_DIRECT, RUN_KINDS };
 
 enum { RUN_STORAGES = 5, RUN_VECTORS = 16, LINE_BYTES = 64 };
 
 /* Some neighbouring segments of one task, or (`carry`) a further piece of one; of each vector, some
  * neighbouring columns. Arrays are the run's own part of the task's. */
 typedef struct reduce_run {
-  const char *const *row;       /* [terms + ahead] vectors of the run's terms, and of those that follow */
+  const char *const *row; /* [terms + ahead] vectors of the run's terms, and of those that follow */
+  const int64_t *term;    /* RUN_DIRECT: [terms + ahead] instead: the vector of term i is at */
+  const char *src;        /* src + term[i] * term_bytes */
+  int64_t term_bytes;
   int64_t ahead;                /* terms from one that is added to one whose vector is fetched */
   int64_t lines;                /* cache lines to fetch of a vector, from its first column on */
   int64_t last_byte;            /* to fetch beside them; 0: none */
@@ -28,7 +32,8 @@ typedef struct reduce_run {
   const int64_t *out_at;   /* NULL, or [segments] */
   float *out;              /* of the run's first segment where out_at is NULL */
   int64_t out_stride;
-  int64_t *out_position;      /* RUN_MAX, or NULL */
+  int64_t out_ahead;     /* elements from what is put out to what is fetched to be put out; 0: nothing is */
+  int64_t *out_position; /* RUN_MAX, or NULL */
   const int64_t *count_begin; /* NULL, or [segments + 1]: a mean */
   int64_t carry;              /* terms of the (only) segment that are in `out` already */
   int stream;                 /* 1: `out` is not read soon, and lines of it are whole */

@@ -216,12 +216,13 @@ RUN_OF_FEW(6)
 
 const reduce_isa_t reduce_isa_avx2 = {
     .lanes = LANES,
-    .vectors = {MANY, MANY, FEW, FEW},
+    .vectors = {MANY, MANY, FEW, FEW, MANY},
     .run = {[RUN_SUM] = {{ALL_OF(sum_f32)},
                          {ALL_OF(sum_f16)},
                          {ALL_OF(sum_bf16)},
                          {ALL_OF(sum_int8)},
                          {ALL_OF(sum_int4)}},
+            [RUN_DIRECT] = {{ALL_OF(direct_f32)}},
             [RUN_SCALED] = {{ALL_OF(scaled_f32)},
                             {ALL_OF(scaled_f16)},
                             {ALL_OF(scaled_bf16)},

@@ -209,12 +209,13 @@ RUN_OF_FEW(12)
 
 const reduce_isa_t reduce_isa_avx512 = {
     .lanes = LANES,
-    .vectors = {RUN_VECTORS, RUN_VECTORS, FEW, FEW},
+    .vectors = {RUN_VECTORS, RUN_VECTORS, FEW, FEW, RUN_VECTORS},
     .run = {[RUN_SUM] = {{ALL_OF(sum_f32)},
                          {ALL_OF(sum_f16)},
                          {ALL_OF(sum_bf16)},
                          {ALL_OF(sum_int8)},
                          {ALL_OF(sum_int4)}},
+            [RUN_DIRECT] = {{ALL_OF(direct_f32)}},
             [RUN_SCALED] = {{ALL_OF(scaled_f32)},
                             {ALL_OF(scaled_f16)},
                             {ALL_OF(scaled_bf16)},

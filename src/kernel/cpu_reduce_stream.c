@@ -1,6 +1,8 @@
 /* One thread's segments, over all its tasks, as one stream of vectors: so the vectors that are fetched ahead
  * are those of the next terms whichever segment or task has them. The stream is listed some hundred addresses
- * at a time, and the segments among them are handed to the instruction set's functions as runs. */
+ * at a time, and the segments among them are handed to the instruction set's functions as runs. While a list
+ * is made nothing is fetched, so plain sums of rows by their numbers go without one, but for a task's last
+ * terms, behind which the next task's are to be fetched. */
 #include "kernel/cpu_reduce.h"
 #include "kernel/quant.h"
 
@@ -13,6 +15,7 @@ enum {
   AHEAD_BYTES = 32768,     /* of the vectors between the one that is added and the one that is fetched */
   ROOM_BYTES = 256 << 10,  /* of the vectors of a run, where several passes go over them */
   STREAM_BYTES = 32 << 20, /* of outputs that no cache will keep */
+  OUTS_AHEAD = 16          /* segments whose outputs are fetched ahead, at most */
 };
 
 /* Where the list's next address comes from. */
@@ -25,6 +28,7 @@ typedef struct stream {
   const reduce_isa_t *isa;
   cursor_t cursor;
   int64_t head, tail;                          /* of what is listed and not yet added */
+  int64_t most;                                /* terms to be listed at a time */
   const char *row[RUN_TERMS + 2 * AHEAD_MOST]; /* the last AHEAD_MOST only at the very end */
   float scale[RUN_TERMS];                      /* of a run's terms, where they are not in order */
   int64_t select[RUN_TERMS];
@@ -95,8 +99,8 @@ static void list_more(stream_t *s) {
   memmove(s->row, s->row + s->head, (size_t)(s->tail - s->head) * sizeof *s->row);
   s->tail -= s->head;
   s->head = 0;
-  while (s->tail < LISTED_MOST && !at_end(c)) {
-    const int64_t room = LISTED_MOST - s->tail, left = c->last - c->place, n = room < left ? room : left;
+  while (s->tail < s->most && !at_end(c)) {
+    const int64_t room = s->most - s->tail, left = c->last - c->place, n = room < left ? room : left;
     if (n > 0) list_rows(&c->span->tasks[c->task], c->place, n, s->row + s->tail);
     s->tail += n;
     c->place += n;
@@ -113,6 +117,17 @@ static int64_t ready(const stream_t *s) {
   return at_end(&s->cursor) ? listed : listed > AHEAD_MOST ? listed - AHEAD_MOST : 0;
 }
 
+/* A list that goes on from here, of at most so many terms at a time; what was listed is dropped. */
+static void list_from(stream_t *s, int64_t task, int64_t place, int64_t most) {
+  cursor_t *c = &s->cursor;
+  s->head = s->tail = 0;
+  s->most = most < LISTED_MOST ? most : LISTED_MOST;
+  c->task = task;
+  enter_task(c);
+  c->place = place;
+  list_more(s);
+}
+
 static int64_t clamp(int64_t value, int64_t least, int64_t most) {
   return value < least ? least : value > most ? most : value;
 }
@@ -124,9 +139,9 @@ static int64_t terms_ahead(const reduce_task_t *t) {
 static void start_stream(stream_t *s, const reduce_isa_t *isa, const reduce_span_t *span) {
   s->isa = isa;
   s->cursor = (cursor_t){.span = span};
-  s->head = s->tail = 0;
   enter_task(&s->cursor);
-  list_more(s);
+  list_from(s, 0, s->cursor.place, AHEAD_MOST);
+  s->most = LISTED_MOST;
   const int64_t bytes = clamp(row_bytes(&span->tasks[0]), 0, AHEAD_BYTES);
   const int64_t ahead = terms_ahead(&span->tasks[0]);
   for (int64_t i = 0; i < ahead && i < s->tail; i++)
@@ -139,6 +154,7 @@ static void start_stream(stream_t *s, const reduce_isa_t *isa, const reduce_span
 typedef struct run_task {
   const reduce_task_t *task;
   int kind, stream, whole_lines; /* whole_lines: vectors begin and end with lines */
+  int direct;                    /* 1: terms may go without a list */
   int64_t row_bytes, lines, terms_most;
   int64_t passes, pass_columns;
 } run_task_t;
@@ -169,6 +185,7 @@ static run_task_t prepare_task(const stream_t *s, const reduce_task_t *t) {
   const int64_t vectors = (t->dim + s->isa->lanes - 1) / s->isa->lanes, most = s->isa->vectors[r.kind];
   r.passes = (vectors + most - 1) / most;
   r.pass_columns = (vectors + r.passes - 1) / (r.passes > 0 ? r.passes : 1) * s->isa->lanes;
+  r.direct = r.kind == RUN_SUM && t->storage == SBAG_STORAGE_FULL && t->order == NULL && r.passes == 1;
   if (r.passes > 1 && r.terms_most * r.row_bytes > ROOM_BYTES) r.terms_most = ROOM_BYTES / r.row_bytes;
   if (r.terms_most < AHEAD_MOST) r.terms_most = AHEAD_MOST;
   return r;
@@ -193,14 +210,19 @@ static void list_factors(stream_t *s, const run_task_t *of, int64_t place, int64
   run->winner = s->winner;
 }
 
+/* What is to be fetched of a run's vectors. */
+static void fetch_of(const run_task_t *of, reduce_run_t *run) {
+  run->ahead = terms_ahead(of->task);
+  run->lines = of->lines;
+  run->last_byte = of->whole_lines ? 0 : of->row_bytes - 1;
+}
+
 /* All columns of a run, whose arrays by segment and by term are set. */
 static void do_run(stream_t *s, const run_task_t *of, int64_t place, int64_t terms, reduce_run_t *run) {
   const reduce_task_t *t = of->task;
   run->row = s->row + s->head;
-  run->ahead = terms_ahead(t);
-  run->lines = of->lines;
-  run->last_byte = of->whole_lines ? 0 : of->row_bytes - 1;
   run->code_bytes = quant_code_bytes(t->storage, t->dim);
+  fetch_of(of, run);
   list_factors(s, of, place, terms, run);
   for (run->column = 0; run->column < t->dim; run->column += of->pass_columns) {
     const int64_t left = t->dim - run->column;
@@ -212,19 +234,32 @@ static void do_run(stream_t *s, const run_task_t *of, int64_t place, int64_t ter
   s->head += terms;
 }
 
-/* Segments [first, first + segments), whole. */
-static void do_segments(stream_t *s, const run_task_t *of, int64_t first, int64_t segments) {
+/* Segments that follow each other in memory are put out to lines that were fetched while the terms before
+ * were added. */
+static int64_t out_ahead(const run_task_t *of, int64_t segments, int64_t terms) {
   const reduce_task_t *t = of->task;
-  const int64_t place = place_of(t, first), terms = place_of(t, first + segments) - place;
+  if (of->stream || t->out_at != NULL || terms == 0) return 0;
+  return clamp(terms_ahead(t) * segments / terms, 1, OUTS_AHEAD) * t->out_stride;
+}
+
+/* Segments [first, first + segments), whole. */
+static reduce_run_t run_of_segments(const run_task_t *of, int64_t first, int64_t segments, int64_t terms) {
+  const reduce_task_t *t = of->task;
   const int64_t at = t->out_at != NULL ? 0 : out_offset(t, first);
-  reduce_run_t run = {.begin = t->begin != NULL ? t->begin + first : NULL,
-                      .segments = segments,
-                      .out_at = t->out_at != NULL ? t->out_at + first : NULL,
-                      .out = (float *)t->out + at,
-                      .out_stride = t->out_stride,
-                      .out_position = t->out_position != NULL ? t->out_position + at : NULL,
-                      .count_begin = t->count_begin != NULL ? t->count_begin + first : NULL,
-                      .stream = of->stream};
+  return (reduce_run_t){.begin = t->begin != NULL ? t->begin + first : NULL,
+                        .segments = segments,
+                        .out_at = t->out_at != NULL ? t->out_at + first : NULL,
+                        .out = (float *)t->out + at,
+                        .out_stride = t->out_stride,
+                        .out_ahead = out_ahead(of, segments, terms),
+                        .out_position = t->out_position != NULL ? t->out_position + at : NULL,
+                        .count_begin = t->count_begin != NULL ? t->count_begin + first : NULL,
+                        .stream = of->stream};
+}
+
+static void do_segments(stream_t *s, const run_task_t *of, int64_t first, int64_t segments) {
+  const int64_t place = place_of(of->task, first), terms = place_of(of->task, first + segments) - place;
+  reduce_run_t run = run_of_segments(of, first, segments, terms);
   do_run(s, of, place, terms, &run);
 }
 
@@ -281,21 +316,60 @@ static int64_t segments_within(const reduce_task_t *t, int64_t first, int64_t en
   return low - first;
 }
 
-static void do_task(stream_t *s, const reduce_task_t *t, int64_t first, int64_t end) {
-  const run_task_t of = prepare_task(s, t);
+/* Segments from the list, up to `end`. */
+static void do_listed(stream_t *s, const run_task_t *of, int64_t first, int64_t end) {
+  const reduce_task_t *t = of->task;
   while (first < end) {
     if (ready(s) < RUN_TERMS / 2) list_more(s);
-    const int64_t room = ready(s) < of.terms_most ? ready(s) : of.terms_most;
+    const int64_t room = ready(s) < of->terms_most ? ready(s) : of->terms_most;
     const int64_t n = segments_within(t, first, end, room);
     if (n > 0) {
-      do_segments(s, &of, first, n);
+      do_segments(s, of, first, n);
       first += n;
-    } else if (ready(s) < of.terms_most && !at_end(&s->cursor)) {
+    } else if (ready(s) < of->terms_most && !at_end(&s->cursor)) {
       list_more(s);
     } else {
-      (t->op == REDUCE_MAX ? do_long_max : do_long_sum)(s, &of, first++);
+      (t->op == REDUCE_MAX ? do_long_max : do_long_sum)(s, of, first++);
     }
   }
+}
+
+/* Segments without a list, as long as what is fetched ahead is of this task and no segment is long. Returns
+ * the first one that is left. */
+static int64_t do_direct(const stream_t *s, const run_task_t *of, int64_t first, int64_t end) {
+  const reduce_task_t *t = of->task;
+  const int64_t last = place_of(t, end) - terms_ahead(t),
+                vectors = (t->dim + s->isa->lanes - 1) / s->isa->lanes;
+  while (first < end) {
+    const int64_t place = place_of(t, first), left = last - place;
+    const int64_t n =
+        left > 0 ? segments_within(t, first, end, left < REDUCE_BLOCK ? left : REDUCE_BLOCK) : 0;
+    if (n == 0) return first;
+    reduce_run_t run = run_of_segments(of, first, n, place_of(t, first + n) - place);
+    run.term = t->term + place;
+    run.src = t->src;
+    run.term_bytes = term_bytes(t);
+    run.columns = t->dim;
+    fetch_of(of, &run);
+    s->isa->run[RUN_DIRECT][SBAG_STORAGE_FULL][vectors - 1](&run);
+    first += n;
+  }
+  return first;
+}
+
+static void do_task(stream_t *s, int64_t task, int64_t first, int64_t end) {
+  const run_task_t of = prepare_task(s, &s->cursor.span->tasks[task]);
+  while (of.direct && first < end) {
+    const int64_t segment = do_direct(s, &of, first, end);
+    if (segment == end) return;
+    const int64_t place = place_of(of.task, segment), left = place_of(of.task, end) - place;
+    const int is_tail = left <= REDUCE_BLOCK + AHEAD_MOST;
+    list_from(s, task, place, (is_tail ? left : LISTED_MOST) + AHEAD_MOST);
+    do_listed(s, &of, segment, is_tail ? end : segment + 1);
+    s->most = LISTED_MOST;
+    first = is_tail ? end : segment + 1;
+  }
+  do_listed(s, &of, first, end);
 }
 
 void cpu_reduce_stream(const reduce_isa_t *isa, const reduce_span_t *span) {
@@ -305,7 +379,7 @@ void cpu_reduce_stream(const reduce_isa_t *isa, const reduce_span_t *span) {
     const reduce_task_t *t = &span->tasks[i];
     const int64_t first = reduce_span_first(span, i), end = reduce_span_end(span, i);
     if (streams(t))
-      do_task(&s, t, first, end);
+      do_task(&s, i, first, end);
     else
       cpu_reduce_scalar(SBAG_F32, t, first, end);
   }
