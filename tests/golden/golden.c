@@ -1,6 +1,6 @@
-/* golden FILE.h5: runs every case of a golden file on however many ranks there are, and ends with
- * `N passed, N failed`. Exit code 0 if none failed, 1 if any did, 2 for a usage error or an unreadable file.
- */
+/* golden FILE.h5...: runs every case of golden files on however many ranks there are, in every way that the
+ * options tell of, and ends with `N passed, N failed`. Exit code 0 if none failed, 1 if any did, 2 for a
+ * usage error or an unreadable file. */
 #include "golden_case.h"
 
 #include <mpi.h>
@@ -10,14 +10,23 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: golden FILE.h5 [--layout block|cyclic|subset|replicated|scramble] [--exchange "
-    "auto|pools|rows] [--chunk BYTES] [--reproducible] [--oracle]";
+    "usage: golden FILE.h5... [--layout block|cyclic|subset|replicated|scramble] [--exchange "
+    "auto|pools|rows|dense] [--chunk BYTES] [--reproducible] [--oracle] [--and OPTION...]: --and begins "
+    "another way";
 
-typedef struct arguments {
-  const char *file;
+enum { FILES_MAX = 8, WAYS_MAX = 32 };
+
+/* A way to run the cases. */
+typedef struct way {
   sbag_context_options_t context;
   golden_layout_t layout;
   int oracle;
+} way_t;
+
+typedef struct arguments {
+  const char *files[FILES_MAX];
+  way_t ways[WAYS_MAX];
+  int file_count, way_count;
 } arguments_t;
 
 static int find_word(const char *word, const char *const *words, int count) {
@@ -26,34 +35,47 @@ static int find_word(const char *word, const char *const *words, int count) {
   return -1;
 }
 
-/* Returns 0 if an argument is none of ours. */
-static int read_arguments(int argc, char **argv, arguments_t *out) {
+/* The option at argv[*i] and its value: returns 0 if it is none of a way's. */
+static int read_option(char **argv, int *i, way_t *way) {
   static const char *const layouts[] = {"block", "cyclic", "subset", "replicated", "scramble"};
   static const char *const exchanges[] = {"auto", "pools", "rows", "dense"};
-  *out = (arguments_t){.context = sbag_context_options_default()};
-  for (int i = 1; i < argc; i++) {
-    int word = 0;
-    if (strcmp(argv[i], "--layout") == 0) {
-      word = find_word(argv[++i], layouts, 5);
-      out->layout = (golden_layout_t)word;
-    } else if (strcmp(argv[i], "--exchange") == 0) {
-      word = find_word(argv[++i], exchanges, 4);
-      out->context.exchange = (sbag_exchange_t)word;
-    } else if (strcmp(argv[i], "--chunk") == 0) {
-      out->context.chunk_bytes = argv[++i] == NULL ? 0 : strtoll(argv[i], NULL, 10);
-      word = out->context.chunk_bytes > 0 ? 0 : -1;
-    } else if (strcmp(argv[i], "--reproducible") == 0) {
-      out->context.reproducible = 1;
-    } else if (strcmp(argv[i], "--oracle") == 0) {
-      out->oracle = 1;
-    } else if (out->file == NULL && argv[i][0] != '-') {
-      out->file = argv[i];
-    } else {
-      word = -1;
-    }
-    if (word < 0) return 0;
+  const char *option = argv[*i];
+  int word = 0;
+  if (strcmp(option, "--layout") == 0) {
+    word = find_word(argv[++*i], layouts, 5);
+    way->layout = (golden_layout_t)word;
+  } else if (strcmp(option, "--exchange") == 0) {
+    word = find_word(argv[++*i], exchanges, 4);
+    way->context.exchange = (sbag_exchange_t)word;
+  } else if (strcmp(option, "--chunk") == 0) {
+    const char *bytes = argv[++*i];
+    way->context.chunk_bytes = bytes == NULL ? 0 : strtoll(bytes, NULL, 10);
+    word = way->context.chunk_bytes > 0 ? 0 : -1;
+  } else if (strcmp(option, "--reproducible") == 0) {
+    way->context.reproducible = 1;
+  } else if (strcmp(option, "--oracle") == 0) {
+    way->oracle = 1;
+  } else {
+    word = -1;
   }
-  return out->file != NULL;
+  return word >= 0;
+}
+
+/* Returns 0 if an argument is none of ours. */
+static int read_arguments(int argc, char **argv, arguments_t *out) {
+  *out = (arguments_t){.way_count = 1, .ways = {{.context = sbag_context_options_default()}}};
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--and") == 0) {
+      if (out->way_count == WAYS_MAX) return 0;
+      out->ways[out->way_count++] = (way_t){.context = sbag_context_options_default()};
+    } else if (argv[i][0] != '-') {
+      if (out->file_count == FILES_MAX) return 0;
+      out->files[out->file_count++] = argv[i];
+    } else if (!read_option(argv, &i, &out->ways[out->way_count - 1])) {
+      return 0;
+    }
+  }
+  return out->file_count > 0;
 }
 
 static const char *run_case(const golden_run_t *run, arena_t *arena, hid_t file, const char *name) {
@@ -67,21 +89,25 @@ static const char *run_case(const golden_run_t *run, arena_t *arena, hid_t file,
   return "is neither a bag case nor an optimizer case";
 }
 
-/* Returns the number of cases that failed, or -1 if the file cannot be listed. */
-static int run_file(golden_run_t *run, hid_t file) {
+typedef struct tally {
+  int passed, failed;
+} tally_t;
+
+/* Returns 0 if the file cannot be listed. */
+static int run_file(golden_run_t *run, hid_t file, tally_t *tally) {
   arena_t names_arena = {0};
-  int count = 0, failed = 0;
+  int count = 0;
   char **names = golden_group_names(&names_arena, file, &count);
   for (run->number = 0; names != NULL && run->number < count; run->number++) {
     arena_t arena = {0};
     const char *wrong = run_case(run, &arena, file, names[run->number]);
-    failed += wrong != NULL;
     if (wrong != NULL && run->rank == 0) printf("failed: %s: %s\n", names[run->number], wrong);
+    tally->failed += wrong != NULL;
+    tally->passed += wrong == NULL;
     arena_free(&arena);
   }
-  if (names != NULL && run->rank == 0) printf("%d passed, %d failed\n", count - failed, failed);
   arena_free(&names_arena);
-  return names == NULL ? -1 : failed;
+  return names != NULL;
 }
 
 /* A file that one rank cannot open is no file for any of them. */
@@ -94,26 +120,41 @@ static hid_t open_file(const char *name) {
   return ok ? file : -1;
 }
 
-static int run_all(const arguments_t *arguments) {
-  golden_run_t run = {.layout = arguments->layout, .oracle = arguments->oracle};
+/* All cases of a file in one way; 0, or 2 if it cannot be read. */
+static int run_way(const way_t *way, const char *name, tally_t *tally) {
+  golden_run_t run = {.layout = way->layout, .oracle = way->oracle};
   sbag_status_t status = {0};
   MPI_Comm_rank(MPI_COMM_WORLD, &run.rank);
   MPI_Comm_size(MPI_COMM_WORLD, &run.size);
-  hid_t file = open_file(arguments->file);
+  hid_t file = open_file(name);
   if (file < 0) {
-    if (run.rank == 0) fprintf(stderr, "golden: %s: is no readable HDF5 file\n", arguments->file);
+    if (run.rank == 0) fprintf(stderr, "golden: %s: is no readable HDF5 file\n", name);
     return 2;
   }
-  int failed = -1;
-  if (sbag_context_create_mpi(MPI_COMM_WORLD, &arguments->context, &run.context, &status) == SBAG_OK) {
-    failed = run_file(&run, file);
+  int listed = 0;
+  if (sbag_context_create_mpi(MPI_COMM_WORLD, &way->context, &run.context, &status) == SBAG_OK) {
+    listed = run_file(&run, file, tally);
     sbag_context_destroy(&run.context);
-    if (failed < 0 && run.rank == 0) fprintf(stderr, "golden: %s: cannot be listed\n", arguments->file);
+    if (!listed && run.rank == 0) fprintf(stderr, "golden: %s: cannot be listed\n", name);
   } else if (run.rank == 0) {
     fprintf(stderr, "golden: %s\n", status.message);
   }
   H5Fclose(file);
-  return failed < 0 ? 2 : failed > 0;
+  return listed ? 0 : 2;
+}
+
+static int run_all(const arguments_t *arguments, int rank) {
+  tally_t tally = {0};
+  for (int w = 0; w < arguments->way_count; w++) {
+    for (int f = 0; f < arguments->file_count; f++) {
+      int failed = tally.failed, code = run_way(&arguments->ways[w], arguments->files[f], &tally);
+      if (code != 0) return code;
+      if (tally.failed > failed && rank == 0)
+        printf("  in %s, the way of number %d\n", arguments->files[f], w + 1);
+    }
+  }
+  if (rank == 0) printf("%d passed, %d failed\n", tally.passed, tally.failed);
+  return tally.failed > 0;
 }
 
 int main(int argc, char **argv) {
@@ -122,7 +163,7 @@ int main(int argc, char **argv) {
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &granted);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   if (read_arguments(argc, argv, &arguments))
-    code = run_all(&arguments);
+    code = run_all(&arguments, rank);
   else if (rank == 0)
     fprintf(stderr, "golden: %s\n", usage);
   fflush(stdout);
