@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The same programs over real transports: shared memory, TCP on loopback, and TCP between two hosts, which are network
+# The same programs over real transports: TCP on loopback, and TCP between two hosts, which are network
 # namespaces of this machine with a cable (veth) between them; and what happens when the cable is cut.
 # tests/net/run.sh BUILD_FOLDER; ends with `N passed, N failed`. The two hosts need root; without, they are skipped.
 set -uo pipefail
@@ -84,22 +84,25 @@ losses() { grep '"event":"train"' "$1" | grep -oE '"loss":[^,}]*'; }
 training=("$program" train "$root/configs/synthetic.yaml" --set train.max_steps=20 --set train.reproducible=true
   --set train.log_every=1 --set run.checkpoint=false --timeout 30)
 
+check_training() {
+  local transport=$1 count=$2
+  over "$transport" "$count" "${training[@]}" --set "run.dir=$work/$transport$count"
+  check "$transport: training, $count ranks" test $code = 0
+  check "$transport: the same losses, $count ranks" \
+    test "$(losses "$work/$transport$count/metrics.jsonl")" = "$(losses "$work/memory2/metrics.jsonl")"
+}
+
 check_transport() {
-  local transport=$1 file count suites
+  local transport=$1 count suites
   shift
   for count in "$@"; do
-    for file in "$root"/tests/golden/*.h5; do
-      over "$transport" "$count" "$tests/golden" "$file"
-      check "$transport: golden $(basename "$file" .h5), $count ranks" all_passed
-    done
+    over "$transport" "$count" "$tests/golden" "$root"/tests/golden/*.h5
+    check "$transport: golden, $count ranks" all_passed
     suites=(exchange property)
     [ "$count" = 2 ] || suites+=(comm) # on 2 ranks it moves gigabytes
     over "$transport" "$count" "$tests/mpi" "${suites[@]}"
     check "$transport: suites, $count ranks" all_passed
-    over "$transport" "$count" "${training[@]}" --set "run.dir=$work/$transport$count"
-    check "$transport: training, $count ranks" test $code = 0
-    check "$transport: the same losses, $count ranks" \
-      test "$(losses "$work/$transport$count/metrics.jsonl")" = "$(losses "$work/memory2/metrics.jsonl")"
+    check_training "$transport" "$count"
   done
 }
 
@@ -140,7 +143,8 @@ cut_cable() {
   check "a cut cable: one line" test "$(grep -c '^shardbag' "$work/said")" = 1
 }
 
-check_transport memory 2 4
+check_training memory 2 # whose suites and golden files are run where ranks share memory anyway
+check_training memory 4
 check_transport loopback 2 4
 if make_hosts 2>"$work/why"; then
   write_agent

@@ -117,7 +117,7 @@ END_TEST
 
 /* More names than rows: the last one takes the rest, and nothing is written beyond. */
 START_TEST(test_too_many_names) {
-  static char names[COMM_TRACE_ROWS + 9][16];
+  static char names[COMM_TRACE_ROWS + 9][24];
   struct {
     comm_trace_t trace;
     char guard[64];
