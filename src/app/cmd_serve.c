@@ -24,7 +24,7 @@ static sbag_code_t catch_signals(const job_t *job, sbag_status_t *status) {
 static sbag_code_t serve_files(job_t *job, serve_files_t *files, const serve_loaded_t *first,
                                const char *name, sbag_status_t *status) {
   serve_options_t own = files->options->serve;
-  own.access_log = files->options->json;
+  own.log = files->options->json;
   const serve_subject_t subject = {.context = job->context,
                                    .name = own.name != NULL ? own.name : name,
                                    .first = *first,
@@ -67,12 +67,10 @@ const command_t command_serve = {
     .argument_count = 1,
     .options = OPTION_JSON | OPTION_SET | OPTION_DEVICE | OPTION_TIMEOUT | OPTION_SERVE | OPTION_DTYPE,
     .details =
-        "Of a folder the newest checkpoint is served. NAME predicts, NAME/embeddings gives the pooled "
-        "vectors\n"
-        "of every feature. --json FILE is the access log. SIGUSR1 (to mpirun or the process), or SIGTERM "
-        "and\n"
-        "Ctrl-C without mpirun, ends it after the requests that it has taken; SIGUSR2 (to mpirun or the\n"
-        "process) or SIGHUP (to the process of rank 0) loads a newer checkpoint of the same folder, as "
-        "--watch\n"
-        "does by itself. --set overrides keys of the config that the checkpoint keeps.\n",
+        "Of a folder the newest checkpoint is served. NAME predicts, NAME/embeddings gives the pooled\n"
+        "vectors of every feature. --json FILE is the log, a line of JSON a request or event. SIGUSR1 (to\n"
+        "mpirun or the process), or SIGTERM and Ctrl-C without mpirun, ends it after the requests that it\n"
+        "has taken; SIGUSR2 (to mpirun or the process) or SIGHUP (to the process of rank 0) loads a newer\n"
+        "checkpoint of the same folder, as --watch does by itself. --set overrides keys of the config that\n"
+        "the checkpoint keeps.\n",
     .run = run};

@@ -49,6 +49,7 @@ static const option_entry_t entries[] = {
     {OPTION_SERVE, "mmap", NULL, "read no table before it is looked up; checksums are held then"},
     {OPTION_SERVE, "tls-cert", "FILE", "a PEM file of a certificate: answer HTTPS; with --tls-key"},
     {OPTION_SERVE, "tls-key", "FILE", "a PEM file of its key"},
+    {OPTION_SERVE, "log-level", "LEVEL", "what is logged: error, warn, info or debug (info)"},
     {OPTION_SERVE, "watch", "SECONDS", "look for a newer checkpoint so often; 0: when asked alone (0)"},
     {OPTION_SERVE, "batch-window", "US", "wait so many microseconds for more requests to a look-up (0)"},
     {OPTION_SERVE, "max-batch", "N", "samples of a look-up, and of a request, at most (4096)"},
@@ -199,6 +200,16 @@ static const serve_number_t serve_numbers[] = {
     {"idle-time", offsetof(serve_options_t, idle_s), 0, 0.01, 1e6}};
 enum { SERVE_NUMBERS = sizeof serve_numbers / sizeof serve_numbers[0] };
 
+static sbag_code_t take_level(const command_t *command, const char *word, serve_level_t *level,
+                              sbag_status_t *status) {
+  for (int i = 0; serve_levels[i] != NULL; i++)
+    if (strcmp(serve_levels[i], word) == 0) {
+      *level = (serve_level_t)i;
+      return SBAG_OK;
+    }
+  return refuse(command, status, "--log-level is error, warn, info or debug, not", word);
+}
+
 static sbag_code_t take_serve(const command_t *command, const char *name, const char *word,
                               serve_options_t *options, sbag_status_t *status) {
   if (strcmp(name, "mmap") == 0) options->mapped = 1;
@@ -207,6 +218,7 @@ static sbag_code_t take_serve(const command_t *command, const char *name, const 
   if (strcmp(name, "token-file") == 0) options->token_file = word;
   if (strcmp(name, "tls-cert") == 0) options->tls_cert = word;
   if (strcmp(name, "tls-key") == 0) options->tls_key = word;
+  if (strcmp(name, "log-level") == 0) return take_level(command, word, &options->level, status);
   for (int i = 0; i < SERVE_NUMBERS; i++) {
     const serve_number_t *n = &serve_numbers[i];
     double number = 0;

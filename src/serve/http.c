@@ -325,16 +325,25 @@ void http_watch(http_t *h) {
     if (p->cut || p->at == PEER_WAITING || now_s - p->since_s < limit_s) continue;
     p->cut = 1;
     shutdown(p->socket, SHUT_RDWR);
+    if (p->at != PEER_IDLE)
+      serve_log_note(h->options.log, SERVE_LEVEL_WARN, "cut", "a connection is closed: it took too long");
   }
   pthread_mutex_unlock(&h->mutex);
 }
 
 /* ---- start and end ---- */
 
-/* What the library says while it starts tells why it did not; later it is quiet. */
+/* What the library says while it starts tells why it did not; what it says later is for who looks for
+ * faults. */
 static void note(void *user, const char *format, va_list list) {
   http_t *h = user;
-  if (!h->started && h->said[0] == '\0') vsnprintf(h->said, sizeof h->said, format, list);
+  char text[sizeof h->said];
+  vsnprintf(text, sizeof text, format, list);
+  text[strcspn(text, "\n")] = '\0';
+  if (h->started)
+    serve_log_say(h->options.log, SERVE_LEVEL_DEBUG, "http", text);
+  else if (h->said[0] == '\0')
+    memcpy(h->said, text, sizeof text);
 }
 
 static sbag_code_t start_daemon(http_t *h, const struct sockaddr *address, int family,
@@ -375,14 +384,6 @@ static sbag_code_t listen_at(http_t *h, sbag_status_t *status) {
   return code;
 }
 
-static sbag_code_t open_log(http_t *h, sbag_status_t *status) {
-  const char *path = h->options.access_log;
-  if (path == NULL) return SBAG_OK;
-  h->log = fopen(path, "ae");
-  if (h->log != NULL) return SBAG_OK;
-  return status_set(status, SBAG_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-}
-
 sbag_code_t http_start(const http_options_t *options, mem_t *mem, http_t **http, sbag_status_t *status) {
   void *block = NULL;
   SBAG_TRY(mem_calloc(mem, sizeof(http_t), "serving: HTTP", &block, status));
@@ -394,8 +395,7 @@ sbag_code_t http_start(const http_options_t *options, mem_t *mem, http_t **http,
     mem_free(mem, h);
     return status_set(status, SBAG_ERR_MEMORY, "serving: no lock");
   }
-  sbag_code_t code = open_log(h, status);
-  if (code == SBAG_OK) code = http_tls_open(h, status);
+  sbag_code_t code = http_tls_open(h, status);
   if (code == SBAG_OK) code = listen_at(h, status);
   if (code == SBAG_OK)
     *http = h;
@@ -423,7 +423,6 @@ void http_stop(http_t **http) {
   http_t *h = *http;
   if (h->daemon != NULL) MHD_stop_daemon(h->daemon);
   if (h->listening != MHD_INVALID_SOCKET) close(h->listening);
-  if (h->log != NULL) fclose(h->log);
   http_tls_close(h);
   pthread_mutex_destroy(&h->mutex);
   mem_free(h->mem, h);

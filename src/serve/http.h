@@ -5,6 +5,7 @@
 
 #include "serve/counters.h"
 #include "serve/edition.h"
+#include "serve/log.h"
 #include "serve/queue.h"
 
 typedef struct http http_t;
@@ -15,12 +16,12 @@ typedef struct http_options {
   int threads, connections;
   int64_t body_bytes;
   request_limits_t limits;
-  double request_s;       /* from its first line to its last byte, and from the answer to its last byte */
-  double idle_s;          /* of a connection between two requests */
-  const char *token;      /* NULL: none is asked for */
-  const char *access_log; /* NULL: none; a file that lines of JSON are added to */
-  const char *tls_cert;   /* NULL: no TLS; a PEM file of the certificate, and those that it is signed by */
-  const char *tls_key;    /* a PEM file of its key */
+  double request_s;     /* from its first line to its last byte, and from the answer to its last byte */
+  double idle_s;        /* of a connection between two requests */
+  const char *token;    /* NULL: none is asked for */
+  const char *tls_cert; /* NULL: no TLS; a PEM file of the certificate, and those that it is signed by */
+  const char *tls_key;  /* a PEM file of its key */
+  serve_log_t *log;
   editions_t *editions;
   queue_t *queue;
   queue_t *loads; /* of tickets without a request: who asks for a newer checkpoint */

@@ -41,11 +41,10 @@ struct http {
   mem_t *mem;
   struct MHD_Daemon *daemon;
   MHD_socket listening; /* what is left to close after http_drain */
-  FILE *log;
-  char *cert, *key; /* PEM; NULL: no TLS */
-  char said[160];   /* by the library, while it starts */
+  char *cert, *key;     /* PEM; NULL: no TLS */
+  char said[160];       /* by the library, while it starts */
   int started;
-  pthread_mutex_t mutex; /* of the peers, and of the log */
+  pthread_mutex_t mutex; /* of the peers */
   peer_t *peers;
   peer_t spare; /* of connections that there was no memory for */
   atomic_int under_way, draining;

@@ -25,6 +25,8 @@ typedef struct server {
   queue_t queue, loads;
   counters_t metrics;
   http_t *http;
+  serve_log_t log;
+  atomic_int silent; /* a rank is, as was told */
   char token[TOKEN_BYTES];
   double watched_s; /* when slow connections were last looked for */
   double looked_s;  /* when a newer checkpoint was */
@@ -33,8 +35,11 @@ typedef struct server {
   FILE *out, *errors;
 } server_t;
 
+enum { SAID_BYTES = 2 * SBAG_MESSAGE_BYTES };
+
 serve_options_t serve_options_default(void) {
   return (serve_options_t){.bind = "127.0.0.1",
+                           .level = SERVE_LEVEL_INFO,
                            .port = 8000,
                            .threads = 2,
                            .connections = 256,
@@ -47,13 +52,22 @@ serve_options_t serve_options_default(void) {
                            .idle_s = 60};
 }
 
+/* Once, whoever is first to see it. */
+static void tell_silence(server_t *s, int silent) {
+  if (atomic_exchange(&s->silent, silent) == silent) return;
+  serve_log_say(&s->log, SERVE_LEVEL_WARN, silent ? "silent" : "ready",
+                silent ? "a rank does not answer: requests are refused" : "all ranks answer again");
+}
+
 /* A batch that does not end is a rank that does not answer: it is called so at a quarter of the time after
  * which the job ends. */
 static int is_ready(void *user) {
-  const server_t *s = user;
+  server_t *s = user;
   long long since_us = atomic_load(&s->engine.busy_us);
   double limit_s = s->subject->timeout_s > 0 ? s->subject->timeout_s / 4 : STALLED_S;
-  return since_us == 0 || clock_now() - 1e-6 * (double)since_us < limit_s;
+  int ready = since_us == 0 || clock_now() - 1e-6 * (double)since_us < limit_s;
+  tell_silence(s, !ready);
+  return ready;
 }
 
 /* ---- start ---- */
@@ -78,9 +92,9 @@ static sbag_code_t start_http(server_t *s, mem_t *mem, sbag_status_t *status) {
       .request_s = o->request_s,
       .idle_s = o->idle_s,
       .token = s->token[0] != '\0' ? s->token : NULL,
-      .access_log = o->access_log,
       .tls_cert = o->tls_cert,
       .tls_key = o->tls_key,
+      .log = &s->log,
       .editions = &s->editions,
       .queue = &s->queue,
       .loads = &s->loads,
@@ -94,12 +108,15 @@ static sbag_code_t start_http(server_t *s, mem_t *mem, sbag_status_t *status) {
 /* Once every rank is there: who reads it may rely on all of them. */
 static void announce(server_t *s) {
   const char *bind = s->options->bind;
+  char line[SAID_BYTES];
   atomic_store(&s->engine.busy_us, 0);
-  fprintf(s->out, "serving %s, step %" PRId64 ", on %d rank%s at %s://%s%s%s:%d\n", s->subject->name,
-          s->subject->first.step, sbag_context_size(s->subject->context),
-          sbag_context_size(s->subject->context) > 1 ? "s" : "",
-          s->options->tls_cert != NULL ? "https" : "http", strchr(bind, ':') != NULL ? "[" : "", bind,
-          strchr(bind, ':') != NULL ? "]" : "", http_port(s->http));
+  snprintf(line, sizeof line, "serving %s, step %" PRId64 ", on %d rank%s at %s://%s%s%s:%d",
+           s->subject->name, s->subject->first.step, sbag_context_size(s->subject->context),
+           sbag_context_size(s->subject->context) > 1 ? "s" : "",
+           s->options->tls_cert != NULL ? "https" : "http", strchr(bind, ':') != NULL ? "[" : "", bind,
+           strchr(bind, ':') != NULL ? "]" : "", http_port(s->http));
+  serve_log_note(&s->log, SERVE_LEVEL_INFO, "serving", line);
+  fprintf(s->out, "%s\n", line);
   fflush(s->out);
 }
 
@@ -196,16 +213,25 @@ static int free_seat(server_t *s, int *seat, sbag_code_t *code, sbag_status_t *s
 }
 
 static void tell_refusal(server_t *s, const sbag_status_t *why) {
-  fprintf(s->errors, "shardbag serve: a checkpoint is refused, step %" PRId64 " goes on: %s\n",
-          s->loaded[s->editions.current].step, why->message);
-  fflush(s->errors);
+  char line[SAID_BYTES];
+  snprintf(line, sizeof line, "a checkpoint is refused, step %" PRId64 " goes on: %s",
+           s->loaded[s->editions.current].step, why->message);
+  serve_log_say(&s->log, SERVE_LEVEL_WARN, "refused", line);
+}
+
+static void tell_switch(server_t *s, int seat, double seconds) {
+  char line[SAID_BYTES];
+  snprintf(line, sizeof line, "serving %s, step %" PRId64 ", in place of step %" PRId64 ": loaded in %.3f s",
+           s->subject->name, s->loaded[seat].step, s->loaded[1 - seat].step, seconds);
+  serve_log_note(&s->log, SERVE_LEVEL_INFO, "switched", line);
+  if (s->log.level < SERVE_LEVEL_INFO) return;
+  fprintf(s->out, "%s\n", line);
+  fflush(s->out);
 }
 
 static void switch_to(server_t *s, int seat, double seconds) {
   const serve_loaded_t *fresh = &s->loaded[seat];
-  fprintf(s->out, "serving %s, step %" PRId64 ", in place of step %" PRId64 ": loaded in %.3f s\n",
-          s->subject->name, fresh->step, s->loaded[1 - seat].step, seconds);
-  fflush(s->out);
+  tell_switch(s, seat, seconds);
   editions_switch(&s->editions, seat);
   counters_served(&s->metrics, fresh->step, fresh->written_s);
 }
@@ -299,12 +325,16 @@ static void give_up(server_t *s, const sbag_status_t *status) {
 static sbag_code_t serve_requests(server_t *s, sbag_status_t *status) {
   sbag_code_t code = turns(s, status);
   if (code == SBAG_OK) code = drain(s, status);
+  char line[64];
   if (code != SBAG_OK) {
+    serve_log_note(&s->log, SERVE_LEVEL_ERROR, "failed", status->message); /* the job says it */
     give_up(s, status);
     return code;
   }
-  fprintf(s->out, "served %" PRId64 " requests\n",
-          s->metrics.requests[SERVE_PREDICTION] + s->metrics.requests[SERVE_EMBEDDINGS]);
+  snprintf(line, sizeof line, "served %" PRId64 " requests",
+           s->metrics.requests[SERVE_PREDICTION] + s->metrics.requests[SERVE_EMBEDDINGS]);
+  fprintf(s->out, "%s\n", line);
+  serve_log_note(&s->log, SERVE_LEVEL_INFO, "ended", line);
   return SBAG_OK;
 }
 
@@ -322,8 +352,7 @@ static void close_queues(server_t *s) {
   queue_destroy(&s->loads);
 }
 
-static sbag_code_t open_server(server_t *s, mem_t *mem, sbag_status_t *status) {
-  if (s->options->token_file != NULL) SBAG_TRY(token_read(s->options->token_file, s->token, status));
+static sbag_code_t open_parts(server_t *s, mem_t *mem, sbag_status_t *status) {
   SBAG_TRY(open_queues(s, status));
   sbag_code_t code = open_metrics(s, mem, status);
   if (code != SBAG_OK) {
@@ -337,10 +366,20 @@ static sbag_code_t open_server(server_t *s, mem_t *mem, sbag_status_t *status) {
   return code;
 }
 
+static sbag_code_t open_server(server_t *s, mem_t *mem, sbag_status_t *status) {
+  const serve_options_t *o = s->options;
+  if (o->token_file != NULL) SBAG_TRY(token_read(o->token_file, s->token, status));
+  SBAG_TRY(serve_log_open(o->log, o->level, s->errors, mem, &s->log, status));
+  sbag_code_t code = open_parts(s, mem, status);
+  if (code != SBAG_OK) serve_log_close(&s->log);
+  return code;
+}
+
 static void close_server(server_t *s) {
   http_stop(&s->http);
   counters_destroy(&s->metrics);
   close_queues(s);
+  serve_log_close(&s->log);
 }
 
 static sbag_code_t run(server_t *s, mem_t *mem, sbag_status_t *status) {

@@ -403,6 +403,72 @@ def check_slow(server):
     check("others are answered", check_ready)
 
 
+def cut_off(connection, seconds, dribble=b""):
+    """Seconds until the server closes a connection, to which bytes may go meanwhile; None: it does not."""
+    start = time.time()
+    connection.settimeout(0.1)
+    while time.time() - start < seconds:
+        try:
+            if dribble:
+                connection.sendall(dribble)
+                time.sleep(0.05)
+            if connection.recv(1 << 16) == b"":
+                return time.time() - start
+        except socket.timeout:
+            pass
+        except OSError:
+            return time.time() - start
+    return None
+
+
+def check_limits(build, checkpoint, rows):
+    """What a client can take: connections, time, tensors, indices of a bag, samples."""
+    words = ("--max-connections", "6", "--request-time", "1", "--idle-time", "1.5", "--max-inputs", "5", "--max-bag", "3", "--max-batch", "4")
+    server = Server(build, 1, checkpoint, *words)
+    address = ("127.0.0.1", server.port)
+    good = rows.inputs(0, 2)
+    bags = lambda lengths: [tensor("tags.values", "INT64", [1] * sum(lengths)), tensor("tags.lengths", "INT64", lengths)]
+    for inputs, said in (
+        (good + [tensor(f"x{i}", "INT64", [1]) for i in range(2)], "more than 5 inputs"),
+        ([good[0], *bags([1, 4]), good[-1]], "'tags.lengths'"),
+        (rows.inputs(0, 5), "samples"),
+    ):
+        status, told = server.infer("shop", inputs)
+        check(f"a limit: {said}", status == 400 and said in told.get("error", ""), told)
+    check("within the limits", server.infer("shop", [tensor("user", "INT64", [1, 2]), *bags([1, 3]), good[-1]])[0] == 200)
+    idle = socket.create_connection(address, timeout=20)
+    took = cut_off(idle, 8)
+    check("an idle connection is closed", took is not None and took > 0.5, took)
+    header = socket.create_connection(address, timeout=20)
+    header.sendall(b"POST /v2/models/shop/infer HTTP/1.1\r\nX-Slow: ")
+    took = cut_off(header, 8, b"a")
+    check("so are headers that dribble", took is not None, took)
+    many = [socket.create_connection(address, timeout=0.1) for _ in range(10)]
+    for connection in many:
+        connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+    answered = sum(has_answer(connection) for connection in many)
+    check("connections beyond the limit wait", 2 <= answered <= 6, answered)
+    for connection in many:
+        connection.close()
+    check("and others come again", wait_for(lambda: answers(server)))
+    code, out, err = server.end()
+    check("limits end", code == 0 and not err, (code, out, err))
+
+
+def has_answer(connection):
+    try:
+        return b"200 OK" in connection.recv(1 << 10)
+    except OSError:
+        return False
+
+
+def answers(server):
+    try:
+        return server.ask("/v2/health/ready")[0].status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
 def check_options(build, checkpoint, folder, rows, logits):
     token = folder / "token"
     token.write_text("secret\n")
@@ -422,8 +488,42 @@ def check_options(build, checkpoint, folder, rows, logits):
     check("SIGTERM ends it", code == 0 and "served 1 requests" in out and not err, (code, out, err))
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     # A line is written when its reply is gone, by the thread of its connection: the next request's may come first.
-    answered = [l for l in lines if l["method"] == "POST" and l["status"] == 200]
-    check("the access log", sorted(l["status"] for l in lines) == [200, 200, 401, 401, 413] and [l["samples"] for l in answered] == [2], lines)
+    asked = {l["status"]: l for l in lines if l["event"] == "request" and l["method"] == "POST"}
+    statuses = sorted((l["status"], l["level"]) for l in lines if l["event"] == "request")
+    wanted = [(200, "info"), (200, "info"), (401, "warn"), (401, "warn"), (413, "warn")]
+    check("the access log", statuses == wanted and asked[200]["samples"] == 2, lines)
+    check("what else it has", [lines[0]["event"], lines[-1]["event"]] == ["serving", "ended"] and len(lines) == 7, lines)
+    check("why a request was refused", "--max-body" in asked[413]["reply"]["error"] and "reply" not in asked[200], lines)
+
+
+def check_levels(build, checkpoint, folder, rows):
+    """--log-level: what the log has, and stderr."""
+    requests = lambda lines: sorted(l["status"] for l in lines if l["event"] == "request")
+    for level, statuses in (("error", []), ("warn", [400, 400, 404]), ("info", [200, 400, 400, 404]), ("debug", [200, 400, 400, 404])):
+        home, log = folder / f"log-{level}", folder / f"log-{level}.json"
+        home.mkdir()
+        put(checkpoint, home / "ckpt-12.h5")
+        server = Server(build, 1, home, "--json", str(log), "--log-level", level)
+        check(f"{level}: serves", server.infer("shop", rows.inputs(0, 2), id='a"b')[0] == 200, server.first)
+        server.ask("/v2/models/none")
+        server.infer("shop", [tensor("user", "INT64", [99])])
+        put(checkpoint, home / "ckpt-13.h5", middle_of(checkpoint, "tables/tags/weight"))
+        check(f"{level}: refused", call_load(server)[0] == 400)
+        (home / "ckpt-13.h5").unlink()
+        code, out, err = server.end()
+        check(f"{level}: ends", code == 0 and "served 1 requests" in out, (code, out, err))
+        check(f"{level}: stderr", ("a checkpoint is refused" in err) == (level != "error"), err)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        check(f"{level}: requests", requests(lines) == statuses, lines)
+        kinds = {l["event"] for l in lines}
+        check(f"{level}: events", ("refused" in kinds) == (level != "error") and ("serving" in kinds) == (level in ("info", "debug")), kinds)
+        first = next((l for l in lines if l.get("samples")), {})
+        wanted = {"info": 'a"b', "debug": 'a"b'}.get(level)
+        check(f"{level}: times by stage", first.get("id") == wanted and ("compute_s" in first) == (level == "debug"), first)
+    done = subprocess.run(
+        [os.path.join(build, "shardbag"), "serve", str(checkpoint), "--log-level", "loud"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30
+    )
+    check("no such level", done.returncode == 2 and "error, warn, info or debug" in done.stderr, done.stderr)
 
 
 def check_end(build, checkpoint, rows, logits):
@@ -453,9 +553,8 @@ def check_narrow(build, checkpoint, rows, logits):
     check("int8 ends", code == 0, (code, out, err))
 
 
-def check_stall(build, checkpoint, rows):
-    """A rank that is stopped: not ready, 503, and soon the job's end with a line that says why."""
-    server = Server(build, 2, checkpoint, "--timeout", "4")
+def ranks_of(checkpoint, rank):
+    """The processes that serve it as this rank."""
     found = []
     for environ in pathlib.Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -463,8 +562,15 @@ def check_stall(build, checkpoint, rows):
             command = (environ.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"OMPI_COMM_WORLD_RANK=1" in words and str(checkpoint).encode() in command:
+        if b"OMPI_COMM_WORLD_RANK=%d" % rank in words and str(checkpoint).encode() in command:
             found.append(int(environ.parent.name))
+    return found
+
+
+def check_stall(build, checkpoint, rows):
+    """A rank that is stopped: not ready, 503, and soon the job's end with a line that says why."""
+    server = Server(build, 2, checkpoint, "--timeout", "4")
+    found = ranks_of(checkpoint, 1)
     check("the other rank", len(found) == 1, found)
     if len(found) != 1:
         return
@@ -484,7 +590,30 @@ def check_stall(build, checkpoint, rows):
                 check("one that waited sees the connection close", True)
     out, err = server.process.communicate(timeout=30)
     said = [line for line in err.splitlines() if line.startswith("shardbag serve: ")]
-    check("it ends and says why", server.process.returncode != 0 and len(said) == 1 and time.time() - start < 15, (out, err))
+    check("it says so, ends and says why", server.process.returncode != 0 and len(said) == 2 and time.time() - start < 15, (out, err))
+    check("in this order", "a rank does not answer" in said[0] and "rank 1" in said[-1], err)
+
+
+def check_death(build, checkpoint, rows):
+    """A rank that dies: mpirun ends the job within seconds, and clients see their connections close."""
+    server = Server(build, 2, checkpoint)
+    found = ranks_of(checkpoint, 1)
+    check("the rank to die", len(found) == 1, found)
+    if len(found) != 1:
+        return
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client.request("GET", "/v2/health/ready")
+    check("ready before", client.getresponse().read() == b"")
+    start = time.time()
+    os.kill(found[0], signal.SIGKILL)
+    server.process.communicate(timeout=30)
+    check("the job ends", server.process.returncode != 0 and time.time() - start < 10, time.time() - start)
+    try:
+        client.request("GET", "/v2/health/ready")
+        gone = client.getresponse().status != 200
+    except (OSError, http.client.HTTPException):
+        gone = True
+    check("the connection is closed", gone)
 
 
 def put(checkpoint, path, damage=None):
@@ -759,11 +888,14 @@ def main():
             check(f"{ranks} ranks end", code == 0 and "served" in out, (code, out, err))
             check_refresh(build, ranks, checkpoints, folder, rows, all_logits)
         check_options(build, checkpoint, folder, rows, logits)
+        check_levels(build, checkpoint, folder, rows)
         check_end(build, checkpoint, rows, logits)
         check_narrow(build, checkpoint, rows, logits)
         check_mapped(build, checkpoints, folder, rows, all_logits)
         check_memory(build, checkpoints, folder, rows)
         check_stall(build, checkpoint, rows)
+        check_death(build, checkpoint, rows)
+        check_limits(build, checkpoint, rows)
         check_tls(build, checkpoint, folder, rows, logits)
         check_usage(build, folder)
     print(f"{passed} passed, {failed} failed")
