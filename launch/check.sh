@@ -246,12 +246,30 @@ check_full() {
   done
 }
 
+# Other people's programs that servers are tried with, into build/tools; where there is no network those tests skip.
+fetch_tools() {
+  local tools=$root/build/tools work
+  command -v promtool >/dev/null || unpack_program prometheus promtool "$tools" || skipped "promtool cannot be fetched"
+  [ ! -d "$tools/triton" ] || return 0
+  work=$(mktemp -d -p "$scratch")
+  if timeout -k 5 120 /usr/bin/python3 -m pip install -q --no-deps --target "$work/triton" \
+    -r "$root/tests/serve/requirements.txt" >"$logs/tools.log" 2>&1 </dev/null; then
+    mkdir -p "$tools"
+    mv "$work/triton" "$tools"
+  else
+    skipped "tritonclient cannot be fetched: $(tail -n 1 "$logs/tools.log")"
+  fi
+}
+
 cd "$root" || exit 1
-install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev libomp-14-dev python3 python3-numpy python3-h5py iproute2 valgrind gnuplot-nox
+install_packages "${build_packages[@]}" clang-14 libclang-rt-14-dev libomp-14-dev python3 python3-pip python3-numpy python3-h5py iproute2 valgrind gnuplot-nox
 mkdir -p "$logs"
 rm -f "$results"
+fetch_tools &
+tools=$!
 # What is built otherwise, and tests in one process, leave cores idle at times: two lanes share them.
 if build_step release build; then
+  wait "$tools"
   {
     check_clang
     check_asan

@@ -56,6 +56,19 @@ install_packages() {
   rm -f "$log"
 }
 
+# unpack_program PACKAGE PROGRAM FOLDER: /usr/bin/PROGRAM out of a Debian package that is not installed, which would
+# start a daemon, into FOLDER. Fails quietly where there is no network.
+unpack_program() {
+  local work
+  [ ! -x "$3/$2" ] || return 0
+  work=$(mktemp -d)
+  (cd "$work" && timeout -k 5 120 apt-get -q download "$1" && dpkg-deb --fsys-tarfile ./*.deb | tar -x "./usr/bin/$2" &&
+    mkdir -p "$3" && mv "usr/bin/$2" "$3") >"$work/log" 2>&1 </dev/null
+  local code=$?
+  rm -rf "$work"
+  return $code
+}
+
 # What the build needs, and nothing more.
 # shellcheck disable=SC2034  # for the scripts that source this
 build_packages=(gcc g++ make cmake pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev

@@ -3,8 +3,9 @@
 
 Trains a small model, serves its checkpoint on 1, 2, 3 and 4 ranks, and compares answers with what `shardbag predict`
 says of the same rows and with pools made of the checkpoint's rows by numpy; then wrong requests, many clients at a time,
-overload, slow clients, newer checkpoints that take the served one's place or are refused, and how a server ends. With tritonclient[http] in some Python (TRITON_PYTHON=PROGRAM, or the
-one that runs this) that client asks too. Ends with `N passed, N failed`.
+overload, slow clients, newer checkpoints that take the served one's place or are refused, and how a server ends. With tritonclient[http] (in tools/triton of
+the build's folder, where launch/check.sh puts it, or in TRITON_PYTHON=PROGRAM) that client asks too, and with promtool
+(on PATH, or in tools/) the metrics are checked. Ends with `N passed, N failed`.
 """
 
 import concurrent.futures
@@ -299,7 +300,7 @@ def check_overlap(name, server, ranks, rows, logits, pooled):
     check(f"{name}: batches overlap", (overlapped() > 0) == (ranks > 1), overlapped())
 
 
-def check_metrics(server, ranks):
+def check_metrics(build, server, ranks):
     answer, said = server.ask("/metrics")
     text = said.decode()
     check("metrics", answer.status == 200 and answer.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
@@ -309,11 +310,12 @@ def check_metrics(server, ranks):
     check("batches are counted", 0 < value("shardbag_batch_requests_count") <= value("shardbag_batch_requests_sum"))
     owned = [value(f'shardbag_lookups_total{{table="tags",rank="{r}"}}') for r in range(ranks)]
     check("look-ups by rank", min(owned) > 0, owned)
-    if shutil.which("promtool"):
-        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+    promtool = shutil.which("promtool") or shutil.which("promtool", path=os.path.join(build, "tools"))
+    if promtool:
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
         check("promtool", done.returncode == 0 and not done.stderr, done.stderr)
     else:
-        print("skipped: promtool is not here (Debian: prometheus)")
+        print("skipped: promtool is neither on PATH nor in the build's tools/ (Debian: prometheus)")
 
 
 def idle_share(server):
@@ -369,10 +371,12 @@ except http.InferenceServerException as error:
 """
 
 
-def check_triton(server, folder, rows, logits):
-    python = os.environ.get("TRITON_PYTHON", sys.executable)
-    if subprocess.run([python, "-c", "import tritonclient.http"], capture_output=True, timeout=60).returncode != 0:
-        print(f"skipped: {python} has no tritonclient[http]; TRITON_PYTHON=PROGRAM names one that has")
+def check_triton(build, server, folder, rows, logits):
+    python, environ = os.environ.get("TRITON_PYTHON", sys.executable), dict(os.environ)
+    if "TRITON_PYTHON" not in environ:
+        environ["PYTHONPATH"] = os.path.abspath(os.path.join(build, "tools", "triton"))
+    if subprocess.run([python, "-c", "import tritonclient.http"], capture_output=True, timeout=60, env=environ).returncode != 0:
+        print(f"skipped: {python} has no tritonclient[http], nor the build's tools/; TRITON_PYTHON=PROGRAM names one that has")
         return
     tags = rows.tags[:20]
     numpy.savez(
@@ -380,7 +384,7 @@ def check_triton(server, folder, rows, logits):
         "tags.offsets": numpy.cumsum([0] + [len(t) for t in tags]).astype(numpy.int64)},
         dense=numpy.array(rows.dense[:20], dtype=numpy.float32), user=numpy.array(rows.user[:20], dtype=numpy.int64), logit=logits[:20],
     )
-    done = subprocess.run([python, "-c", TRITON, str(server.port), str(folder / "expected.npz")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([python, "-c", TRITON, str(server.port), str(folder / "expected.npz")], capture_output=True, text=True, timeout=60, env=environ)
     check("tritonclient", done.returncode == 0, done.stderr)
 
 
@@ -875,9 +879,9 @@ def main():
                 check_binary(server, rows, logits)
                 check_refusals(server, rows)
                 check_many(server, rows, logits)
-                check_metrics(server, ranks)
+                check_metrics(build, server, ranks)
             if ranks == 1:
-                check_triton(server, folder, rows, logits)
+                check_triton(build, server, folder, rows, logits)
                 check_slow(server)
             if ranks == 3:
                 time.sleep(1.2)  # until the others sleep longest
