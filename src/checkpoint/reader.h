@@ -37,6 +37,21 @@ struct checkpoint_reader {
   int64_t piece_index;
 };
 
+/* Bytes of the file that will be read in order; those before `next` have been wished for. */
+typedef struct reader_ahead {
+  int64_t next, end;
+} reader_ahead_t;
+
+reader_ahead_t reader_ahead(const trailer_array_t *array, int64_t first_row, int64_t rows);
+/* Byte `at` is about to be read. */
+void reader_look_ahead(const checkpoint_reader_t *reader, reader_ahead_t *ahead, int64_t at);
+
+/* A whole piece, checked. */
+sbag_code_t reader_read_piece(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t piece,
+                              void *out, sbag_status_t *status);
+/* Pieces [begin, end), checked, the first at `out`. What fails first in the file is told. */
+sbag_code_t reader_read_pieces(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t begin,
+                               int64_t end, reader_ahead_t *ahead, void *out, sbag_status_t *status);
 /* Holds a whole piece, which is at `data`, against its checksum. */
 sbag_code_t reader_check_piece(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t piece,
                                const void *data, sbag_status_t *status);

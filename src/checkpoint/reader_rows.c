@@ -1,12 +1,9 @@
 /* Reads rows. In a checkpoint of ours they are read beside HDF5, straight to where they are wanted, and every
- * piece is held against its checksum while it is still in the processor's cache: a rank that needs a part of
- * a piece reads and checks the whole. The system is told what comes next, so that the disk works meanwhile.
- * In a trusted foreign file, whose arrays may be laid out in any way, HDF5 reads them. */
+ * piece is held against its checksum (reader_pieces.c): a rank that needs a part of a piece reads and checks
+ * the whole. In a trusted foreign file, whose arrays may be laid out in any way, HDF5 reads them. */
 #include "checkpoint/hdf5_common.h"
 #include "checkpoint/reader.h"
 
-#include "checkpoint/disk.h"
-#include <fcntl.h>
 #include <string.h>
 
 /* An array that this layer can read. */
@@ -24,54 +21,7 @@ static sbag_code_t find_array(const checkpoint_reader_t *r, const char *name, co
   return SBAG_OK;
 }
 
-/* ---- reading ahead ---- */
-
-/* The system reads `window_bytes` ahead of us. It takes a wish only up to a limit of its own, far below that,
- * so they are many small ones. */
-static const int64_t window_bytes = (int64_t)32 << 20, wish_bytes = (int64_t)1 << 20;
-
-/* Bytes of the file that will be read in order; those before `next` have been wished for. */
-typedef struct ahead {
-  int64_t next, end;
-} ahead_t;
-
-static ahead_t ahead_of(const reader_array_t *array, int64_t first_row, int64_t rows) {
-  if (array->pieces == NULL) return (ahead_t){0, 0};
-  int64_t begin = array->offset + first_row * array->pieces->row_bytes;
-  return (ahead_t){begin, begin + rows * array->pieces->row_bytes};
-}
-
-/* Byte `at` is about to be read. */
-static void look_ahead(const checkpoint_reader_t *r, ahead_t *ahead, int64_t at) {
-  if (ahead->next < at) ahead->next = at;
-  while (ahead->next < ahead->end && ahead->next < at + window_bytes) {
-    int64_t left = ahead->end - ahead->next, wish = left < wish_bytes ? left : wish_bytes;
-    (void)posix_fadvise(r->data, (off_t)ahead->next, (off_t)wish, POSIX_FADV_WILLNEED);
-    ahead->next += wish;
-  }
-}
-
 /* ---- pieces ---- */
-
-sbag_code_t reader_check_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
-                               const void *data, sbag_status_t *status) {
-  int64_t first = 0, rows = 0;
-  trailer_piece(array, piece, &first, &rows);
-  if (checksum_piece(data, (size_t)(rows * array->row_bytes)) == array->sums[piece]) return SBAG_OK;
-  return status_set(status, SBAG_ERR_FORMAT,
-                    "checkpoint '%s': '%s': rows %lld to %lld do not match their checksum", r->path,
-                    array->name, (long long)first, (long long)(first + rows - 1));
-}
-
-/* A whole piece, checked. */
-static sbag_code_t read_piece(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
-                              void *out, sbag_status_t *status) {
-  int64_t first = 0, rows = 0;
-  trailer_piece(array, piece, &first, &rows);
-  SBAG_TRY(disk_read(r->data, r->path, array->offset + first * array->row_bytes, rows * array->row_bytes, out,
-                     status));
-  return reader_check_piece(r, array, piece, out, status);
-}
 
 /* Makes `piece` the one that the reader holds. */
 static sbag_code_t hold_piece(checkpoint_reader_t *r, const trailer_array_t *array, int64_t piece,
@@ -88,29 +38,36 @@ static sbag_code_t hold_piece(checkpoint_reader_t *r, const trailer_array_t *arr
     SBAG_TRY(mem_alloc(r->mem, bytes, "checkpoint: piece", &r->piece, status));
     r->piece_capacity = bytes;
   }
-  SBAG_TRY(read_piece(r, array, piece, r->piece, status));
+  SBAG_TRY(reader_read_piece(r, array, piece, r->piece, status));
   r->piece_array = array;
   r->piece_index = piece;
   return SBAG_OK;
 }
 
+/* Of the piece of `row` those from it on, at most `rows`: a part, not the whole. */
+static sbag_code_t read_part(checkpoint_reader_t *r, const trailer_array_t *array, int64_t row, int64_t rows,
+                             reader_ahead_t *ahead, void *out, int64_t *count, sbag_status_t *status) {
+  int64_t piece = row / array->piece_rows, first = 0, whole = 0;
+  trailer_piece(array, piece, &first, &whole);
+  *count = first + whole - row < rows ? first + whole - row : rows;
+  reader_look_ahead(r, ahead, array->offset + row * array->row_bytes);
+  SBAG_TRY(hold_piece(r, array, piece, status));
+  memcpy(out, (const char *)r->piece + (row - first) * array->row_bytes, (size_t)(*count * array->row_bytes));
+  return SBAG_OK;
+}
+
 static sbag_code_t read_checked(checkpoint_reader_t *r, const trailer_array_t *array, int64_t first_row,
-                                int64_t rows, ahead_t *ahead, void *out, sbag_status_t *status) {
-  for (int64_t done = 0; done < rows;) {
-    int64_t row = first_row + done, piece = row / array->piece_rows, first = 0, whole = 0;
-    trailer_piece(array, piece, &first, &whole);
+                                int64_t rows, reader_ahead_t *ahead, void *out, sbag_status_t *status) {
+  for (int64_t done = 0, count = 0; done < rows; done += count) {
+    int64_t row = first_row + done, last = first_row + rows, piece = row / array->piece_rows;
+    int64_t end = last == array->rows ? trailer_piece_count(array) : last / array->piece_rows;
     char *to = (char *)out + done * array->row_bytes;
-    int64_t count = first + whole - row;
-    if (count > rows - done) count = rows - done;
-    look_ahead(r, ahead, array->offset + row * array->row_bytes);
-    if (count == whole) {
-      SBAG_TRY(read_piece(r, array, piece, to, status));
+    if (row % array->piece_rows == 0 && piece < end) {
+      count = (end == trailer_piece_count(array) ? array->rows : end * array->piece_rows) - row;
+      SBAG_TRY(reader_read_pieces(r, array, piece, end, ahead, to, status));
     } else {
-      SBAG_TRY(hold_piece(r, array, piece, status));
-      memcpy(to, (const char *)r->piece + (row - first) * array->row_bytes,
-             (size_t)(count * array->row_bytes));
+      SBAG_TRY(read_part(r, array, row, rows - done, ahead, to, &count, status));
     }
-    done += count;
   }
   return SBAG_OK;
 }
@@ -147,8 +104,13 @@ static sbag_code_t read_foreign(const checkpoint_reader_t *r, const reader_array
 
 /* ---- rows ---- */
 
+static reader_ahead_t ahead_of(const reader_array_t *array, int64_t first_row, int64_t rows) {
+  if (array->pieces == NULL) return (reader_ahead_t){0, 0};
+  return reader_ahead(array->pieces, first_row, rows);
+}
+
 static sbag_code_t read_rows(checkpoint_reader_t *r, const reader_array_t *array, int64_t first_row,
-                             int64_t rows, ahead_t *ahead, void *out, sbag_status_t *status) {
+                             int64_t rows, reader_ahead_t *ahead, void *out, sbag_status_t *status) {
   if (rows == 0) return SBAG_OK;
   if (array->pieces != NULL) return read_checked(r, array->pieces, first_row, rows, ahead, out, status);
   return read_foreign(r, array, first_row, rows, out, status);
@@ -163,7 +125,7 @@ sbag_code_t checkpoint_read_rows(checkpoint_reader_t *reader, const char *name, 
     return status_set(status, SBAG_ERR_ARGUMENT,
                       "checkpoint '%s': '%s' has %lld rows; %lld rows from row %lld are not in it",
                       reader->path, name, (long long)all, (long long)rows, (long long)first_row);
-  ahead_t ahead = ahead_of(array, first_row, rows);
+  reader_ahead_t ahead = ahead_of(array, first_row, rows);
   return read_rows(reader, array, first_row, rows, &ahead, out, status);
 }
 
@@ -171,7 +133,7 @@ sbag_code_t checkpoint_read_rows(checkpoint_reader_t *reader, const char *name, 
  * it and the read. */
 static sbag_code_t hand_out(checkpoint_reader_t *r, const reader_array_t *array, const layout_walk_t *walk,
                             void *chunk, checkpoint_take_t take, void *user, sbag_status_t *status) {
-  ahead_t ahead = ahead_of(array, walk->first, walk->rows);
+  reader_ahead_t ahead = ahead_of(array, walk->first, walk->rows);
   sbag_code_t code = SBAG_OK;
   for (int64_t c = 0; c < walk->chunk_count; c++) {
     int64_t first = layout_chunk_first(walk, c), rows = layout_chunk_rows(walk, c);
