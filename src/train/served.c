@@ -52,6 +52,17 @@ static sbag_code_t take_inputs(const snapshot_t *snapshot, session_t *session, i
   return code;
 }
 
+/* A plan's ranks that are not there are taken as all. One rank that has all rows has them in the file's
+ * order, in which they are read straight to their places, or mapped. */
+static void place(sbag_table_options_t *table, int ranks) {
+  for (int i = 0; i < table->rank_count; i++)
+    if (table->ranks[i] >= ranks) {
+      table->ranks = NULL;
+      table->rank_count = 0;
+    }
+  if ((table->ranks != NULL ? table->rank_count : ranks) == 1) table->layout = SBAG_LAYOUT_BLOCK;
+}
+
 /* The rows come from the file, and nothing is updated: what that takes is left out. */
 static void leave_out_training(assembly_t *assembly, int ranks, const sbag_storage_t *storage) {
   for (int t = 0; t < assembly->model.table_count; t++) {
@@ -61,11 +72,7 @@ static void leave_out_training(assembly_t *assembly, int ranks, const sbag_stora
     table->init_a = 0;
     if (storage != NULL) table->storage = *storage;
     table->optimizer = sbag_optimizer_options_default(SBAG_OPT_SGD);
-    for (int i = 0; i < table->rank_count; i++)
-      if (table->ranks[i] >= ranks) {
-        table->ranks = NULL;
-        table->rank_count = 0;
-      }
+    place(table, ranks);
   }
   for (int f = 0; f < assembly->model.feature_count; f++) assembly->features[f].scale_grad_by_freq = 0;
   assembly->model.inference = 1;

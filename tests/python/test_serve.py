@@ -753,8 +753,8 @@ def check_mapped(build, checkpoints, folder, rows, logits):
     old, new = checkpoints
     home = folder / "mapped"
     home.mkdir()
-    for ranks, layout in ((1, "cyclic"), (3, "block")):  # on one rank both are the file's order
-        name = f"mapped, {ranks} ranks"
+    for ranks, layout in ((1, "cyclic"), (1, "scramble"), (3, "block")):  # on one rank all are the file's order
+        name = f"mapped, {ranks} ranks, {layout}"
         put(old, home / "ckpt-6.h5", middle_of(old, "tables/tags/weight"))
         server = Server(build, ranks, home / "ckpt-6.h5", "--mmap", "--set", f"tables.0.layout={layout}")
         check(f"{name}: serves", server.port > 0, server.first)
