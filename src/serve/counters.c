@@ -89,6 +89,13 @@ void counters_overlap(counters_t *m) {
   pthread_mutex_unlock(&m->mutex);
 }
 
+void counters_exchange(counters_t *m, int64_t sent_bytes, int64_t received_bytes) {
+  pthread_mutex_lock(&m->mutex);
+  m->sent_bytes += sent_bytes;
+  m->received_bytes += received_bytes;
+  pthread_mutex_unlock(&m->mutex);
+}
+
 void counters_served(counters_t *m, int64_t step, double written_s) {
   pthread_mutex_lock(&m->mutex);
   m->step = step;
@@ -187,6 +194,13 @@ static void put_batches(const counters_t *m, buffer_t *b) {
     }
 }
 
+static void put_exchange(const counters_t *m, buffer_t *b) {
+  put_head(b, "exchange_bytes_total", "counter",
+           "Bytes of look-ups that rank 0 sent to the others (ids) and received from them (vectors).");
+  buffer_print(b, "shardbag_exchange_bytes_total{direction=\"sent\"} %" PRId64 "\n", m->sent_bytes);
+  buffer_print(b, "shardbag_exchange_bytes_total{direction=\"received\"} %" PRId64 "\n", m->received_bytes);
+}
+
 static void put_checkpoint(const counters_t *m, buffer_t *b) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
@@ -208,6 +222,7 @@ void counters_write(counters_t *m, int64_t queued, int ready, buffer_t *b) {
   pthread_mutex_lock(&m->mutex);
   put_requests(m, b);
   put_batches(m, b);
+  put_exchange(m, b);
   put_checkpoint(m, b);
   pthread_mutex_unlock(&m->mutex);
   put_head(b, "queue_requests", "gauge", "Requests that wait for a batch.");

@@ -52,6 +52,7 @@ typedef struct counters {
   int64_t overlapped; /* batches */
   counters_histogram_t stages[STAGES], batch_samples, batch_requests;
   int64_t *lookups; /* [tables][ranks] */
+  int64_t sent_bytes, received_bytes;
 } counters_t;
 
 /* Names are copied: of the signatures, and of the config's tables. */
@@ -66,6 +67,8 @@ void counters_request(counters_t *metrics, serve_kind_t kind, int64_t samples, c
 void counters_batch(counters_t *metrics, int64_t requests, int64_t samples, const int64_t *lookups);
 /* One batch that was begun before the one ahead of it had ended. */
 void counters_overlap(counters_t *metrics);
+/* What look-ups moved between rank 0, whose the requests are, and the others. */
+void counters_exchange(counters_t *metrics, int64_t sent_bytes, int64_t received_bytes);
 /* Which checkpoint is served from now on. */
 void counters_served(counters_t *metrics, int64_t step, double written_s);
 /* One checkpoint that was loaded beside it, or refused. */

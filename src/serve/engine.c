@@ -153,8 +153,10 @@ static void finish_flight(engine_t *e, engine_flight_t *f) {
   engine_seat_t *s = &e->seats[f->seat];
   if (f->end.code == SBAG_OK && f->word == WORD_PREDICTION)
     (void)model_predict_finish(s->model, &f->batch, s->batches[f->number].outputs, &f->end);
+  const sbag_step_stats_t moved = f->step != NULL ? sbag_step_stats(f->step) : (sbag_step_stats_t){0};
   sbag_step_release(&f->step);
   if (f->tickets == NULL) return;
+  counters_exchange(e->metrics, moved.bytes_sent, moved.bytes_received);
   if (f->end.code == SBAG_OK) {
     batch_deal(&s->batches[f->number], f->tickets, model_output_count(s->model));
     counters_batch(e->metrics, s->batches[f->number].tickets, f->batch.samples, f->lookups);

@@ -310,6 +310,8 @@ def check_metrics(build, server, ranks):
     check("batches are counted", 0 < value("shardbag_batch_requests_count") <= value("shardbag_batch_requests_sum"))
     owned = [value(f'shardbag_lookups_total{{table="tags",rank="{r}"}}') for r in range(ranks)]
     check("look-ups by rank", min(owned) > 0, owned)
+    moved = [value(f'shardbag_exchange_bytes_total{{direction="{way}"}}') for way in ("sent", "received")]
+    check("bytes exchanged", min(moved) > 1000 if ranks > 1 else max(moved) == 0, moved)
     promtool = shutil.which("promtool") or shutil.which("promtool", path=os.path.join(build, "tools"))
     if promtool:
         done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
