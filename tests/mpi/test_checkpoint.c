@@ -646,6 +646,41 @@ START_TEST(test_damaged_rows) {
 }
 END_TEST
 
+/* Many pieces in one call, which two threads read: whole, from within a piece to within another, and with two
+ * of them damaged, of which the first is told. */
+START_TEST(test_many_pieces) {
+  enum { ROWS = 1003, COLUMNS = 16 };
+  write_all();
+  const pattern_t *p = &patterns[0]; /* 22 pieces of 46 rows */
+  size_t bytes = 0;
+  static float rows[ROWS * COLUMNS];
+  checkpoint_reader_t *reader = NULL;
+  ck_assert_msg(checkpoint_open(comm, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 0, ROWS, rows, &status), SBAG_OK);
+  check_rows(p, 0, ROWS, rows);
+  ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 45, 900, rows, &status), SBAG_OK);
+  check_rows(p, 45, 900, rows);
+  checkpoint_close(&reader);
+  char *data = whole_file(&bytes), value[4];
+  for (int64_t row = 100; row <= 900; row += 800) {
+    size_t at = 0;
+    pattern_value(p, row, 0, value);
+    while (memcmp(data + at, value, sizeof value) != 0) at++;
+    data[at] ^= 16;
+  }
+  rewrite(data, bytes);
+  free(data);
+  ck_assert_msg(checkpoint_open(comm, mem, path, &reader, &status) == SBAG_OK, "%s", status.message);
+  for (int i = 0; i < 20; i++) {
+    ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 0, ROWS, rows, &status), SBAG_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(status.message, ": rows 92 to 137 do not match"));
+    ck_assert_int_eq(checkpoint_read_rows(reader, p->name, 138, ROWS - 138, rows, &status), SBAG_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(status.message, ": rows 874 to 919 do not match"));
+  }
+  checkpoint_close(&reader);
+}
+END_TEST
+
 /* HDF5 of another program: chunked, big-endian. Only who trusts it can read it. */
 static void write_foreign(void) {
   hsize_t shape[2] = {100, 3}, chunk[2] = {7, 3};
@@ -880,6 +915,7 @@ Suite *checkpoint_suite(void) {
   tcase_add_test(tcase, test_cut_short);
   tcase_add_test(tcase, test_footer_lies);
   tcase_add_test(tcase, test_damaged_rows);
+  tcase_add_test(tcase, test_many_pieces);
   tcase_add_test(tcase, test_foreign);
   tcase_add_test(tcase, test_trusted_is_checked);
   tcase_add_test(tcase, test_default_sizes);
