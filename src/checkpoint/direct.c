@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -50,4 +52,36 @@ sbag_code_t direct_write(const direct_t *direct, const char *path, int64_t offse
     *done += put;
   }
   return SBAG_OK;
+}
+
+void direct_reopen(int file, direct_t *direct) {
+  char name[64];
+  snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+  direct_t made = {.file = open(name, O_RDONLY | O_DIRECT | O_CLOEXEC), .align = 1, .memory_align = 1};
+  if (made.file >= 0) find_alignment(&made);
+  *direct = made;
+}
+
+int direct_is_cached(int file, int64_t offset, int64_t bytes) {
+  enum { PAGES_MOST = 1024 };
+  unsigned char pages[PAGES_MOST];
+  const int64_t page = sysconf(_SC_PAGESIZE), count = (bytes + page - 1) / page;
+  if (offset % page != 0 || count > PAGES_MOST) return 0;
+  void *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, file, (off_t)offset);
+  if (map == MAP_FAILED) return 0;
+  int cached = mincore(map, (size_t)bytes, pages) == 0;
+  for (int64_t i = 0; cached && i < count; i++) cached = pages[i] & 1;
+  munmap(map, (size_t)bytes);
+  return cached;
+}
+
+int64_t direct_read(const direct_t *direct, int64_t offset, int64_t bytes, void *data) {
+  int64_t done = 0;
+  for (const int64_t whole = bytes - bytes % direct->align; done < whole;) {
+    ssize_t got = pread(direct->file, (char *)data + done, (size_t)(whole - done), (off_t)(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0 || got % direct->align != 0) break;
+    done += got;
+  }
+  return done;
 }

@@ -20,6 +20,15 @@ typedef struct direct {
 /* Opens an existing file for it. A file system without direct writes is no error: direct->file is -1. */
 sbag_code_t direct_open(const char *path, direct_t *direct, sbag_status_t *status);
 
+/* The same for reading a file that is open, whatever has its name by now. Where that cannot be, direct->file
+ * is -1. */
+void direct_reopen(int file, direct_t *direct);
+/* Whether none of the file's bytes there has to be brought from the disk, as far as the system tells. */
+int direct_is_cached(int file, int64_t offset, int64_t bytes);
+/* Reads from and to aligned places, `bytes` of any number: as many as could be read directly are told, which
+ * is fewer where something fails; the rest must then be read otherwise, which tells why. Thread-safe. */
+int64_t direct_read(const direct_t *direct, int64_t offset, int64_t bytes, void *data);
+
 /* Writes from and to aligned places. *done receives the bytes that were written: fewer than asked for,
  * without an error, where the file system refuses; the rest must then be written otherwise. Thread-safe. */
 sbag_code_t direct_write(const direct_t *direct, const char *path, int64_t offset, int64_t bytes,

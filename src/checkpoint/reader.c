@@ -111,6 +111,7 @@ static sbag_code_t create_reader(comm_t *comm, mem_t *mem, const char *path, che
   made->chunk_bytes = LAYOUT_CHUNK_BYTES;
   made->file = H5I_INVALID_HID;
   made->data = -1;
+  made->direct.file = -2;
   *reader = made;
   SBAG_TRY(copy_name(mem, path, &made->path, status));
   return gate_open(made->path, &made->data, &made->bytes, status);
@@ -231,6 +232,7 @@ void checkpoint_close(checkpoint_reader_t **reader) {
   hdf5_quiet_end(&quiet);
   reader_unmap(r);
   (void)disk_close(&r->data, r->path, NULL); /* it was only read */
+  (void)disk_close(&r->direct.file, r->path, NULL);
   mem_t *mem = r->mem;
   for (int64_t i = 0; i < r->count; i++) mem_free(mem, r->arrays[i].name);
   mem_free(mem, r->arrays);

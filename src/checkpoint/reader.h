@@ -2,6 +2,7 @@
 #ifndef CHECKPOINT_READER_H
 #define CHECKPOINT_READER_H
 
+#include "checkpoint/direct.h"
 #include "checkpoint/layout.h"
 #include "checkpoint/trailer.h"
 #include <hdf5.h>
@@ -17,9 +18,10 @@ struct checkpoint_reader {
   comm_t *comm;
   mem_t *mem;
   char *path;
-  hid_t file; /* negative while it is not open */
-  int data;   /* the same file for the rows, -1 while it is not open */
-  int gated;  /* there is a trailer; else a foreign file that the caller trusts */
+  hid_t file;      /* negative while it is not open */
+  int data;        /* the same file for the rows, -1 while it is not open */
+  direct_t direct; /* and again for many at a time; file: -1 where it is not, -2 before it is tried */
+  int gated;       /* there is a trailer; else a foreign file that the caller trusts */
   int64_t bytes;
   char footer[TRAILER_FOOTER_BYTES];
   int64_t range[2]; /* what the ranks compare */
@@ -50,7 +52,7 @@ void reader_look_ahead(const checkpoint_reader_t *reader, reader_ahead_t *ahead,
 sbag_code_t reader_read_piece(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t piece,
                               void *out, sbag_status_t *status);
 /* Pieces [begin, end), checked, the first at `out`. What fails first in the file is told. */
-sbag_code_t reader_read_pieces(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t begin,
+sbag_code_t reader_read_pieces(checkpoint_reader_t *reader, const trailer_array_t *array, int64_t begin,
                                int64_t end, reader_ahead_t *ahead, void *out, sbag_status_t *status);
 /* Holds a whole piece, which is at `data`, against its checksum. */
 sbag_code_t reader_check_piece(const checkpoint_reader_t *reader, const trailer_array_t *array, int64_t piece,

@@ -1,15 +1,16 @@
 /* Reads whole pieces and holds each against its checksum while it is still in the processor's cache. Many
- * pieces are read by two threads, each piece by whichever is free: while one takes a checksum, or waits for
- * the kernel's memory, the other has what the disk has brought meanwhile. The system is told what comes next,
- * so that the disk always works. */
+ * bytes are read by several threads, each piece by whichever is free: while one takes a checksum, or waits
+ * for the kernel's memory, another is at the disk. They read past the page cache (direct.h), which would take
+ * as much memory again and the time to make it, but for what is there already; where that cannot be, because
+ * a piece does not begin with a block of the disk, the system is told what comes next. */
 #include "checkpoint/reader.h"
 
 #include "checkpoint/disk.h"
 #include <fcntl.h>
 #include <pthread.h>
 
-/* So many pieces that a second thread is worth its start. */
-enum { SHARED_PIECES = 8 };
+/* So many bytes that a second thread is worth its start. */
+static const int64_t shared_bytes = (int64_t)4 << 20;
 
 /* ---- reading ahead ---- */
 
@@ -54,6 +55,9 @@ sbag_code_t reader_read_piece(const checkpoint_reader_t *r, const trailer_array_
 
 /* ---- many ---- */
 
+/* One more than cores that take checksums: somebody is at the disk. */
+enum { WORKERS = 4 };
+
 /* Pieces [next, end), of which `begin` goes to `out`. */
 typedef struct pieces {
   const checkpoint_reader_t *r;
@@ -61,6 +65,7 @@ typedef struct pieces {
   int64_t begin, end, next;
   reader_ahead_t *ahead;
   char *out;
+  int direct;            /* places in file and memory are as direct reads want them */
   pthread_mutex_t mutex; /* of next and ahead */
 } pieces_t;
 
@@ -79,7 +84,7 @@ static int64_t take_piece(pieces_t *p) {
   int64_t piece = p->next;
   if (piece < p->end) {
     p->next++;
-    reader_look_ahead(p->r, p->ahead, p->array->offset + piece * piece_bytes(p->array));
+    if (!p->direct) reader_look_ahead(p->r, p->ahead, p->array->offset + piece * piece_bytes(p->array));
   }
   pthread_mutex_unlock(&p->mutex);
   return piece;
@@ -91,13 +96,26 @@ static void leave_the_rest(pieces_t *p) {
   pthread_mutex_unlock(&p->mutex);
 }
 
+/* Past the page cache, unless the piece is there already. */
+static sbag_code_t read_past(const pieces_t *p, int64_t piece, void *out, sbag_status_t *status) {
+  const checkpoint_reader_t *r = p->r;
+  int64_t first = 0, rows = 0, done = 0;
+  trailer_piece(p->array, piece, &first, &rows);
+  const int64_t at = p->array->offset + first * p->array->row_bytes, bytes = rows * p->array->row_bytes;
+  if (!direct_is_cached(r->data, at, bytes)) done = direct_read(&r->direct, at, bytes, out);
+  SBAG_TRY(disk_read(r->data, r->path, at + done, bytes - done, (char *)out + done, status));
+  return reader_check_piece(r, p->array, piece, out, status);
+}
+
 /* Pieces are taken in their order: those before one that fails are read to their end. */
 static void *run_worker(void *user) {
   worker_t *w = user;
   pieces_t *p = w->pieces;
   for (int64_t piece = take_piece(p); piece < p->end; piece = take_piece(p)) {
     void *out = p->out + (piece - p->begin) * piece_bytes(p->array);
-    if (reader_read_piece(p->r, p->array, piece, out, &w->status) == SBAG_OK) continue;
+    sbag_code_t code = p->direct ? read_past(p, piece, out, &w->status)
+                                 : reader_read_piece(p->r, p->array, piece, out, &w->status);
+    if (code == SBAG_OK) continue;
     w->failed = piece;
     leave_the_rest(p);
     break;
@@ -105,20 +123,45 @@ static void *run_worker(void *user) {
   return NULL;
 }
 
-/* Without a second thread, where there is none to be had, the first reads all. */
-sbag_code_t reader_read_pieces(const checkpoint_reader_t *r, const trailer_array_t *array, int64_t begin,
+/* Of the workers the first is this thread; where there are no more to be had, it reads all. */
+static void run_workers(worker_t *workers, int count) {
+  pthread_t threads[WORKERS];
+  int started = 1;
+  while (started < count && pthread_create(&threads[started], NULL, run_worker, &workers[started]) == 0)
+    started++;
+  (void)run_worker(&workers[0]);
+  for (int i = 1; i < started; i++) pthread_join(threads[i], NULL);
+}
+
+static int can_read_past(checkpoint_reader_t *r, const trailer_array_t *array, int64_t begin,
+                         const void *out) {
+  if (r->direct.file == -2) direct_reopen(r->data, &r->direct);
+  if (r->direct.file < 0) return 0;
+  const int64_t each = piece_bytes(array), at = array->offset + begin * each;
+  return each % r->direct.align == 0 && at % r->direct.align == 0 &&
+         (uintptr_t)out % (uintptr_t)r->direct.memory_align == 0;
+}
+
+sbag_code_t reader_read_pieces(checkpoint_reader_t *r, const trailer_array_t *array, int64_t begin,
                                int64_t end, reader_ahead_t *ahead, void *out, sbag_status_t *status) {
-  pieces_t pieces = {
-      .r = r, .array = array, .begin = begin, .end = end, .next = begin, .ahead = ahead, .out = out};
-  worker_t mine = {.pieces = &pieces, .failed = end}, other = {.pieces = &pieces, .failed = end};
-  pthread_t thread;
+  const int shared = (end - begin) * piece_bytes(array) >= shared_bytes;
+  pieces_t pieces = {.r = r,
+                     .array = array,
+                     .begin = begin,
+                     .end = end,
+                     .next = begin,
+                     .ahead = ahead,
+                     .out = out,
+                     .direct = shared && can_read_past(r, array, begin, out)};
+  worker_t workers[WORKERS];
+  const worker_t *first = &workers[0]; /* in the file, of those that fail */
+  for (int i = 0; i < WORKERS; i++) workers[i] = (worker_t){.pieces = &pieces, .failed = end};
   if (pthread_mutex_init(&pieces.mutex, NULL) != 0)
     return status_set(status, SBAG_ERR_MEMORY, "checkpoint '%s': no lock for its pieces", r->path);
-  int started = end - begin >= SHARED_PIECES && pthread_create(&thread, NULL, run_worker, &other) == 0;
-  (void)run_worker(&mine);
-  if (started) pthread_join(thread, NULL);
+  run_workers(workers, shared ? WORKERS : 1);
   pthread_mutex_destroy(&pieces.mutex);
-  const worker_t *first = other.failed < mine.failed ? &other : &mine; /* in the file */
+  for (int i = 1; i < WORKERS; i++)
+    if (workers[i].failed < first->failed) first = &workers[i];
   if (first->failed == end) return SBAG_OK;
   if (status != NULL) *status = first->status;
   return first->status.code;
