@@ -62,16 +62,22 @@ void direct_reopen(int file, direct_t *direct) {
   *direct = made;
 }
 
-int direct_is_cached(int file, int64_t offset, int64_t bytes) {
+void *direct_map(int file, int64_t offset, int64_t bytes) {
+  void *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, file, (off_t)offset);
+  return map != MAP_FAILED ? map : NULL;
+}
+
+void direct_unmap(void *map, int64_t bytes) {
+  if (map != NULL) munmap(map, (size_t)bytes);
+}
+
+int direct_is_cached(const void *at, int64_t bytes) {
   enum { PAGES_MOST = 1024 };
   unsigned char pages[PAGES_MOST];
   const int64_t page = sysconf(_SC_PAGESIZE), count = (bytes + page - 1) / page;
-  if (offset % page != 0 || count > PAGES_MOST) return 0;
-  void *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, file, (off_t)offset);
-  if (map == MAP_FAILED) return 0;
-  int cached = mincore(map, (size_t)bytes, pages) == 0;
+  if (count > PAGES_MOST || mincore((void *)(uintptr_t)at, (size_t)bytes, pages) != 0) return 0;
+  int cached = 1;
   for (int64_t i = 0; cached && i < count; i++) cached = pages[i] & 1;
-  munmap(map, (size_t)bytes);
   return cached;
 }
 

@@ -23,8 +23,14 @@ sbag_code_t direct_open(const char *path, direct_t *direct, sbag_status_t *statu
 /* The same for reading a file that is open, whatever has its name by now. Where that cannot be, direct->file
  * is -1. */
 void direct_reopen(int file, direct_t *direct);
-/* Whether none of the file's bytes there has to be brought from the disk, as far as the system tells. */
-int direct_is_cached(int file, int64_t offset, int64_t bytes);
+/* A file's bytes from a page's bound on, of which nothing is read, to ask what the system has of them; NULL:
+ * it does not tell. Once for many questions: to map and unmap waits for other threads' first touches of
+ * memory. */
+void *direct_map(int file, int64_t offset, int64_t bytes);
+void direct_unmap(void *map, int64_t bytes);
+/* Whether none of the bytes that are mapped there has to be brought from the disk, as far as the system
+ * tells. */
+int direct_is_cached(const void *at, int64_t bytes);
 /* Reads from and to aligned places, `bytes` of any number: as many as could be read directly are told, which
  * is fewer where something fails; the rest must then be read otherwise, which tells why. Thread-safe. */
 int64_t direct_read(const direct_t *direct, int64_t offset, int64_t bytes, void *data);

@@ -66,6 +66,7 @@ typedef struct pieces {
   reader_ahead_t *ahead;
   char *out;
   int direct;            /* places in file and memory are as direct reads want them */
+  const char *map;       /* where `begin` would be in memory; NULL: not mapped */
   pthread_mutex_t mutex; /* of next and ahead */
 } pieces_t;
 
@@ -102,7 +103,9 @@ static sbag_code_t read_past(const pieces_t *p, int64_t piece, void *out, sbag_s
   int64_t first = 0, rows = 0, done = 0;
   trailer_piece(p->array, piece, &first, &rows);
   const int64_t at = p->array->offset + first * p->array->row_bytes, bytes = rows * p->array->row_bytes;
-  if (!direct_is_cached(r->data, at, bytes)) done = direct_read(&r->direct, at, bytes, out);
+  const int64_t behind = (piece - p->begin) * piece_bytes(p->array);
+  if (p->map == NULL || !direct_is_cached(p->map + behind, bytes))
+    done = direct_read(&r->direct, at, bytes, out);
   SBAG_TRY(disk_read(r->data, r->path, at + done, bytes - done, (char *)out + done, status));
   return reader_check_piece(r, p->array, piece, out, status);
 }
@@ -158,7 +161,12 @@ sbag_code_t reader_read_pieces(checkpoint_reader_t *r, const trailer_array_t *ar
   for (int i = 0; i < WORKERS; i++) workers[i] = (worker_t){.pieces = &pieces, .failed = end};
   if (pthread_mutex_init(&pieces.mutex, NULL) != 0)
     return status_set(status, SBAG_ERR_MEMORY, "checkpoint '%s': no lock for its pieces", r->path);
+  const int64_t each = piece_bytes(array), all = (array->rows - begin * array->piece_rows) * array->row_bytes;
+  const int64_t bytes = all < (end - begin) * each ? all : (end - begin) * each;
+  void *map = pieces.direct ? direct_map(r->data, array->offset + begin * each, bytes) : NULL;
+  pieces.map = map;
   run_workers(workers, shared ? WORKERS : 1);
+  direct_unmap(map, bytes);
   pthread_mutex_destroy(&pieces.mutex);
   for (int i = 1; i < WORKERS; i++)
     if (workers[i].failed < first->failed) first = &workers[i];
