@@ -29,12 +29,15 @@ __device__ __forceinline__ float value_at(const rows_t &r, int vector, int64_t r
 
 /* ---- vectors side by side ---- */
 
-__global__ void __launch_bounds__(CUDA_BLOCK) put_beside(const rows_t r, float *__restrict__ out) {
+__global__ void __launch_bounds__(CUDA_BLOCK)
+    put_beside(const rows_t r, float *__restrict__ out, cuda_guard_t *guard) {
   const int64_t width = r.concat * r.dim;
   for (int64_t at = cuda_first(); at < r.rows * width; at += cuda_stride()) {
     const int64_t row = at / width, column = at - row * width;
     const int vector = static_cast<int>(column / r.dim);
-    out[at] = value_at(r, vector, row, column - vector * r.dim);
+    const float value = value_at(r, vector, row, column - vector * r.dim);
+    cuda_guard_see(guard, cuda_guard_size(value));
+    out[at] = value;
   }
 }
 
@@ -170,10 +173,11 @@ void fm_backward(dense_t *dense, const interaction_t *shape, const interaction_v
 } // namespace
 
 void cuda_beside_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
-                         int64_t first_row, int64_t rows, float *out) {
+                         int64_t first_row, int64_t rows, float *out, cuda_guard_t *guard) {
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
   const rows_t r = rows_of(lane, shape, vectors, first_row, rows);
-  CUDA_LAUNCH(lane, put_beside, cuda_blocks(lane, rows * shape->concat * shape->dim), CUDA_BLOCK, 0, r, out);
+  CUDA_LAUNCH(lane, put_beside, cuda_blocks(lane, rows * shape->concat * shape->dim), CUDA_BLOCK, 0, r, out,
+              guard);
 }
 
 void cuda_beside_backward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,

@@ -13,9 +13,6 @@ void cuda_dense_blas(cuda_lane_t *lane, cublasStatus_t status, const char *call,
 
 namespace {
 
-/* What NVIDIA recommends for the largest of its GPUs. */
-enum : size_t { WORKSPACE_BYTES = 32 << 20 };
-
 /* ---- the optimizer's step ---- */
 
 /* The tables' kernel, on the parameters as rows of this many; element by element it makes no difference. */
@@ -43,6 +40,9 @@ void update(dense_t *dense, const dense_optimizer_step_t *step) {
   const int64_t rows = step->count / ROW;
   update_part(dense, step, 0, rows, ROW);
   update_part(dense, step, rows * ROW, 1, step->count % ROW);
+  cuda_dense_t *self = cuda_dense_of(dense);
+  if (self->plans > 0 && cuda_dense_guard(self, 1) != nullptr)
+    cuda_dense_look(self, cuda_begin(dense->kernel, nullptr), 1, step->count, step->count, step->weight);
 }
 
 /* ---- batches ---- */
@@ -79,6 +79,9 @@ void destroy(dense_t *dense) {
   kernel_t *kernel = dense->kernel;
   (void)kernel->ops->stream_sync(kernel, nullptr, nullptr); /* nothing uses it any more */
   if (self->blas != nullptr) (void)cublasDestroy(self->blas);
+  if (self->lt != nullptr) (void)cublasLtDestroy(self->lt);
+  mem_free(kernel->mem, self->plan);
+  if (self->guard != nullptr) kernel->ops->release(kernel, MEMORY_PINNED, self->guard);
   kernel_cuda_stream_destroy(kernel, &self->copies);
   if (self->workspace != nullptr) kernel->ops->release(kernel, MEMORY_DEVICE, self->workspace);
   mem_free(kernel->mem, self);
@@ -102,12 +105,18 @@ void table_fill(dense_ops_t *ops) {
 sbag_code_t open_blas(cuda_dense_t *self, sbag_status_t *status) {
   kernel_t *kernel = self->base.kernel;
   cuda_lane_t *lane = cuda_begin(kernel, nullptr);
+  void *guard = nullptr;
   SBAG_TRY(kernel_cuda_stream_create(kernel, &self->copies, status));
-  SBAG_TRY(kernel->ops->alloc(kernel, MEMORY_DEVICE, WORKSPACE_BYTES, "cuBLAS's workspace", &self->workspace,
-                              status));
+  SBAG_TRY(
+      kernel->ops->alloc(kernel, MEMORY_PINNED, sizeof *self->guard, "dense arithmetic", &guard, status));
+  self->guard = static_cast<cuda_guard_t *>(guard);
+  *self->guard = cuda_guard_t{};
+  SBAG_TRY(kernel->ops->alloc(kernel, MEMORY_DEVICE, CUDA_DENSE_WORKSPACE_BYTES, "cuBLAS's workspace",
+                              &self->workspace, status));
   CUBLAS_TRY(lane, cublasCreate(&self->blas));
+  CUBLAS_TRY(lane, cublasLtCreate(&self->lt));
   CUBLAS_TRY(lane, cublasSetStream(self->blas, lane->stream));
-  CUBLAS_TRY(lane, cublasSetWorkspace(self->blas, self->workspace, WORKSPACE_BYTES));
+  CUBLAS_TRY(lane, cublasSetWorkspace(self->blas, self->workspace, CUDA_DENSE_WORKSPACE_BYTES));
   CUBLAS_TRY(lane, cublasSetMathMode(self->blas, CUBLAS_DEFAULT_MATH));
   return dense_sync(&self->base, status);
 }

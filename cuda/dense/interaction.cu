@@ -19,6 +19,7 @@ struct samples_t {
   int64_t dim, width;
   int64_t first_row, rows;
   int64_t shared; /* floats of a warp; 0: not staged */
+  cuda_guard_t *guard;
 };
 
 __device__ __forceinline__ const float *vector_at(const samples_t &s, int i, int64_t row) {
@@ -47,7 +48,11 @@ __device__ void stage_vectors(const samples_t &s, int64_t row, int64_t column, i
 __device__ void copy_concat(const samples_t &s, int64_t row, int lane, float *out) {
   for (int c = 0; c < s.concat; c++) {
     const float *from = vector_at(s, c, row);
-    for (int64_t k = lane; k < s.dim; k += CUDA_WARP) out[c * s.dim + k] = __ldg(from + k);
+    for (int64_t k = lane; k < s.dim; k += CUDA_WARP) {
+      const float value = __ldg(from + k);
+      cuda_guard_see(s.guard, cuda_guard_size(value));
+      out[c * s.dim + k] = value;
+    }
   }
 }
 
@@ -77,7 +82,9 @@ __device__ void write_square(const samples_t &s, int at_row, int at_column, cons
   for (int i = 0; i < EDGE; i++)
     for (int j = 0; j < EDGE; j++) {
       const int64_t r = at_row + i, c = at_column + j;
-      if (r < s.count && c < r) out[r * (r - 1) / 2 + c] = sum[i][j];
+      if (r >= s.count || c >= r) continue;
+      cuda_guard_see(s.guard, cuda_guard_size(sum[i][j]));
+      out[r * (r - 1) / 2 + c] = sum[i][j];
     }
 }
 
@@ -207,13 +214,17 @@ size_t shared_bytes(const samples_t &s) {
 
 void interaction_forward(dense_t *dense, const interaction_t *shape, const interaction_vector_t *vectors,
                          int64_t first_row, int64_t rows, float *out) {
+  cuda_dense_t *self = cuda_dense_of(dense);
+  cuda_guard_t *guard = cuda_dense_guard(self, shape->to_loss);
+  self->seen = guard != nullptr ? out : nullptr;
   if (shape->concat_only) {
-    cuda_beside_forward(dense, shape, vectors, first_row, rows, out);
+    cuda_beside_forward(dense, shape, vectors, first_row, rows, out, guard);
     return;
   }
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
   const int64_t n = shape->vectors;
-  const samples_t s = samples_of(lane, shape, vectors, first_row, rows, n * (DEPTH + 1));
+  samples_t s = samples_of(lane, shape, vectors, first_row, rows, n * (DEPTH + 1));
+  s.guard = guard;
   const unsigned warps = warps_of(s), blocks = cuda_blocks(lane, rows, warps);
   if (s.shared > 0)
     CUDA_LAUNCH(lane, forward<true>, blocks, warps * CUDA_WARP, shared_bytes(s), s, out);

@@ -1,9 +1,12 @@
-/* Linear layers: matrix products by cuBLAS (in reproducible mode by product.cu), and one pass of our own over
- * the result each way.
+/* Linear layers. Forward: the product with bias and ReLU in its epilogue, by cuBLASLt; else (with dropout, in
+ * reproducible mode, where a ReLU must keep NaN, and where cuBLASLt cannot) a product and a pass of our own
+ * over its result: bias, ReLU and dropout at once. A ReLU in an epilogue is max(x, 0), which is 0 of NaN: it
+ * is taken only in passes that end in a loss, and guard.cu sees to it that the loss is NaN then.
  *
- * The pass of the forward is bias, ReLU and dropout at once. cuBLASLt could do bias and ReLU in the product's
- * epilogue, but its ReLU turns NaN into 0, and a model whose values have left the finite would go on
- * unnoticed.
+ * Backward: a pass of our own over dy where there is a ReLU, then the weight's gradient with the bias's in
+ * its epilogue (or that in our pass), then dx. The ReLU's gradient could be an epilogue too, but of the
+ * product that makes dy, which is another layer's or none, with a mask that the forward would have to write
+ * beside y; and it would know nothing of dropout. The pass reads y anyway for the guard.
  *
  * cuBLAS numbers columns first: what is [rows][columns] here is its transpose there, so a product's factors
  * change places. */
@@ -15,26 +18,20 @@ namespace {
 
 /* ---- products: see dense/gemm.h ---- */
 
-struct matrix_t {
-  const float *data;
-  int64_t stride;
-};
-
-cuda_matrix_t turned(cublasOperation_t op, matrix_t of) {
-  return op == CUBLAS_OP_N ? cuda_matrix_t{of.data, of.stride, 1} : cuda_matrix_t{of.data, 1, of.stride};
+cuda_matrix_t turned(cublasOperation_t op, const float *data, int64_t stride) {
+  return op == CUBLAS_OP_N ? cuda_matrix_t{data, stride, 1} : cuda_matrix_t{data, 1, stride};
 }
 
-/* c [m][n] = op(a) op(b), k terms each. */
-void multiply(cuda_dense_t *self, cuda_lane_t *lane, cublasOperation_t a_op, cublasOperation_t b_op,
-              int64_t m, int64_t n, int64_t k, matrix_t a, matrix_t b, float *c, int64_t c_stride) {
+void multiply(cuda_dense_t *self, cuda_lane_t *lane, const cuda_product_t &p) {
   const float one = 1.0f, zero = 0.0f;
+  auto size = [](int64_t count) { return static_cast<int>(count); };
   if (self->reproducible) {
-    cuda_dense_product(lane, m, n, k, turned(a_op, a), turned(b_op, b), c, c_stride);
+    cuda_dense_product(lane, p.m, p.n, p.k, turned(p.a_op, p.a, p.a_stride), turned(p.b_op, p.b, p.b_stride),
+                       p.c, p.c_stride);
     return;
   }
-  CUBLAS_TRY(lane, cublasSgemm(self->blas, b_op, a_op, static_cast<int>(n), static_cast<int>(m),
-                               static_cast<int>(k), &one, b.data, static_cast<int>(b.stride), a.data,
-                               static_cast<int>(a.stride), &zero, c, static_cast<int>(c_stride)));
+  CUBLAS_TRY(lane, cublasSgemm(self->blas, p.b_op, p.a_op, size(p.n), size(p.m), size(p.k), &one, p.b,
+                               size(p.b_stride), p.a, size(p.a_stride), &zero, p.c, size(p.c_stride)));
 }
 
 /* ---- forward ---- */
@@ -89,13 +86,40 @@ __global__ void __launch_bounds__(CUDA_BLOCK) activation(activation_t a, float *
   }
 }
 
+/* What could make NaN of a fused ReLU's sums. Of two layers in a row, the first one's output is known. */
+void look_at(cuda_dense_t *self, cuda_lane_t *lane, const linear_t *layer, bool is_new,
+             const cuda_product_t &p) {
+  if (p.a != self->seen) cuda_dense_look(self, lane, p.m, p.k, p.a_stride, p.a);
+  self->seen = p.c;
+  if (!is_new) return;
+  cuda_dense_look(self, lane, 1, layer->out * layer->in, layer->out * layer->in, layer->weight);
+  cuda_dense_look(self, lane, 1, layer->out, layer->out, layer->bias);
+}
+
+bool forward_fused(cuda_dense_t *self, cuda_lane_t *lane, const linear_t *layer, const dropout_t *dropout,
+                   const cuda_product_t &p) {
+  enum : int64_t { TERMS_MOST = 1 << 26 }; /* see guard.cu */
+  bool is_new = false;
+  if (layer->bias == nullptr || dropout->threshold != 0) return false;
+  if (layer->relu && (p.k > TERMS_MOST || cuda_dense_guard(self, layer->to_loss) == nullptr)) return false;
+  cuda_fused_plan_t *plan =
+      cuda_dense_plan(self, lane, &p, layer->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS,
+                      layer->bias, &is_new);
+  if (plan == nullptr) return false;
+  cuda_dense_fused(self, lane, plan, &p, layer->bias);
+  if (layer->relu) look_at(self, lane, layer, is_new, p);
+  return true;
+}
+
 void linear_forward(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
                     const float *x, int64_t x_stride, float *y) {
   enum : uintptr_t { WIDE_BYTES = UNITS * sizeof(float) };
+  cuda_dense_t *self = cuda_dense_of(dense);
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
-  if (rows == 0) return;
-  multiply(cuda_dense_of(dense), lane, CUBLAS_OP_N, CUBLAS_OP_T, rows, layer->out, layer->in, {x, x_stride},
-           {layer->weight, layer->in}, y, layer->out);
+  const cuda_product_t product = {CUBLAS_OP_N, CUBLAS_OP_T,   rows,      layer->out, layer->in, x,
+                                  x_stride,    layer->weight, layer->in, y,          layer->out};
+  if (rows == 0 || forward_fused(self, lane, layer, dropout, product)) return;
+  multiply(self, lane, product);
   if (layer->bias == nullptr && !layer->relu) return;
   activation_t a = {};
   a.rows = rows;
@@ -117,7 +141,7 @@ enum { PART_ROWS = 128, WARPS = CUDA_BLOCK / CUDA_WARP };
 /* A zero after ReLU and dropout was either negative, or dropped: no gradient passes in both cases. */
 __global__ void __launch_bounds__(CUDA_BLOCK)
     pass_back(int64_t rows, int64_t units, int relu, float scale, const float *__restrict__ y,
-              float *__restrict__ dy, float *__restrict__ part) {
+              float *__restrict__ dy, float *__restrict__ part, cuda_guard_t *guard) {
   CUDA_SHARED(float, of_warp, CUDA_BLOCK);
   const int lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP;
   const int64_t tiles = (units + CUDA_WARP - 1) / CUDA_WARP, parts = (rows + PART_ROWS - 1) / PART_ROWS;
@@ -125,14 +149,18 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
     const int64_t number = at / tiles, column = (at - number * tiles) * CUDA_WARP + lane;
     const int64_t first = number * PART_ROWS, end = first + PART_ROWS < rows ? first + PART_ROWS : rows;
     float sum = 0.0f;
+    unsigned most = 0;
     for (int64_t row = first + warp; row < end && column < units; row += WARPS) {
       float g = dy[row * units + column];
       if (relu) {
-        g = __ldg(y + row * units + column) > 0.0f ? g * scale : 0.0f;
+        const float value = __ldg(y + row * units + column);
+        most = max(most, cuda_guard_size(value));
+        g = value > 0.0f ? g * scale : 0.0f;
         dy[row * units + column] = g;
       }
       sum += g;
     }
+    cuda_guard_see(guard, most);
     if (part == nullptr) continue;
     of_warp[threadIdx.x] = sum;
     __syncthreads();
@@ -151,15 +179,15 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
   }
 }
 
-/* dy becomes the gradient before the activation, and the bias's gradient is its sum. */
-void activation_backward(cuda_lane_t *lane, const linear_t *layer, float scale, int64_t rows, const float *y,
-                         float *dy) {
+/* dy becomes the gradient before the activation; if `sums`, the bias's gradient is its sum. */
+void activation_backward(cuda_dense_t *self, cuda_lane_t *lane, const linear_t *layer, bool sums, float scale,
+                         int64_t rows, const float *y, float *dy) {
   const int64_t tiles = (layer->out + CUDA_WARP - 1) / CUDA_WARP, parts = (rows + PART_ROWS - 1) / PART_ROWS;
-  float *part = layer->bias == nullptr ? nullptr : cuda_scratch<float>(lane, parts * layer->out);
-  if (layer->bias == nullptr && !layer->relu) return;
+  float *part = sums ? cuda_scratch<float>(lane, parts * layer->out) : nullptr;
+  if (!sums && !layer->relu) return;
   CUDA_LAUNCH(lane, pass_back, cuda_blocks(lane, tiles * parts, 1), CUDA_BLOCK, 0, rows, layer->out,
-              layer->relu, scale, y, dy, part);
-  if (layer->bias != nullptr)
+              layer->relu, scale, y, dy, part, cuda_dense_guard(self, 1));
+  if (sums)
     CUDA_LAUNCH(lane, sum_bias, cuda_blocks(lane, layer->out), CUDA_BLOCK, 0, parts, layer->out, part,
                 layer->bias_grad);
 }
@@ -169,17 +197,26 @@ void linear_backward(dense_t *dense, const linear_t *layer, const dropout_t *dro
                      int64_t dx_stride) {
   cuda_dense_t *self = cuda_dense_of(dense);
   cuda_lane_t *lane = cuda_begin(dense->kernel, nullptr);
-  activation_backward(lane, layer, dropout->scale, rows, y, dy);
+  const cuda_product_t of_weight = {CUBLAS_OP_T, CUBLAS_OP_N, layer->out, layer->in,          rows,     dy,
+                                    layer->out,  x,           x_stride,   layer->weight_grad, layer->in};
+  const cuda_product_t of_x = {CUBLAS_OP_N, CUBLAS_OP_N,   rows,      layer->in, layer->out, dy,
+                               layer->out,  layer->weight, layer->in, dx,        dx_stride};
+  bool is_new = false;
+  cuda_fused_plan_t *plan = nullptr;
+  if (rows > 0 && layer->bias != nullptr)
+    plan = cuda_dense_plan(self, lane, &of_weight, CUBLASLT_EPILOGUE_BGRADB, layer->bias_grad, &is_new);
+  activation_backward(self, lane, layer, layer->bias != nullptr && plan == nullptr, dropout->scale, rows, y,
+                      dy);
   if (rows == 0) {
     CUDA_TRY(lane, cudaMemsetAsync(layer->weight_grad, 0,
                                    mem_array_bytes(layer->in * layer->out, sizeof(float)), lane->stream));
     return;
   }
-  multiply(self, lane, CUBLAS_OP_T, CUBLAS_OP_N, layer->out, layer->in, rows, {dy, layer->out}, {x, x_stride},
-           layer->weight_grad, layer->in);
-  if (dx != nullptr)
-    multiply(self, lane, CUBLAS_OP_N, CUBLAS_OP_N, rows, layer->in, layer->out, {dy, layer->out},
-             {layer->weight, layer->in}, dx, dx_stride);
+  if (plan != nullptr)
+    cuda_dense_fused(self, lane, plan, &of_weight, layer->bias_grad);
+  else
+    multiply(self, lane, of_weight);
+  if (dx != nullptr) multiply(self, lane, of_x);
 }
 
 } // namespace

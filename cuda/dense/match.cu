@@ -235,7 +235,7 @@ void match_loss(dense_t *dense, const match_shape_t *shape, const match_targets_
     launch_losses<MATCH_SOFTMAX>(lane, s, t, rows, pooled, out, losses, score_grads);
   else
     launch_losses<MATCH_LOGISTIC>(lane, s, t, rows, pooled, out, losses, score_grads);
-  cuda_dense_sum(lane, losses, rows, sum);
+  cuda_dense_sum(cuda_dense_of(dense), lane, losses, rows, sum);
 }
 
 void match_backward(dense_t *dense, const match_shape_t *shape, const match_targets_t *targets, int64_t rows,

@@ -87,7 +87,7 @@ void softmax_loss(dense_t *dense, int64_t rows, int64_t classes, const float *lo
                 losses, grads);
   else
     CUDA_LAUNCH(lane, softmax<CUDA_BLOCK>, cuda_blocks(lane, rows, 1), CUDA_BLOCK, 0, s, losses, grads);
-  cuda_dense_sum(lane, losses, rows, sum);
+  cuda_dense_sum(cuda_dense_of(dense), lane, losses, rows, sum);
 }
 
 } // namespace

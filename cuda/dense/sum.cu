@@ -72,19 +72,30 @@ __global__ void __launch_bounds__(CUDA_BLOCK)
   if (threadIdx.x == 0) part[blockIdx.x] = whole;
 }
 
+/* What the host gets. */
+struct told_t {
+  double sum;
+  cuda_guard_t *guard; /* NULL: not of losses */
+};
+
 /* One block. */
 __global__ void __launch_bounds__(CUDA_BLOCK)
-    sum_parts(const double *__restrict__ part, int64_t count, double *__restrict__ to) {
+    sum_parts(const double *__restrict__ part, int64_t count, cuda_guard_t *guard, told_t *__restrict__ to) {
   double sum = 0.0;
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += part[i];
   const double whole = block_sum(sum);
-  if (threadIdx.x == 0) *to = whole;
+  if (threadIdx.x == 0) *to = {whole, guard};
 }
 
-void deliver_sum(cuda_lane_t *lane, const double *part, int64_t count, double *sum) {
-  double *whole = cuda_scratch<double>(lane, 1);
-  CUDA_LAUNCH(lane, sum_parts, 1, CUDA_BLOCK, 0, part, count, whole);
-  cuda_deliver(lane, sum, whole, sizeof *whole, nullptr);
+void take_sum(void *host, const void *pinned, size_t) {
+  const told_t *told = static_cast<const told_t *>(pinned);
+  *static_cast<double *>(host) = cuda_dense_guarded(told->guard, told->sum);
+}
+
+void deliver_sum(cuda_lane_t *lane, const double *part, int64_t count, cuda_guard_t *guard, double *sum) {
+  told_t *told = cuda_scratch<told_t>(lane, 1);
+  CUDA_LAUNCH(lane, sum_parts, 1, CUDA_BLOCK, 0, part, count, guard, told);
+  cuda_deliver(lane, sum, told, sizeof *told, take_sum);
 }
 
 void loss(dense_t *dense, int64_t samples, const float *logits, const float *labels, const float *weights,
@@ -94,7 +105,7 @@ void loss(dense_t *dense, int64_t samples, const float *logits, const float *lab
   double *part = cuda_scratch<double>(lane, parts.count);
   CUDA_LAUNCH(lane, loss_parts, static_cast<unsigned>(parts.count), CUDA_BLOCK, 0, samples, parts.length,
               logits, labels, weights, grad_scale, grad, part);
-  deliver_sum(lane, part, parts.count, sum);
+  deliver_sum(lane, part, parts.count, cuda_dense_of(dense)->guard, sum);
 }
 
 void norm_squared(dense_t *dense, const float *values, int64_t count, double *sum) {
@@ -103,17 +114,17 @@ void norm_squared(dense_t *dense, const float *values, int64_t count, double *su
   double *part = cuda_scratch<double>(lane, parts.count);
   CUDA_LAUNCH(lane, square_parts, static_cast<unsigned>(parts.count), CUDA_BLOCK, 0, count, parts.length,
               values, part);
-  deliver_sum(lane, part, parts.count, sum);
+  deliver_sum(lane, part, parts.count, nullptr, sum);
 }
 
 } // namespace
 
-void cuda_dense_sum(cuda_lane_t *lane, const double *values, int64_t count, double *sum) {
+void cuda_dense_sum(cuda_dense_t *self, cuda_lane_t *lane, const double *values, int64_t count, double *sum) {
   const parts_t parts = parts_of(count);
   double *part = cuda_scratch<double>(lane, parts.count);
   CUDA_LAUNCH(lane, plain_parts, static_cast<unsigned>(parts.count), CUDA_BLOCK, 0, count, parts.length,
               values, part);
-  deliver_sum(lane, part, parts.count, sum);
+  deliver_sum(lane, part, parts.count, self->guard, sum);
 }
 
 void cuda_sum_ops(dense_ops_t *ops) {

@@ -38,7 +38,13 @@ typedef struct linear {
   float *weight_grad;  /* as weight; overwritten by backward */
   float *bias_grad;    /* as bias */
   int relu;            /* dropout needs it: backward knows a dropped unit by its zero */
+  int to_loss;         /* see below */
 } linear_t;
+
+/* NaN goes through all ops, so that a loss shows it. In a pass that ends in a loss and is good for nothing
+ * else (to_loss), forward ops may lose it in a ReLU; then that loss is NaN. It may be the next pass's loss
+ * where NaN comes of finite values in a sum that overflows, or of a parameter that somebody other than
+ * `update` has set between two passes. */
 
 /* ---- DLRM's dot interaction ----
  *
@@ -58,6 +64,7 @@ typedef struct interaction {
   int vectors, concat; /* concat <= vectors */
   int64_t dim;
   int concat_only; /* no products */
+  int to_loss;     /* as linear_t's */
 } interaction_t;
 
 /* Values a sample: concat * dim + vectors * (vectors - 1) / 2, or without the products. */
@@ -89,8 +96,7 @@ typedef struct dense_ops {
   const char *name;
   void (*destroy)(dense_t *dense);
 
-  /* y [rows][out] = dropout(relu(x W^T + b)). x: [rows][in], x_stride floats from row to row. NaN goes
-   * through. */
+  /* y [rows][out] = dropout(relu(x W^T + b)). x: [rows][in], x_stride floats from row to row. */
   void (*linear_forward)(dense_t *dense, const linear_t *layer, const dropout_t *dropout, int64_t rows,
                          const float *x, int64_t x_stride, float *y);
   /* y as forward left it. dy [rows][out]: gradient of y, overwritten where the layer has a ReLU. dx:

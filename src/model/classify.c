@@ -43,6 +43,7 @@ static const float *forward(network_t *network, const network_pass_t *pass) {
     network_between(pass, "classifier");
     linear_t layer = params_linear(&network->params, i);
     dropout_t dropout = layer_dropout(c, pass, i);
+    layer.to_loss = pass->training;
     dense->ops->linear_forward(dense, &layer, &dropout, pass->rows, x, layer.in, c->layer_out[i]);
     x = c->layer_out[i];
   }

@@ -26,6 +26,7 @@ static void layer_forward(ctr_t *c, const network_pass_t *pass, const char *part
   dense_t *dense = c->base.dense;
   linear_t layer = params_linear(&c->base.params, i);
   dropout_t dropout = layer_dropout(c, pass, i);
+  layer.to_loss = pass->training;
   dense->ops->linear_forward(dense, &layer, &dropout, pass->rows, x, x_stride, c->layer_out[i]);
 }
 
@@ -99,6 +100,7 @@ const float *ctr_forward(network_t *network, const network_pass_t *pass) {
   ctr_t *c = ctr_of(network);
   projections_forward(c, pass);
   network_between(pass, "interaction");
+  c->interaction.to_loss = pass->training;
   network->dense->ops->interaction_forward(network->dense, &c->interaction, c->vectors, 0, pass->rows,
                                            c->mixed);
   cross_forward(c, pass);

@@ -14,17 +14,22 @@ int64_t params_layer_end(const params_t *params, int layer) {
   return params->layers[layer].offset + layer_size(&params->layers[layer]);
 }
 
-/* Saturates where a product or the sum leaves int64, so that the allocation fails with the number. */
+/* Every layer begins at a whole cache line: a BLAS is slower, or has no fused products, where a matrix or a
+ * bias is not aligned. What is between two layers is zero, and so are its gradients: an update leaves it so.
+ * Saturates where a product or the sum leaves int64, so that the allocation fails with the number. */
 static int64_t place_layers(params_t *params) {
+  enum { LINE_VALUES = 64 / sizeof(float) };
   int64_t count = 0;
   for (int i = params->layer_count - 1; i >= 0; i--) {
     params_layer_t *layer = &params->layers[i];
     int64_t weights;
     layer->offset = count;
     if (__builtin_mul_overflow(layer->in, layer->out, &weights) ||
-        __builtin_add_overflow(count, weights, &count) || __builtin_add_overflow(count, layer->out, &count))
+        __builtin_add_overflow(count, weights, &count) || __builtin_add_overflow(count, layer->out, &count) ||
+        count > INT64_MAX - LINE_VALUES)
       return INT64_MAX;
-    if (!layer->has_bias) count -= layer->out;
+    count = layer->offset + layer_size(layer);
+    if (i > 0) count = (count + LINE_VALUES - 1) / LINE_VALUES * LINE_VALUES;
   }
   return count;
 }
@@ -42,6 +47,7 @@ static void fill_normal(uint64_t seed, const char *layer, const char *array, dou
 }
 
 static void fill_weights(params_t *params, uint64_t seed) {
+  memset(params->host_weight, 0, (size_t)params->count * sizeof *params->host_weight);
   for (int i = 0; i < params->layer_count; i++) {
     const params_layer_t *layer = &params->layers[i];
     float *weight = params->host_weight + layer->offset, *bias = weight + layer->in * layer->out;

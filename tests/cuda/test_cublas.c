@@ -1,4 +1,6 @@
-/* The few calls of cuBLAS, against sums that are written out: the same would hold on a GPU. */
+/* The few calls of cuBLAS and cuBLASLt, against sums that are written out: the same would hold on a GPU, but
+ * for what a fused ReLU makes of NaN, which is left open there. */
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
@@ -11,7 +13,7 @@ enum { M = 5, N = 4, K = 7, ROWS = 9, BATCHES = 3 }; /* ROWS: between columns, m
 
 static cublasHandle_t handle;
 static cudaStream_t stream;
-static float a[BATCHES][ROWS * ROWS], b[BATCHES][ROWS * ROWS], c[BATCHES][ROWS * ROWS],
+static _Alignas(64) float a[BATCHES][ROWS * ROWS], b[BATCHES][ROWS * ROWS], c[BATCHES][ROWS * ROWS],
     expected[BATCHES][ROWS * ROWS];
 
 static void set_up(void) {
@@ -119,6 +121,143 @@ START_TEST(arguments_are_checked) {
 }
 END_TEST
 
+/* ---- cuBLASLt ---- */
+
+typedef struct fused {
+  cublasLtHandle_t handle;
+  cublasLtMatmulDescOpaque_t product;
+  cublasLtMatrixLayoutOpaque_t a, b, c;
+  cublasLtMatmulPreferenceOpaque_t preference;
+  cublasLtMatmulHeuristicResult_t found;
+  int count;
+} fused_t;
+
+static _Alignas(16) float vector[ROWS];
+static _Alignas(256) char workspace[1 << 16];
+
+static void fused_open(fused_t *f, cublasOperation_t a_op, cublasOperation_t b_op,
+                       cublasLtEpilogue_t epilogue) {
+  const int32_t ops[2] = {a_op, b_op};
+  const uint32_t what = epilogue, align = sizeof(float);
+  const uint64_t bytes = sizeof workspace;
+  const void *at = vector;
+  const int flip[2] = {a_op == CUBLAS_OP_T, b_op == CUBLAS_OP_T};
+  *f = (fused_t){0};
+  ck_assert_int_eq(cublasLtCreate(&f->handle), CUBLAS_STATUS_SUCCESS);
+  ck_assert_int_eq(cublasLtMatmulDescInit(&f->product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+                   CUBLAS_STATUS_SUCCESS);
+  cublasLtMatmulDescSetAttribute(&f->product, CUBLASLT_MATMUL_DESC_TRANSA, &ops[0], sizeof ops[0]);
+  cublasLtMatmulDescSetAttribute(&f->product, CUBLASLT_MATMUL_DESC_TRANSB, &ops[1], sizeof ops[1]);
+  cublasLtMatmulDescSetAttribute(&f->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &what, sizeof what);
+  cublasLtMatmulDescSetAttribute(&f->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at, sizeof at);
+  cublasLtMatrixLayoutInit(&f->a, CUDA_R_32F, flip[0] ? K : M, flip[0] ? M : K, ROWS);
+  cublasLtMatrixLayoutInit(&f->b, CUDA_R_32F, flip[1] ? N : K, flip[1] ? K : N, ROWS);
+  cublasLtMatrixLayoutInit(&f->c, CUDA_R_32F, M, N, ROWS);
+  cublasLtMatmulPreferenceInit(&f->preference);
+  cublasLtMatmulPreferenceSetAttribute(&f->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
+                                       sizeof bytes);
+  for (int i = CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES; i <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES;
+       i++)
+    cublasLtMatmulPreferenceSetAttribute(&f->preference, (cublasLtMatmulPreferenceAttributes_t)i, &align,
+                                         sizeof align);
+}
+
+static cublasStatus_t fused_choose(fused_t *f) {
+  return cublasLtMatmulAlgoGetHeuristic(f->handle, &f->product, &f->a, &f->b, &f->c, &f->c, &f->preference, 1,
+                                        &f->found, &f->count);
+}
+
+static cublasStatus_t fused_run(fused_t *f) {
+  const cublasStatus_t status =
+      cublasLtMatmul(f->handle, &f->product, &two, a[0], &f->a, b[0], &f->b, &half, c[0], &f->c, c[0], &f->c,
+                     &f->found.algo, workspace, sizeof workspace, stream);
+  ck_assert_int_eq(cudaStreamSynchronize(stream), cudaSuccess);
+  return status;
+}
+
+/* What `expected` becomes by a bias, a ReLU. */
+static void bias_relu(int relu) {
+  for (int i = 0; i < M; i++)
+    for (int j = 0; j < N; j++) {
+      float *at = &expected[0][j * ROWS + i];
+      *at += vector[i];
+      if (relu && *at < 0) *at = 0;
+    }
+}
+
+START_TEST(fused_bias_and_relu) {
+  const cublasOperation_t a_op = _i % 2 == 0 ? CUBLAS_OP_N : CUBLAS_OP_T;
+  const cublasOperation_t b_op = _i / 2 % 2 == 0 ? CUBLAS_OP_N : CUBLAS_OP_T;
+  fused_t f;
+  for (int i = 0; i < ROWS; i++) vector[i] = (float)(i - 2);
+  fused_open(&f, a_op, b_op, _i < 4 ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_RELU_BIAS);
+  multiply(a_op, b_op, half);
+  bias_relu(_i >= 4);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_SUCCESS);
+  ck_assert_int_eq(f.count, 1);
+  ck_assert_int_eq(fused_run(&f), CUBLAS_STATUS_SUCCESS);
+  ck_assert_mem_eq(c[0], expected[0], sizeof c[0]);
+  ck_assert_int_eq(cublasLtDestroy(f.handle), CUBLAS_STATUS_SUCCESS);
+}
+END_TEST
+
+/* The sums of op(b)'s columns. */
+START_TEST(fused_bias_gradient) {
+  const cublasOperation_t b_op = _i == 0 ? CUBLAS_OP_N : CUBLAS_OP_T;
+  fused_t f;
+  fused_open(&f, CUBLAS_OP_N, b_op, CUBLASLT_EPILOGUE_BGRADB);
+  multiply(CUBLAS_OP_N, b_op, half);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_SUCCESS);
+  ck_assert_int_eq(fused_run(&f), CUBLAS_STATUS_SUCCESS);
+  ck_assert_mem_eq(c[0], expected[0], sizeof c[0]);
+  for (int j = 0; j < N; j++) {
+    float sum = 0;
+    for (int k = 0; k < K; k++) sum += at(b[0], b_op, k, j);
+    ck_assert(vector[j] == sum);
+  }
+  ck_assert_int_eq(cublasLtDestroy(f.handle), CUBLAS_STATUS_SUCCESS);
+}
+END_TEST
+
+/* As max(x, 0) may: the product must not rely on anything else. */
+START_TEST(fused_relu_hides_nan) {
+  fused_t f;
+  fused_open(&f, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_RELU_BIAS);
+  a[0][0] = NAN;
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_SUCCESS);
+  ck_assert_int_eq(fused_run(&f), CUBLAS_STATUS_SUCCESS);
+  for (int j = 0; j < N; j++) ck_assert(c[0][j * ROWS] == 0);
+  ck_assert_int_eq(cublasLtDestroy(f.handle), CUBLAS_STATUS_SUCCESS);
+}
+END_TEST
+
+/* An algorithm is for what it was chosen for. */
+START_TEST(fused_arguments_are_checked) {
+  const uint32_t align = 64, other = CUBLASLT_EPILOGUE_RELU_BIAS, unknown = CUBLASLT_EPILOGUE_GELU;
+  const void *odd = vector + 1;
+  fused_t f;
+  fused_open(&f, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_BIAS);
+  ck_assert_int_eq(fused_run(&f), CUBLAS_STATUS_INVALID_VALUE);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_SUCCESS);
+  cublasLtMatmulDescSetAttribute(&f.product, CUBLASLT_MATMUL_DESC_EPILOGUE, &other, sizeof other);
+  ck_assert_int_eq(fused_run(&f), CUBLAS_STATUS_INVALID_VALUE);
+  cublasLtMatmulPreferenceSetAttribute(&f.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &align,
+                                       sizeof align);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_SUCCESS);
+  ck_assert_int_eq(cublasLtMatmul(f.handle, &f.product, &two, a[0] + 1, &f.a, b[0], &f.b, &half, c[0], &f.c,
+                                  c[0], &f.c, &f.found.algo, workspace, sizeof workspace, stream),
+                   CUBLAS_STATUS_INVALID_VALUE);
+  cublasLtMatmulDescSetAttribute(&f.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &odd, sizeof odd);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_NOT_SUPPORTED);
+  ck_assert_int_eq(f.count, 0);
+  cublasLtMatmulDescSetAttribute(&f.product, CUBLASLT_MATMUL_DESC_EPILOGUE, &unknown, sizeof unknown);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_NOT_SUPPORTED);
+  cublasLtMatrixLayoutInit(&f.a, CUDA_R_32F, M + 1, K, ROWS);
+  ck_assert_int_eq(fused_choose(&f), CUBLAS_STATUS_INVALID_VALUE);
+  ck_assert_int_eq(cublasLtDestroy(f.handle), CUBLAS_STATUS_SUCCESS);
+}
+END_TEST
+
 Suite *cublas_suite(void);
 Suite *cublas_suite(void) {
   Suite *suite = suite_create("cublas");
@@ -128,6 +267,10 @@ Suite *cublas_suite(void) {
   tcase_add_test(tests, beta_zero_does_not_read);
   tcase_add_test(tests, sixteen_bits_in_and_f32_out);
   tcase_add_test(tests, arguments_are_checked);
+  tcase_add_loop_test(tests, fused_bias_and_relu, 0, 8);
+  tcase_add_loop_test(tests, fused_bias_gradient, 0, 2);
+  tcase_add_test(tests, fused_relu_hides_nan);
+  tcase_add_test(tests, fused_arguments_are_checked);
   suite_add_tcase(suite, tests);
   return suite;
 }

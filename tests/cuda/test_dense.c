@@ -4,6 +4,7 @@
 #include "dense/dense.h"
 
 #include <check.h>
+#include <cublasLt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,43 +83,245 @@ static const layer_case_t layers[] = {
 
 enum { LAYERS = sizeof layers / sizeof *layers };
 
+/* How the GPU computes a layer. */
+typedef enum path { PATH_PLAIN, PATH_FUSED, PATH_NO_ALGORITHM, PATH_REPRODUCIBLE, PATHS } path_t;
+
+/* Questions to cuBLASLt for an algorithm: the linker has this called in place of its own (--wrap). */
+static int questions;
+
+cublasStatus_t __real_cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                                     cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                     cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                     cublasLtMatmulPreference_t preference, int asked,
+                                                     cublasLtMatmulHeuristicResult_t found[], int *count);
+cublasStatus_t __wrap_cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                                     cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                     cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                     cublasLtMatmulPreference_t preference, int asked,
+                                                     cublasLtMatmulHeuristicResult_t found[], int *count);
+cublasStatus_t __wrap_cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                                     cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                     cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                                     cublasLtMatmulPreference_t preference, int asked,
+                                                     cublasLtMatmulHeuristicResult_t found[], int *count) {
+  questions++;
+  return __real_cublasLtMatmulAlgoGetHeuristic(handle, desc, a, b, c, d, preference, asked, found, count);
+}
+
+/* Of two forward and two backward passes of a layer with a bias: one each where there may be an algorithm. */
+static int questions_of(const layer_case_t *c, path_t path) {
+  if (!c->bias || c->rows == 0 || (path != PATH_FUSED && path != PATH_NO_ALGORITHM)) return 0;
+  return c->dropout > 0 ? 1 : 2;
+}
+
 START_TEST(test_linear) {
-  const layer_case_t *c = &layers[_i / 2];
-  if (_i % 2) { /* reproducible mode's products */
+  const layer_case_t *c = &layers[_i / PATHS];
+  const path_t path = (path_t)(_i % PATHS);
+  const int some = _i / PATHS % 2; /* whether nobody asks for dx */
+  if (path == PATH_REPRODUCIBLE) {
     dense_destroy(&rig.gpu);
     ck_assert_int_eq(dense_create(rig.c.gpu, 1, &rig.gpu, NULL), SBAG_OK);
   }
+  if (path == PATH_NO_ALGORITHM) ck_assert_int_eq(setenv("EMU_LT", "none", 1), 0);
+  questions = 0;
   twin_t x = twin(c->rows * c->x_stride + 1), weight = twin(c->out * c->in), bias = twin(c->out + 1);
   twin_t y = twin(c->rows * c->out), dy = twin(c->rows * c->out), dx = twin(c->rows * c->x_stride + 1);
-  twin_t weight_grad = twin(c->out * c->in), bias_grad = twin(c->out);
-  /* the GPU's bias is not aligned to its vector loads */
+  twin_t weight_grad = twin(c->out * c->in), bias_grad = twin(c->out + 1);
+  /* a bias that is not aligned to vector loads cannot be fused */
+  const int shift = path == PATH_PLAIN || path == PATH_REPRODUCIBLE;
   linear_t host = {.in = c->in,
                    .out = c->out,
                    .weight = weight.host,
-                   .bias = c->bias ? bias.host + 1 : NULL,
+                   .bias = c->bias ? bias.host + shift : NULL,
                    .weight_grad = weight_grad.host,
-                   .bias_grad = c->bias ? bias_grad.host : NULL,
-                   .relu = c->relu},
+                   .bias_grad = c->bias ? bias_grad.host + shift : NULL,
+                   .relu = c->relu,
+                   .to_loss = 1},
            device = host;
   device.weight = weight.device;
-  device.bias = c->bias ? bias.device + 1 : NULL;
+  device.bias = c->bias ? bias.device + shift : NULL;
   device.weight_grad = weight_grad.device;
-  device.bias_grad = c->bias ? bias_grad.device : NULL;
+  device.bias_grad = c->bias ? bias_grad.device + shift : NULL;
   const dropout_t dropout = dropout_make(c->dropout, 77, 3, 1000);
   for (int step = 0; step < 2; step++) {
     rig.cpu->ops->linear_forward(rig.cpu, &host, &dropout, c->rows, x.host, c->x_stride, y.host);
     rig.gpu->ops->linear_forward(rig.gpu, &device, &dropout, c->rows, x.device, c->x_stride, y.device);
   }
-  rig.cpu->ops->linear_backward(rig.cpu, &host, &dropout, c->rows, x.host, c->x_stride, y.host, dy.host,
-                                _i / 2 % 2 ? NULL : dx.host, c->x_stride);
-  rig.gpu->ops->linear_backward(rig.gpu, &device, &dropout, c->rows, x.device, c->x_stride, y.device,
-                                dy.device, _i / 2 % 2 ? NULL : dx.device, c->x_stride);
+  for (int step = 0; step < 2; step++) {
+    rig.cpu->ops->linear_backward(rig.cpu, &host, &dropout, c->rows, x.host, c->x_stride, y.host, dy.host,
+                                  some ? NULL : dx.host, c->x_stride);
+    rig.gpu->ops->linear_backward(rig.gpu, &device, &dropout, c->rows, x.device, c->x_stride, y.device,
+                                  dy.device, some ? NULL : dx.device, c->x_stride);
+  }
+  ck_assert_int_eq(unsetenv("EMU_LT"), 0);
+  ck_assert_int_eq(questions, questions_of(c, path));
   check(&y, 1e-5, "y");
   check(&dy, 1e-6, "dy");
   check(&dx, 1e-5, "dx"); /* and what is between its rows stays */
   check(&weight_grad, 1e-5, "weight's gradient");
   check(&bias_grad, 1e-5, "bias's gradient");
   drop(&x), drop(&weight), drop(&bias);
+}
+END_TEST
+
+/* ---- what is not finite, in a ReLU that makes 0 of NaN ---- */
+
+enum { G_ROWS = 6, G_IN = 12, G_OUT = 8, G_VECTORS = 3, G_DIM = 4 };
+
+typedef enum spoiled {
+  SPOILED_X,
+  SPOILED_INFINITE_X,
+  SPOILED_WEIGHT,
+  SPOILED_BIAS,
+  SPOILED_UPDATE,
+  SPOILED_CONCAT,
+  SPOILED_VECTOR,
+  SPOILED_BESIDE,
+  SPOILED_KINDS,
+  LARGE_X = SPOILED_KINDS,
+  LARGE_WEIGHT,
+  LARGE_Y,
+  GUARD_KINDS
+} spoiled_t;
+
+typedef struct guarded {
+  twin_t x, parameters, grads, y, dy, logits, labels, grad;
+  linear_t layer;
+} guarded_t;
+
+static guarded_t guarded_make(void) {
+  guarded_t g = {.x = twin(G_ROWS * G_IN),
+                 .parameters = twin(G_IN * G_OUT + G_OUT),
+                 .grads = twin(G_IN * G_OUT + G_OUT),
+                 .y = twin(G_ROWS * G_OUT),
+                 .dy = twin(G_ROWS * G_OUT),
+                 .logits = twin(G_ROWS),
+                 .labels = twin(G_ROWS),
+                 .grad = twin(G_ROWS)};
+  g.layer = (linear_t){.in = G_IN,
+                       .out = G_OUT,
+                       .weight = g.parameters.device,
+                       .bias = g.parameters.device + G_IN * G_OUT,
+                       .weight_grad = g.grads.device,
+                       .bias_grad = g.grads.device + G_IN * G_OUT,
+                       .relu = 1,
+                       .to_loss = 1};
+  return g;
+}
+
+static void guarded_drop(guarded_t *g) {
+  drop(&g->x), drop(&g->parameters), drop(&g->grads), drop(&g->y), drop(&g->dy);
+  drop(&g->logits), drop(&g->labels), drop(&g->grad);
+}
+
+static void set_value(float *device, float value) {
+  const copy_part_t part = {device, &value, sizeof value};
+  rig.c.gpu->ops->copy(rig.c.gpu, NULL, &part, 1);
+}
+
+/* A pass whose logits know nothing of y: the loss is not NaN by itself. Returns how many of y are NaN. */
+static int guarded_pass(guarded_t *g, int backward, double *loss) {
+  const dropout_t none = dropout_make(0.0, 0, 0, 0);
+  float y[G_ROWS * G_OUT];
+  int nans = 0;
+  rig.gpu->ops->linear_forward(rig.gpu, &g->layer, &none, G_ROWS, g->x.device, G_IN, g->y.device);
+  rig.gpu->ops->loss(rig.gpu, G_ROWS, g->logits.device, g->labels.device, NULL, 1.0, g->grad.device, loss);
+  if (backward)
+    rig.gpu->ops->linear_backward(rig.gpu, &g->layer, &none, G_ROWS, g->x.device, G_IN, g->y.device,
+                                  g->dy.device, NULL, 0);
+  cuda_case_get(&rig.c, y, g->y.device, sizeof y);
+  for (int i = 0; i < G_ROWS * G_OUT; i++) nans += isnan(y[i]);
+  return nans;
+}
+
+static void guarded_update(guarded_t *g) {
+  const sbag_optimizer_options_t options = sbag_optimizer_options_default(SBAG_OPT_SGD);
+  float *states[OPTIMIZER_STATES_MAX] = {0};
+  const dense_optimizer_step_t step = {
+      &options, 1, 0.0, 1.0, g->parameters.count, g->grads.device, g->parameters.device, states};
+  rig.gpu->ops->update(rig.gpu, &step);
+}
+
+/* The layer's input by an interaction; concat is the first vector and the products of all. */
+static void guarded_interaction(guarded_t *g, const twin_t *vectors, int concat_only) {
+  const interaction_t shape = {.vectors = concat_only ? G_VECTORS : G_VECTORS + 1,
+                               .concat = concat_only ? G_VECTORS : 1,
+                               .dim = G_DIM,
+                               .concat_only = concat_only,
+                               .to_loss = 1};
+  interaction_vector_t of[G_VECTORS + 1];
+  for (int i = 0; i <= G_VECTORS; i++)
+    of[i] = (interaction_vector_t){vectors->device + i * G_DIM, NULL, (G_VECTORS + 1) * G_DIM, 0};
+  ck_assert_int_le(interaction_width(&shape), G_IN);
+  g->layer.in = interaction_width(&shape);
+  rig.gpu->ops->interaction_forward(rig.gpu, &shape, of, 0, G_ROWS, g->x.device);
+}
+
+static void spoil(guarded_t *g, spoiled_t kind, twin_t *vectors) {
+  double loss = 0.0;
+  if (kind == SPOILED_X) set_value(g->x.device + 3 * G_IN + 5, NAN);
+  if (kind == SPOILED_INFINITE_X) set_value(g->x.device + 3 * G_IN + 5, INFINITY);
+  if (kind == SPOILED_WEIGHT) set_value(g->parameters.device + 7, NAN);
+  if (kind == SPOILED_BIAS) set_value(g->parameters.device + G_IN * G_OUT + 2, NAN);
+  if (kind == SPOILED_UPDATE) {
+    ck_assert_int_eq(guarded_pass(g, 1, &loss), 0);
+    set_value(g->grads.device + 11, INFINITY); /* 0 times it is NaN */
+    guarded_update(g);
+  }
+  if (kind == SPOILED_CONCAT || kind == SPOILED_BESIDE) set_value(vectors->device + 1, NAN);
+  if (kind == SPOILED_VECTOR) set_value(vectors->device + 2 * G_DIM + 1, NAN);
+}
+
+/* Values that could overflow in the next sum. */
+static void make_large(guarded_t *g, spoiled_t kind) {
+  if (kind == LARGE_X) set_value(g->x.device, 2e15f);
+  if (kind == LARGE_WEIGHT) set_value(g->parameters.device, -2e15f);
+  if (kind != LARGE_Y) return;
+  set_value(g->x.device, 1e9f);
+  for (int j = 0; j < G_OUT; j++) set_value(g->parameters.device + j * G_IN, 1e9f);
+}
+
+/* The ReLU hides it, the loss tells; and from then on nothing is hidden. */
+START_TEST(test_guard) {
+  guarded_t g = guarded_make();
+  twin_t vectors = twin(G_ROWS * (G_VECTORS + 1) * G_DIM);
+  double loss = 0.0;
+  spoil(&g, (spoiled_t)_i, &vectors);
+  if (_i >= SPOILED_CONCAT) guarded_interaction(&g, &vectors, _i == SPOILED_BESIDE);
+  ck_assert_int_eq(guarded_pass(&g, 0, &loss), 0);
+  ck_assert(isnan(loss));
+  set_value(g.x.device, NAN);
+  ck_assert_int_eq(guarded_pass(&g, 0, &loss) > 0, 1);
+  ck_assert(isfinite(loss));
+  drop(&vectors);
+  guarded_drop(&g);
+}
+END_TEST
+
+/* What is large is no error, but nothing is hidden from then on; what is not is fused as before. */
+START_TEST(test_guard_of_large_values) {
+  const int is_large = _i < GUARD_KINDS;
+  guarded_t g = guarded_make();
+  double loss = 0.0;
+  make_large(&g, (spoiled_t)_i);
+  ck_assert_int_eq(guarded_pass(&g, 1, &loss), 0);
+  ck_assert(isfinite(loss));
+  set_value(g.x.device, NAN);
+  ck_assert_int_eq(guarded_pass(&g, 0, &loss) > 0, is_large);
+  ck_assert_int_eq(isnan(loss), !is_large);
+  guarded_drop(&g);
+}
+END_TEST
+
+/* Without a loss to come, NaN stays where it is. */
+START_TEST(test_nothing_is_hidden_without_a_loss) {
+  guarded_t g = guarded_make();
+  double loss = 0.0;
+  g.layer.to_loss = 0;
+  set_value(g.x.device + 2 * G_IN, NAN);
+  ck_assert_int_eq(guarded_pass(&g, 0, &loss), G_OUT);
+  ck_assert(isfinite(loss));
+  guarded_drop(&g);
 }
 END_TEST
 
@@ -557,7 +760,10 @@ Suite *cuda_dense_suite(void) {
   Suite *suite = suite_create("dense");
   TCase *tc = tcase_create("dense");
   tcase_add_checked_fixture(tc, set_up, tear_down);
-  tcase_add_loop_test(tc, test_linear, 0, 2 * LAYERS);
+  tcase_add_loop_test(tc, test_linear, 0, PATHS * LAYERS);
+  tcase_add_loop_test(tc, test_guard, 0, SPOILED_KINDS);
+  tcase_add_loop_test(tc, test_guard_of_large_values, LARGE_X, GUARD_KINDS + 1);
+  tcase_add_test(tc, test_nothing_is_hidden_without_a_loss);
   tcase_add_test(tc, test_nan_goes_through);
   tcase_add_loop_test(tc, test_interaction, 0, SHAPES);
   tcase_add_test(tc, test_interaction_not_finite);

@@ -845,6 +845,38 @@ START_TEST(test_not_finite) {
 }
 END_TEST
 
+/* As a checkpoint may bring it: in a row that the batch reads, or in a hidden layer's weight. */
+static void spoil_parameter(run_t *run, int of_table) {
+  float row[8];
+  const int64_t first = 0;
+  if (of_table) {
+    RUN_OK(sbag_collection_read_rows(model_collection(run->model), 2, &first, 1, row, at));
+    row[3] = NAN;
+    RUN_OK(sbag_collection_write_rows(model_collection(run->model), 2, &first, 1, row, at));
+    return;
+  }
+  RUN_OK(model_arrays_fetch(run->model, at));
+  for (int a = 0; a < model_array_count(run->model); a++)
+    if (strcmp(model_array(run->model, a)->name, "top/1/weight") == 0)
+      model_array(run->model, a)->data[5] = NAN;
+  RUN_OK(model_arrays_send(run->model, at));
+}
+
+START_TEST(test_parameter_not_finite) {
+  setup_t setup;
+  setup_fill(&setup, SBAG_OPT_SGD, 0.1);
+  setup.config.reproducible = _i / 2;
+  run_t *run = run_open(&setup, 0);
+  data_share(&run->data, 1, DEAL_EVEN, MODEL_SLICE, 600);
+  if (_i % 2 == 0) run_step(run, 1);
+  spoil_parameter(run, _i % 2 == 0);
+  model_batch_t batch = data_batch(&run->data);
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "the loss is");
+  refused(run, &batch, SBAG_ERR_ARGUMENT, "the loss is"); /* and again */
+  run_close(run);
+}
+END_TEST
+
 START_TEST(test_empty_global_batch) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
@@ -1037,6 +1069,7 @@ Suite *model_suite(void) {
   tcase_add_loop_test(tc, test_order_of_steps, 0, 2);
   tc = case_of(suite, "refused");
   tcase_add_loop_test(tc, test_not_finite, 0, 2);
+  tcase_add_loop_test(tc, test_parameter_not_finite, 0, 4);
   tcase_add_test(tc, test_empty_global_batch);
   tcase_add_test(tc, test_bad_index);
   tcase_add_loop_test(tc, test_local_mistakes, 0, 4);
