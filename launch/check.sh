@@ -172,8 +172,12 @@ check_cuda() {
   step "cuda MovieLens" 300 "$root/tests/cuda/train.sh" "$root/build"
   step "cuda kinds of models" 120 "$root/tests/cuda/kinds.sh" "$root/build"
   step "cuda bench" 120 "$root/tests/cuda/bench.sh" "$root/build"
-  step "build what executes kernels, asan" 900 nice -n 10 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda &&
+  step "build what executes kernels, asan" 900 nice -n 10 cmake --build "$root/build-asan" -j "$(nproc)" --target test_cuda \
+    test_cuda_ranks && {
     step "cuda kernels build-asan" 600 "$root/build-asan/tests/cuda/kernels"
+    LSAN_OPTIONS=suppressions=$root/tests/mpi/lsan.supp:print_suppressions=0 \
+      ranks_step "cuda ranks build-asan" 300 2 "$root/build-asan/tests/cuda/ranks"
+  }
   # shellcheck disable=SC2016  # the inner shell's own arguments
   step "build cuda-tsan" 900 nice -n 10 bash -c '. "$1/launch/common.sh" && build cuda-tsan build-cuda-tsan --target test_cuda' \
     build "$root" || return

@@ -127,8 +127,9 @@ __device__ double sampled_softmax(const row_t &r) {
   for (int k = r.lane; k < r.items; k += CUDA_WARP)
     sum += loss_exp_negative((score_at(r, k) - most) * r.scale);
   sum = warp_sum(sum);
+  const double share = r.scale / sum;
   for (int k = r.lane; k < r.items; k += CUDA_WARP) {
-    const double p = loss_exp_negative((score_at(r, k) - most) * r.scale) / sum * r.scale;
+    const double p = loss_exp_negative((score_at(r, k) - most) * r.scale) * share;
     put_grad(r, k, k == 0 ? p - r.scale : p);
   }
   return loss_log(sum) + (most - score_at(r, 0)) * r.scale;

@@ -2,6 +2,9 @@
  * edge in terms of them. */
 #include "exchange/route.h"
 
+/* A GPU's second wait of a step, see route_told for the first: how many rows the peers' keys come to is known
+ * only when these are here, and the rows' buffers and all launches on them are of that size. In training it is
+ * waited for while the device is at the step before. */
 static sbag_code_t find_owned(route_t *r, sbag_status_t *status) {
   const exchange_t *x = r->x;
   kernel_t *k = x->c.kernel;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
+#include <vector>
 
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -26,7 +27,9 @@ WEAK void __tsan_release(void *address);
 
 namespace emu {
 
-enum : size_t { STACK_BYTES = 256 << 10 };
+/* Stacks begin at other offsets of their pages: else what is at the top of all of them shares some few sets
+ * of the caches. */
+enum : size_t { STACK_BYTES = 256 << 10, OFFSET_BYTES = 17 * 64, OFFSETS = 96 };
 enum : unsigned { TSAN_NO_ORDER = 1 }; /* a switch alone orders nothing */
 
 #ifdef __x86_64__
@@ -40,7 +43,7 @@ asm(".text\n.globl emu_switch\n.type emu_switch,@function\nemu_switch:\n"
 
 static void registers_prepare(context *fiber, void (*entry)()) {
   enum { PRESERVED = 6 };
-  uintptr_t top = (reinterpret_cast<uintptr_t>(fiber->stack) + STACK_BYTES) & ~uintptr_t{15};
+  uintptr_t top = reinterpret_cast<uintptr_t>(fiber->stack) + fiber->bytes;
   void **place = reinterpret_cast<void **>(top);
   *--place = nullptr; /* as after a call: the return address of an entry that has none */
   *--place = reinterpret_cast<void *>(entry);
@@ -63,7 +66,7 @@ static void registers_prepare(context *fiber, void (*entry)()) {
   ucontext_t *made = registers(fiber);
   getcontext(made);
   made->uc_stack.ss_sp = fiber->stack;
-  made->uc_stack.ss_size = STACK_BYTES;
+  made->uc_stack.ss_size = fiber->bytes;
   made->uc_link = nullptr;
   makecontext(made, entry, 0);
 }
@@ -77,17 +80,36 @@ void fiber_adopt(context *self) {
   if (__tsan_get_current_fiber) self->tsan = __tsan_get_current_fiber();
 }
 
-void fiber_prepare(context *fiber, void (*entry)()) {
-  if (fiber->stack == nullptr) {
-    fiber->stack = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (fiber->stack == MAP_FAILED) {
-      perror("emu: a fiber's stack");
-      abort();
-    }
-    fiber->bottom = fiber->stack;
-    fiber->bytes = STACK_BYTES;
+struct stack {
+  void *data;
+  size_t bytes;
+};
+
+/* The one that was given back last is in the cache: threads that wait for nobody run on it one after another.
+ */
+static std::vector<stack> idle;
+static size_t stacks;
+
+static stack stack_take() {
+  if (!idle.empty()) {
+    const stack last = idle.back();
+    idle.pop_back();
+    return last;
   }
+  void *made =
+      mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (made == MAP_FAILED) {
+    perror("emu: a fiber's stack");
+    abort();
+  }
+  return {made, STACK_BYTES - stacks++ % OFFSETS * OFFSET_BYTES};
+}
+
+void fiber_prepare(context *fiber, void (*entry)()) {
+  const stack taken = stack_take();
+  fiber->stack = taken.data;
+  fiber->bottom = taken.data;
+  fiber->bytes = taken.bytes;
   fiber->fake_stack = nullptr;
   if (__tsan_create_fiber) fiber->tsan = __tsan_create_fiber(0);
   registers_prepare(fiber, entry);
@@ -116,6 +138,7 @@ void fiber_begin(context *back) {
 
 void fiber_finish(context *fiber) {
   if (__tsan_destroy_fiber) __tsan_destroy_fiber(fiber->tsan);
+  idle.push_back({fiber->stack, fiber->bytes});
 }
 
 void tsan_release(void *tag) {

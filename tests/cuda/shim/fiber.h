@@ -18,7 +18,7 @@ struct context {
 
 /* Of the flow of control that calls: the scheduler's. */
 void fiber_adopt(context *self);
-/* Ready to begin in `entry`, which must not return; the stack is made once and kept. */
+/* Ready to begin in `entry`, which must not return, on a stack that it has to its end. */
 void fiber_prepare(context *fiber, void (*entry)());
 /* Stops `from` and goes on with `to`. */
 void fiber_switch(context *from, context *to);
@@ -26,7 +26,8 @@ void fiber_switch(context *from, context *to);
 [[noreturn]] void fiber_leave(context *from, context *to);
 /* The first call in a fiber's entry; `back` is whoever switched to it. */
 void fiber_begin(context *back);
-/* What is behind the fiber in the sanitizer's books; it can be prepared again. */
+/* A fiber that has ended gives its stack back, and what it is in a sanitizer's books; it can be prepared
+ * again. */
 void fiber_finish(context *fiber);
 
 /* ThreadSanitizer's happens-before by address; nothing without it. */

@@ -24,7 +24,7 @@ namespace emu {
 enum { WARP_LANES = 32, THREADS_MOST = 1024 };
 static const uint64_t SHUFFLE_POISON = 0x7ff0dead7fc0deadull;
 
-enum state { READY, AT_BARRIER, IN_WARP, ENDED };
+enum state { NEW, READY, AT_BARRIER, IN_WARP, ENDED };
 
 struct thread {
   context fiber;
@@ -127,11 +127,17 @@ static void give_way(thread *self) {
   fiber_switch(&self->fiber, &run.host);
 }
 
+static void thread_entry();
+
+/* A thread has a stack from its first turn to its end. */
 static void resume(thread *next) {
+  if (next->now == NEW) fiber_prepare(&next->fiber, thread_entry);
+  next->now = READY;
   run.now = next;
   threadIdx = next->index;
   fiber_switch(&run.host, &next->fiber);
   run.now = nullptr;
+  if (next->now == ENDED) fiber_finish(&next->fiber);
 }
 
 /* ---- the block's barrier ---- */
@@ -303,7 +309,8 @@ static void block_prepare(dim3 block) {
   run.predicates = 0;
   const unsigned warps = (run.count + WARP_LANES - 1) / WARP_LANES;
   run.living.assign(warps, 0);
-  run.meetings.assign(warps, {});
+  for (std::vector<meeting> &open : run.meetings) open.clear();
+  run.meetings.resize(warps);
   run.warp_tag.assign(warps, 0);
   /* Never fewer than whole warps: warp primitives index by lane. */
   if (run.threads.size() < warps * WARP_LANES) run.threads.resize(warps * WARP_LANES);
@@ -312,9 +319,8 @@ static void block_prepare(dim3 block) {
     one.index = uint3{i % block.x, i / block.x % block.y, i / (block.x * block.y)};
     one.lane = i % WARP_LANES;
     one.warp = i / WARP_LANES;
-    one.now = READY;
+    one.now = NEW;
     run.living[one.warp] |= 1u << one.lane;
-    fiber_prepare(&one.fiber, thread_entry);
   }
 }
 
@@ -352,13 +358,12 @@ static void run_block(dim3 block) {
     const order turn(run.count);
     for (uint64_t k = 0; k < turn.range; k++) {
       const uint64_t i = turn.at(k);
-      if (i >= run.count || run.threads[i].now != READY) continue;
+      if (i >= run.count || run.threads[i].now > READY) continue;
       moved = true;
       resume(&run.threads[i]);
     }
     if (!moved) stuck();
   }
-  for (unsigned i = 0; i < run.count; i++) fiber_finish(&run.threads[i].fiber);
 }
 
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread) {
