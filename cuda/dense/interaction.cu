@@ -48,11 +48,13 @@ __device__ void stage_vectors(const samples_t &s, int64_t row, int64_t column, i
 __device__ void copy_concat(const samples_t &s, int64_t row, int lane, float *out) {
   for (int c = 0; c < s.concat; c++) {
     const float *from = vector_at(s, c, row);
+    unsigned most = 0;
     for (int64_t k = lane; k < s.dim; k += CUDA_WARP) {
       const float value = __ldg(from + k);
-      cuda_guard_see(s.guard, cuda_guard_size(value));
+      most = max(most, cuda_guard_size(value));
       out[c * s.dim + k] = value;
     }
+    cuda_guard_see(s.guard, most);
   }
 }
 
@@ -79,13 +81,15 @@ __device__ void add_square(const samples_t &s, int64_t row, int64_t column, int 
 
 __device__ void write_square(const samples_t &s, int at_row, int at_column, const float sum[EDGE][EDGE],
                              float *out) {
+  unsigned most = 0;
   for (int i = 0; i < EDGE; i++)
     for (int j = 0; j < EDGE; j++) {
       const int64_t r = at_row + i, c = at_column + j;
       if (r >= s.count || c >= r) continue;
-      cuda_guard_see(s.guard, cuda_guard_size(sum[i][j]));
+      most = max(most, cuda_guard_size(sum[i][j]));
       out[r * (r - 1) / 2 + c] = sum[i][j];
     }
+  cuda_guard_see(s.guard, most);
 }
 
 template <bool STAGED>
