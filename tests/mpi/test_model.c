@@ -148,18 +148,31 @@ typedef struct run {
     ck_assert_msg((call) == SBAG_OK, "%s", run_status.message);                                              \
   } while (0)
 
-/* alone: a model of one process, which every rank has for itself. */
-static run_t *run_open(const setup_t *setup, int alone) {
+#ifdef SHARDBAG_TEST_CUDA /* where the suites' contexts are made on a GPU: the function that makes others */
+sbag_code_t __real_sbag_context_create(const sbag_context_options_t *options, sbag_context_h *context,
+                                       sbag_status_t *status);
+#define reference_context_create __real_sbag_context_create
+#else
+#define reference_context_create sbag_context_create
+#endif
+
+/* ALONE: a model of one process, which every rank has for itself. REFERENCE: the same on the CPU. */
+typedef enum company { TOGETHER, ALONE, REFERENCE } company_t;
+
+static run_t *run_open(const setup_t *setup, company_t company) {
   run_t *run = calloc(1, sizeof *run);
   ck_assert_ptr_nonnull(run);
   sbag_context_options_t options = sbag_context_options_default();
   options.reproducible = setup->config.reproducible;
-  if (alone)
+  if (company == ALONE)
     RUN_OK(sbag_context_create(&options, &run->context, at));
+  else if (company == REFERENCE)
+    RUN_OK(reference_context_create(&options, &run->context, at));
   else
     RUN_OK(sbag_context_create_mpi(MPI_COMM_WORLD, &options, &run->context, at));
   RUN_OK(model_create(run->context, &setup->config, context_mem(run->context), &run->model, at));
-  if (!alone) MPI_Barrier(MPI_COMM_WORLD); /* a rank that gives up at once would end the others' creation */
+  if (company == TOGETHER)
+    MPI_Barrier(MPI_COMM_WORLD); /* a rank that gives up at once would end the others' creation */
   return run;
 }
 
@@ -217,7 +230,7 @@ static void check_near(const run_t *ranks, const run_t *one, double tolerance) {
 /* ---- the same as one rank ---- */
 
 static void check_same_as_alone(const setup_t *setup, deal_t deal, int steps, int64_t global) {
-  run_t *ranks = run_open(setup, 0), *one = run_open(setup, 1);
+  run_t *ranks = run_open(setup, TOGETHER), *one = run_open(setup, REFERENCE);
   for (int step = 1; step <= steps; step++) {
     both_step(ranks, one, step, deal, 1, global - step);
     ck_assert_double_eq_tol(ranks->loss, one->loss, 1e-5 * one->loss);
@@ -257,7 +270,7 @@ START_TEST(test_interactions) {
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   setup_interaction(&setup, _i);
   check_same_as_alone(&setup, DEAL_UNEVEN, 5, 61);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   for (int64_t i = 0; i < 50; i++) rows[i] = i;
   int last = setup.config.table_count - 1;
   int64_t count = last == TABLES ? 50 : 0;
@@ -276,7 +289,7 @@ START_TEST(test_interactions_reproducible) {
   setup_fill(&setup, SBAG_OPT_ADAGRAD, 0.05);
   setup_interaction(&setup, _i);
   setup.config.reproducible = 1;
-  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  run_t *ranks = run_open(&setup, TOGETHER), *one = run_open(&setup, ALONE);
   ranks->data.weighted = one->data.weighted = 1;
   for (int step = 1; step <= 5; step++) {
     both_step(ranks, one, step, (deal_t)(step % DEAL_BACKWARDS), MODEL_SLICE, 300 + step);
@@ -300,7 +313,7 @@ START_TEST(test_weights_on_ranks) {
   if (_i > 0) setup.config.class_count = 2;
   setup.config.class_weights = of_class;
   if (_i == 2) setup.config.clip_norm = 0.05;
-  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  run_t *ranks = run_open(&setup, TOGETHER), *one = run_open(&setup, REFERENCE);
   ranks->data.weighted = one->data.weighted = 1;
   for (int step = 1; step <= 4; step++) {
     both_step(ranks, one, step, (deal_t)(step % DEAL_BACKWARDS), 1, 60 - step);
@@ -321,7 +334,7 @@ START_TEST(test_weights_are_repetitions) {
   if (_i == 1) setup.config.clip_norm = 0.05;
   setup.config.class_count = 2;
   setup.config.class_weights = of_class;
-  run_t *heavy = run_open(&setup, 1), *twice = run_open(&setup, 1);
+  run_t *heavy = run_open(&setup, ALONE), *twice = run_open(&setup, ALONE);
   data_fill(&heavy->data, 3, 0, N, N);
   data_fill(&twice->data, 3, 0, N, N);
   int64_t used[FEATURES] = {0}, samples = 0;
@@ -357,7 +370,7 @@ START_TEST(test_no_weight) {
   static float before[VALUES_MAX], after[VALUES_MAX];
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   int64_t count = run_values(run, before);
   data_share(&run->data, 9, DEAL_EVEN, 1, 100);
   memset(run->data.weights, 0, sizeof run->data.weights);
@@ -379,7 +392,7 @@ START_TEST(test_losses_of_a_run) {
   } runs[] = {{SBAG_OPT_SGD, 0.1, 100}, {SBAG_OPT_ADAGRAD, 0.05, 10}};
   setup_t setup;
   setup_fill(&setup, runs[_i].optimizer, runs[_i].lr);
-  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  run_t *ranks = run_open(&setup, TOGETHER), *one = run_open(&setup, REFERENCE);
   for (int step = 1; step <= runs[_i].steps; step++) {
     both_step(ranks, one, step, DEAL_EVEN, 1, 100);
     ck_assert_double_eq_tol(ranks->loss, one->loss, 1e-5 * one->loss);
@@ -425,12 +438,12 @@ END_TEST
 START_TEST(test_dropout) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *plain = run_open(&setup, 1);
+  run_t *plain = run_open(&setup, ALONE);
   data_fill(&plain->data, 1, 0, 60, 60);
   run_step(plain, 1);
   setup.config.dropout = 0.5;
   check_same_as_alone(&setup, (deal_t)_i, 4, 61);
-  run_t *dropped = run_open(&setup, 1);
+  run_t *dropped = run_open(&setup, ALONE);
   data_fill(&dropped->data, 1, 0, 60, 60);
   run_step(dropped, 1);
   ck_assert_double_gt(fabs(plain->loss - dropped->loss), 1e-4);
@@ -448,7 +461,7 @@ START_TEST(test_reproducible) {
   setup.config.reproducible = 1;
   setup.config.dropout = _i == 1 ? 0.2 : 0.0;
   setup.config.clip_norm = _i == 3 ? 0.5 : 0.0;
-  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  run_t *ranks = run_open(&setup, TOGETHER), *one = run_open(&setup, ALONE);
   for (int step = 1; step <= 20; step++) {
     both_step(ranks, one, step, (deal_t)(step % DEAL_BACKWARDS), MODEL_SLICE, 500 + step);
     ck_assert_msg(ranks->loss == one->loss, "step %d: loss %.17g on the ranks, %.17g alone", step,
@@ -466,9 +479,9 @@ END_TEST
 START_TEST(test_reproducible_is_right) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *plain = run_open(&setup, 1);
+  run_t *plain = run_open(&setup, REFERENCE);
   setup.config.reproducible = 1;
-  run_t *slices = run_open(&setup, 0);
+  run_t *slices = run_open(&setup, TOGETHER);
   for (int step = 1; step <= 3; step++) both_step(slices, plain, step, DEAL_EVEN, MODEL_SLICE, 333);
   ck_assert_double_eq_tol(slices->loss, plain->loss, 1e-5 * plain->loss);
   check_near(slices, plain, 1e-5);
@@ -483,7 +496,7 @@ START_TEST(test_loss_falls) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_ADAGRAD, 0.1);
   setup.config.dense_count = _i == 0 ? DENSE : 0;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   double early = 0.0, late = 0.0;
   for (int step = 1; step <= 150; step++) {
     data_share(&run->data, (uint64_t)step, DEAL_EVEN, 1, 256);
@@ -504,7 +517,7 @@ START_TEST(test_clip_norm) {
   setup_fill(&setup, SBAG_OPT_SGD, 1.0);
   setup.config.clip_norm = 0.1;
   for (int t = 0; t < TABLES; t++) setup.tables[t].init_b = 1.0;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   int64_t count = run_values(run, before);
   data_share(&run->data, 9, DEAL_EVEN, 1, 12);
   run_step(run, 1);
@@ -523,7 +536,7 @@ START_TEST(test_learning_rate_factor) {
   static float before[VALUES_MAX], after[VALUES_MAX];
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   int64_t count = run_values(run, before);
   data_share(&run->data, 9, DEAL_EVEN, 1, 100);
   model_batch_t batch = data_batch(&run->data);
@@ -541,7 +554,7 @@ START_TEST(test_predict) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   setup.config.dropout = 0.5;
-  run_t *ranks = run_open(&setup, 0), *one = run_open(&setup, 1);
+  run_t *ranks = run_open(&setup, TOGETHER), *one = run_open(&setup, REFERENCE);
   both_step(ranks, one, 1, DEAL_UNEVEN, 1, 200);
   int64_t count = run_values(ranks, before);
   data_share(&ranks->data, 2, (deal_t)_i, 1, 150);
@@ -566,7 +579,7 @@ START_TEST(test_loss_is_that_of_predictions) {
   static float logits[SAMPLES_MAX];
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *one = run_open(&setup, 1);
+  run_t *one = run_open(&setup, ALONE);
   data_fill(&one->data, 4, 0, 90, 90);
   model_batch_t batch = data_batch(&one->data);
   RUN_OK(model_predict(one->model, &batch, logits, at));
@@ -583,7 +596,7 @@ START_TEST(test_no_allocation_when_warm) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_ADAM, 0.01);
   setup.config.reproducible = _i;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   int64_t warm = 0;
   for (int step = 1; step <= 30; step++) {
     data_share(&run->data, (uint64_t)(step % 10), DEAL_EVEN, MODEL_SLICE, 600);
@@ -600,13 +613,13 @@ END_TEST
 START_TEST(test_arrays_carry_the_model) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_ADAM, 0.01);
-  run_t *from = run_open(&setup, 1);
+  run_t *from = run_open(&setup, ALONE);
   for (int step = 1; step <= 3; step++) {
     data_fill(&from->data, (uint64_t)step, 0, 80, 80);
     run_step(from, step);
   }
   setup.config.seed = 4;
-  run_t *to = run_open(&setup, 1);
+  run_t *to = run_open(&setup, ALONE);
   ck_assert_int_eq(model_array_count(to->model), model_array_count(from->model));
   RUN_OK(model_arrays_fetch(from->model, at));
   for (int a = 0; a < model_array_count(to->model); a++) {
@@ -706,11 +719,11 @@ START_TEST(test_pipelined) {
   double losses[2][PIPE_STEPS];
   setup_t setup;
   setup_pipe(&setup, _i);
-  run_t *plain = run_open(&setup, 0);
+  run_t *plain = run_open(&setup, TOGETHER);
   run_pipeline(plain, AHEAD_NOT, losses[0], logits[0]);
   int64_t count = run_values(plain, a);
   for (int how = AHEAD_OF_COMPUTE; how <= AHEAD_CANCELLED; how++) {
-    run_t *piped = run_open(&setup, 0);
+    run_t *piped = run_open(&setup, TOGETHER);
     run_pipeline(piped, (ahead_t)how, losses[1], logits[1]);
     ck_assert_mem_eq(losses[0], losses[1], sizeof losses[0]);
     ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
@@ -730,7 +743,7 @@ START_TEST(test_mistake_in_the_next_batch) {
   static data_t next;
   setup_t setup;
   setup_pipe(&setup, _i);
-  run_t *plain = run_open(&setup, 0), *piped = run_open(&setup, 0);
+  run_t *plain = run_open(&setup, TOGETHER), *piped = run_open(&setup, TOGETHER);
   data_share(&plain->data, 1, DEAL_EVEN, MODEL_SLICE, 300);
   data_share(&piped->data, 1, DEAL_EVEN, MODEL_SLICE, 300);
   run_step(plain, 1);
@@ -760,7 +773,7 @@ START_TEST(test_refused_before_the_next) {
   static data_t next;
   setup_t setup;
   setup_pipe(&setup, _i);
-  run_t *plain = run_open(&setup, 0), *piped = run_open(&setup, 0);
+  run_t *plain = run_open(&setup, TOGETHER), *piped = run_open(&setup, TOGETHER);
   data_share(&plain->data, 2, DEAL_EVEN, MODEL_SLICE, 300);
   run_step(plain, 2);
   data_share(&piped->data, 1, DEAL_EVEN, MODEL_SLICE, 300);
@@ -790,7 +803,7 @@ START_TEST(test_order_of_steps) {
   static float logits[SAMPLES_MAX];
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   double loss = -1.0;
   ck_assert_int_eq(model_train_compute(run->model, NULL), SBAG_ERR_STATE);
   ck_assert_int_eq(model_train_finish(run->model, 1.0, &loss, NULL), SBAG_ERR_STATE);
@@ -828,7 +841,7 @@ START_TEST(test_not_finite) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_ADAM, 0.01);
   setup.config.reproducible = _i;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, MODEL_SLICE, 600);
   run_step(run, 1);
   int64_t count = run_values(run, before);
@@ -866,7 +879,7 @@ START_TEST(test_parameter_not_finite) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   setup.config.reproducible = _i / 2;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, MODEL_SLICE, 600);
   if (_i % 2 == 0) run_step(run, 1);
   spoil_parameter(run, _i % 2 == 0);
@@ -880,7 +893,7 @@ END_TEST
 START_TEST(test_empty_global_batch) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_fill(&run->data, 1, 0, 0, 0);
   model_batch_t batch = data_batch(&run->data);
   refused(run, &batch, SBAG_ERR_ARGUMENT, "needs one at least");
@@ -893,7 +906,7 @@ END_TEST
 START_TEST(test_bad_index) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, 1, 100);
   if (world(MPI_Comm_rank) == world(MPI_Comm_size) - 1) run->data.indices[0][0] = 50;
   model_batch_t batch = data_batch(&run->data);
@@ -908,7 +921,7 @@ END_TEST
 START_TEST(test_local_mistakes) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, 1, 100);
   model_batch_t batch = data_batch(&run->data);
   const char *part = "without labels";
@@ -928,7 +941,7 @@ END_TEST
 START_TEST(test_out_of_memory) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, 1, 100);
   model_batch_t batch = data_batch(&run->data);
   sbag_status_t status = {SBAG_OK, -1, ""};
@@ -948,7 +961,7 @@ START_TEST(test_samples_do_not_add_up) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   setup.config.reproducible = _i;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, MODEL_SLICE, 600);
   run->data.global = 601;
   model_batch_t batch = data_batch(&run->data);
@@ -963,7 +976,7 @@ START_TEST(test_crooked_slices) {
   setup_t setup;
   setup_fill(&setup, SBAG_OPT_SGD, 0.1);
   setup.config.reproducible = 1;
-  run_t *run = run_open(&setup, 0);
+  run_t *run = run_open(&setup, TOGETHER);
   data_share(&run->data, 1, DEAL_EVEN, 1, 550);
   model_batch_t batch = data_batch(&run->data);
   refused(run, &batch, SBAG_ERR_ARGUMENT, "at a multiple of 64");
