@@ -137,7 +137,7 @@ static _Alignas(256) char workspace[1 << 16];
 
 static void fused_open(fused_t *f, cublasOperation_t a_op, cublasOperation_t b_op,
                        cublasLtEpilogue_t epilogue) {
-  const int32_t ops[2] = {a_op, b_op};
+  const int32_t ops[2] = {(int32_t)a_op, (int32_t)b_op};
   const uint32_t what = epilogue, align = sizeof(float);
   const uint64_t bytes = sizeof workspace;
   const void *at = vector;
