@@ -106,10 +106,12 @@ static stack stack_take() {
 }
 
 void fiber_prepare(context *fiber, void (*entry)()) {
-  const stack taken = stack_take();
-  fiber->stack = taken.data;
-  fiber->bottom = taken.data;
-  fiber->bytes = taken.bytes;
+  if (fiber->stack == nullptr) {
+    const stack taken = stack_take();
+    fiber->stack = taken.data;
+    fiber->bottom = taken.data;
+    fiber->bytes = taken.bytes;
+  }
   fiber->fake_stack = nullptr;
   if (__tsan_create_fiber) fiber->tsan = __tsan_create_fiber(0);
   registers_prepare(fiber, entry);
@@ -138,7 +140,9 @@ void fiber_begin(context *back) {
 
 void fiber_finish(context *fiber) {
   if (__tsan_destroy_fiber) __tsan_destroy_fiber(fiber->tsan);
+  if (__tsan_create_fiber) return; /* two threads on one stack would look like a race */
   idle.push_back({fiber->stack, fiber->bytes});
+  fiber->stack = nullptr;
 }
 
 void tsan_release(void *tag) {
