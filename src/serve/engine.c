@@ -23,6 +23,10 @@ enum {
   WORD_END
 };
 enum { CALL_S = 5, TURN_MS = 20, TURN_BATCHES = 4 };
+enum {
+  NOW_SAMPLES = 8,
+  NOW_LOOKUPS = 4096
+}; /* of a request that is not queued: no loop takes several threads */
 
 sbag_code_t engine_open(engine_t *e, int table_count, sbag_status_t *status) {
   void *block = NULL;
@@ -351,7 +355,8 @@ static sbag_code_t run_batches(engine_t *e, ticket_t *tickets, sbag_status_t *st
 sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
   ticket_t *tickets = queue_take(e->queue, wait_s, e->window_s, e->max_batch);
   int alone = comm_size(e->comm) == 1;
-  if (tickets == NULL && (alone || clock_now() - e->called_s < CALL_S)) return SBAG_OK;
+  if (tickets == NULL && alone) return comm_check(e->comm, status); /* engine_answer_now may have broken it */
+  if (tickets == NULL && clock_now() - e->called_s < CALL_S) return SBAG_OK;
   begin_work(e);
   sbag_code_t code = SBAG_OK;
   if (tickets != NULL)
@@ -361,6 +366,21 @@ sbag_code_t engine_turn(engine_t *e, double wait_s, sbag_status_t *status) {
   if (code == SBAG_OK && tickets == NULL) code = comm_barrier(e->comm, "serving: a call", status);
   end_work(e);
   return code;
+}
+
+/* The tickets are told how it went. What breaks the comm ends the next turn too. */
+int engine_answer_now(engine_t *e, ticket_t *ticket) {
+  const request_t *r = &ticket->request;
+  sbag_status_t status;
+  if (comm_size(e->comm) > 1 || e->window_s > 0 || r->samples > NOW_SAMPLES || r->lookups > NOW_LOOKUPS)
+    return 0;
+  if (!model_dense_on_host(e->seats[ticket->seat].model) || !queue_borrow(e->queue)) return 0;
+  ticket->next = NULL;
+  ticket->queued_s = ticket->taken_s = clock_now();
+  (void)run_batches(e, ticket, &status);
+  end_work(e);
+  queue_give_back(e->queue);
+  return 1;
 }
 
 static sbag_code_t send_path(engine_t *e, sbag_status_t *status) {

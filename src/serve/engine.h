@@ -86,6 +86,10 @@ void engine_leave_seat(engine_t *engine, int seat);
 /* Rank 0: waits for the queue for at most wait_s, and answers a batch, or, where they overlap, a few. An
  * error that ends only a batch is told to its tickets; what is returned ends the job. */
 sbag_code_t engine_turn(engine_t *engine, double wait_s, sbag_status_t *status);
+/* Rank 0, any thread: answers a request of few samples at once, in place of the thread of engine_turn, where
+ * that one waits for work and no other rank is needed: what it takes to wake that thread, and to be woken, is
+ * more than such a request takes otherwise. 0: it is to be queued. */
+int engine_answer_now(engine_t *engine, ticket_t *ticket);
 /* Tells a list of tickets how they ended. */
 void engine_answer(ticket_t *tickets, sbag_code_t code, const sbag_status_t *status);
 /* Rank 0: all ranks load `path` into a free seat. An error that leaves the comm whole is a refusal. */

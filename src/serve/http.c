@@ -105,21 +105,6 @@ void http_wait_for_load(exchange_t *x) {
   (void)wait_in(x, x->http->options.loads);
 }
 
-static enum MHD_Result take_up(exchange_t *x, const serve_signature_t *signature) {
-  http_t *h = x->http;
-  sbag_status_t status;
-  sbag_code_t code = request_parse(signature, &h->options.limits, x->body.data, (int64_t)x->body.used,
-                                   header_length(x), h->mem, &x->ticket.request, &status);
-  if (code == SBAG_ERR_MEMORY)
-    return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD, status.message);
-  if (code != SBAG_OK) return http_refuse(x, MHD_HTTP_BAD_REQUEST, ERROR_BAD_REQUEST, status.message);
-  buffer_clear(&x->body); /* all of it is in the request */
-  x->has_ticket = 1;
-  x->ticket.seat = x->edition->seat;
-  x->parsed_s = clock_now();
-  return wait_in(x, h->options.queue);
-}
-
 static void count_stages(const exchange_t *x, serve_kind_t kind, double now_s) {
   const ticket_t *t = &x->ticket;
   const double stages_s[STAGES] = {[STAGE_RECEIVE] = x->received_s - x->begin_s,
@@ -158,6 +143,29 @@ static enum MHD_Result give_answer(exchange_t *x) {
   enum MHD_Result result = http_answer(x, MHD_HTTP_OK, "application/json", json_bytes);
   count_stages(x, kind, clock_now());
   return result;
+}
+
+/* By the thread that asked. */
+static void answered_now(ticket_t *ticket) {
+  (void)ticket;
+}
+
+static enum MHD_Result take_up(exchange_t *x, const serve_signature_t *signature) {
+  http_t *h = x->http;
+  sbag_status_t status;
+  sbag_code_t code = request_parse(signature, &h->options.limits, x->body.data, (int64_t)x->body.used,
+                                   header_length(x), h->mem, &x->ticket.request, &status);
+  if (code == SBAG_ERR_MEMORY)
+    return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD, status.message);
+  if (code != SBAG_OK) return http_refuse(x, MHD_HTTP_BAD_REQUEST, ERROR_BAD_REQUEST, status.message);
+  buffer_clear(&x->body); /* all of it is in the request */
+  x->has_ticket = x->held = 1;
+  atomic_fetch_add(&h->held, 1);
+  x->ticket.seat = x->edition->seat;
+  x->parsed_s = clock_now();
+  x->ticket.answered = answered_now;
+  if (h->options.answer_now(h->options.user, &x->ticket)) return give_answer(x);
+  return wait_in(x, h->options.queue);
 }
 
 /* ---- a request's way through the library's callbacks ---- */
@@ -212,6 +220,8 @@ static enum MHD_Result end(exchange_t *x, const char *url) {
     return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_CLOSING, "the server is closing");
   if (!x->http->options.ready(x->http->options.user))
     return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD, "a rank does not answer");
+  if (http_late(x))
+    return http_refuse(x, MHD_HTTP_SERVICE_UNAVAILABLE, ERROR_OVERLOAD, "too many requests wait; try again");
   return take_up(x, signature);
 }
 
@@ -264,6 +274,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **own,
   *own = NULL;
   http_log(x);
   set_peer(h, x->peer, PEER_IDLE);
+  if (x->held) atomic_fetch_sub(&h->held, 1);
   if (x->has_ticket) request_clear(&x->ticket.request);
   editions_give(h->options.editions, &x->edition);
   buffer_clear(&x->body);

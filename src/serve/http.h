@@ -17,6 +17,7 @@ typedef struct http_options {
   int64_t body_bytes;
   request_limits_t limits;
   double request_s;     /* from its first line to its last byte, and from the answer to its last byte */
+  double wait_s;        /* in its connection, while other requests are read; 0: for any time */
   double idle_s;        /* of a connection between two requests */
   const char *token;    /* NULL: none is asked for */
   const char *tls_cert; /* NULL: no TLS; a PEM file of the certificate, and those that it is signed by */
@@ -27,6 +28,8 @@ typedef struct http_options {
   queue_t *loads; /* of tickets without a request: who asks for a newer checkpoint */
   counters_t *metrics;
   int64_t max_batch; /* for the models' configs */
+  /* Answers a ticket here and now; 0: it is to be queued. Called by any thread. */
+  int (*answer_now)(void *user, ticket_t *ticket);
   /* Whether requests can be answered now. Called by any thread. */
   int (*ready)(void *user);
   void *user;

@@ -31,6 +31,7 @@ typedef struct exchange {
   int64_t received; /* bytes of the body, also those that were thrown away */
   double begin_s, received_s, parsed_s;
   int has_ticket, status;
+  int held;           /* counted as one that is in hand */
   int loading;        /* it asks for a newer checkpoint */
   edition_t *edition; /* that it is answered by, until that is done; NULL: none */
   ticket_t ticket;
@@ -48,6 +49,7 @@ struct http {
   peer_t *peers;
   peer_t spare; /* of connections that there was no memory for */
   atomic_int under_way, draining;
+  atomic_int held; /* requests that were read and are not answered to the last byte */
 };
 
 /* http_route.c: a request that is there in full, except an inference, which http.c takes up: its signature is
@@ -67,6 +69,9 @@ sbag_code_t http_tls_open(http_t *http, sbag_status_t *status);
 /* What a start that failed says, where TLS was the cause; else SBAG_OK. */
 sbag_code_t http_tls_blame(const http_t *http, sbag_status_t *status);
 void http_tls_close(http_t *http);
+
+/* http_late.c: whether a request that is there in full has waited in its connection for too long. */
+int http_late(const exchange_t *exchange);
 
 /* http_log.c */
 void http_log(exchange_t *exchange);

@@ -22,7 +22,7 @@ typedef struct serve_options {
   const char *tls_cert, *tls_key;     /* files; NULL: no TLS */
   int64_t port, threads, connections; /* threads: of HTTP */
   int64_t max_batch, queue, body_bytes, tensors, bag_length;
-  double window_us, request_s, idle_s;
+  double window_us, wait_ms, request_s, idle_s;
   int mapped;     /* tables are read where the file is mapped */
   double watch_s; /* how often to look for a newer checkpoint; 0: never */
 } serve_options_t;

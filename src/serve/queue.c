@@ -37,9 +37,10 @@ int queue_put(queue_t *queue, ticket_t *ticket) {
     queue->last = ticket;
     queue->tickets++;
     queue->samples += ticket->request.samples;
-    pthread_cond_signal(&queue->filled);
   }
+  int wake = taken && !queue->borrowed;
   pthread_mutex_unlock(&queue->mutex);
+  if (wake) pthread_cond_signal(&queue->filled); /* whoever wakes finds the lock free */
   return taken;
 }
 
@@ -67,12 +68,24 @@ static ticket_t *cut(queue_t *queue, int64_t samples_max) {
   return first;
 }
 
+/* Until there is something, or the time. Meanwhile the place may be borrowed. */
+static void wait_for_first(queue_t *queue, double until_s) {
+  queue->idle = 1;
+  while (queue->first == NULL && wait_until(queue, until_s)) {
+  }
+  queue->idle = 0;
+  while (queue->borrowed) pthread_cond_wait(&queue->filled, &queue->mutex);
+}
+
 ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t samples_max) {
   ticket_t *taken = NULL;
   double now_s = clock_now();
   pthread_mutex_lock(&queue->mutex);
-  while (queue->first == NULL && wait_until(queue, now_s + wait_s)) {
+  if (queue->working) {
+    queue->work_s = now_s - queue->since_s;
+    queue->since_s = now_s;
   }
+  if (wait_s > 0) wait_for_first(queue, now_s + wait_s);
   if (queue->first != NULL) {
     double until_s = queue->first->queued_s + window_s;
     while (window_s > 0 && queue->samples < samples_max && !queue->closed && wait_until(queue, until_s)) {
@@ -81,8 +94,34 @@ ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t sam
     now_s = clock_now();
     for (ticket_t *t = taken; t != NULL; t = t->next) t->taken_s = now_s;
   }
+  queue->working = taken != NULL;
+  if (queue->working) queue->since_s = now_s;
   pthread_mutex_unlock(&queue->mutex);
   return taken;
+}
+
+int queue_borrow(queue_t *queue) {
+  double now_s = clock_now();
+  pthread_mutex_lock(&queue->mutex);
+  int lent = queue->idle && queue->first == NULL && !queue->borrowed && !queue->closed &&
+             now_s - queue->since_s >= queue->work_s;
+  if (lent) {
+    queue->borrowed = 1;
+    queue->since_s = now_s;
+  }
+  pthread_mutex_unlock(&queue->mutex);
+  return lent;
+}
+
+void queue_give_back(queue_t *queue) {
+  double now_s = clock_now();
+  pthread_mutex_lock(&queue->mutex);
+  queue->borrowed = 0;
+  queue->work_s = now_s - queue->since_s;
+  queue->since_s = now_s;
+  int wake = queue->first != NULL || !queue->idle;
+  pthread_mutex_unlock(&queue->mutex);
+  if (wake) pthread_cond_signal(&queue->filled);
 }
 
 int queue_ready(queue_t *queue, double window_s, int64_t samples_max) {

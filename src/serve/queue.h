@@ -26,6 +26,10 @@ typedef struct queue {
   int64_t tickets, samples; /* that wait */
   int64_t tickets_max;
   int closed;
+  int idle;               /* queue_take waits for the first */
+  int borrowed;           /* by queue_borrow */
+  int working;            /* queue_take has given something, and was not called since */
+  double work_s, since_s; /* how long the last work took; since when there is none, or it is being done */
 } queue_t;
 
 sbag_code_t queue_open(int64_t tickets_max, queue_t *queue, sbag_status_t *status);
@@ -39,6 +43,11 @@ int queue_put(queue_t *queue, ticket_t *ticket);
 ticket_t *queue_take(queue_t *queue, double wait_s, double window_s, int64_t samples_max);
 /* Whether queue_take has something and would not wait. It stays so until somebody takes. */
 int queue_ready(queue_t *queue, double window_s, int64_t samples_max);
+/* The place of the thread that waits in queue_take, for one that has a request and would put it there: 0
+ * where that thread has work, or had much of it lately, so that requests are better joined. Until the place
+ * is given back queue_take does not return. */
+int queue_borrow(queue_t *queue);
+void queue_give_back(queue_t *queue);
 /* From now on nothing is taken in. */
 void queue_close(queue_t *queue);
 int64_t queue_length(queue_t *queue);

@@ -48,6 +48,7 @@ serve_options_t serve_options_default(void) {
                            .body_bytes = (int64_t)64 << 20,
                            .tensors = 1024,
                            .bag_length = 65536,
+                           .wait_ms = 50,
                            .request_s = 10,
                            .idle_s = 60};
 }
@@ -70,6 +71,11 @@ static int is_ready(void *user) {
   return ready;
 }
 
+static int answer_now(void *user, ticket_t *ticket) {
+  server_t *s = user;
+  return engine_answer_now(&s->engine, ticket);
+}
+
 /* ---- start ---- */
 
 static sbag_code_t open_metrics(server_t *s, mem_t *mem, sbag_status_t *status) {
@@ -90,6 +96,7 @@ static sbag_code_t start_http(server_t *s, mem_t *mem, sbag_status_t *status) {
       .body_bytes = o->body_bytes,
       .limits = {.tensors = o->tensors, .bag_length = o->bag_length, .samples = o->max_batch},
       .request_s = o->request_s,
+      .wait_s = 1e-3 * o->wait_ms,
       .idle_s = o->idle_s,
       .token = s->token[0] != '\0' ? s->token : NULL,
       .tls_cert = o->tls_cert,
@@ -100,6 +107,7 @@ static sbag_code_t start_http(server_t *s, mem_t *mem, sbag_status_t *status) {
       .loads = &s->loads,
       .metrics = &s->metrics,
       .max_batch = o->max_batch,
+      .answer_now = answer_now,
       .ready = is_ready,
       .user = s};
   return http_start(&http, mem, &s->http, status);

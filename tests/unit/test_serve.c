@@ -9,9 +9,12 @@
 
 #include <check.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef struct fixture {
   mem_t *mem;
@@ -496,6 +499,50 @@ START_TEST(the_queue_is_bounded_and_cut_by_signature) {
 }
 END_TEST
 
+typedef struct taker {
+  queue_t *queue;
+  atomic_int done;
+  ticket_t *taken;
+} taker_t;
+
+static void *take(void *user) {
+  taker_t *taker = user;
+  taker->taken = queue_take(taker->queue, 60, 0, 10);
+  atomic_store(&taker->done, 1);
+  return NULL;
+}
+
+/* Only of a thread that waits; and that one takes nothing until it has its place back. */
+START_TEST(the_place_at_the_queue_is_borrowed) {
+  static ticket_t ticket, other;
+  static taker_t taker;
+  const struct timespec pause = {.tv_nsec = 20000000};
+  pthread_t thread;
+  queue_t queue;
+  fixture_t f;
+  begin(&f, SERVE_PREDICTION);
+  ticket.request.signature = other.request.signature = &f.signature;
+  taker.queue = &queue;
+  ck_assert_int_eq(queue_open(4, &queue, &f.status), SBAG_OK);
+  ck_assert_int_eq(queue_borrow(&queue), 0);
+  ck_assert_int_eq(pthread_create(&thread, NULL, take, &taker), 0);
+  while (!queue_borrow(&queue)) nanosleep(&pause, NULL);
+  ck_assert_int_eq(queue_borrow(&queue), 0); /* it is gone */
+  ck_assert_int_eq(queue_put(&queue, &ticket), 1);
+  nanosleep(&pause, NULL);
+  ck_assert_int_eq(atomic_load(&taker.done), 0);
+  queue_give_back(&queue);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  ck_assert_ptr_eq(taker.taken, &ticket);
+  ck_assert_int_eq(queue_borrow(&queue), 0); /* nobody waits */
+  ck_assert_int_eq(queue_put(&queue, &other), 1);
+  ck_assert_int_eq(queue_borrow(&queue), 0);
+  ck_assert_ptr_eq(queue_take(&queue, 60, 0, 10), &other);
+  queue_destroy(&queue);
+  end(&f);
+}
+END_TEST
+
 START_TEST(an_edition_stays_while_it_is_used) {
   editions_t editions;
   ck_assert_int_eq(editions_open(&editions, NULL), SBAG_OK);
@@ -595,6 +642,7 @@ Suite *serve_suite(void) {
   tcase_add_test(tests, embeddings_take_some_features);
   tcase_add_test(tests, requests_are_joined);
   tcase_add_test(tests, the_queue_is_bounded_and_cut_by_signature);
+  tcase_add_test(tests, the_place_at_the_queue_is_borrowed);
   tcase_add_test(tests, an_edition_stays_while_it_is_used);
   tcase_add_test(tests, clients_need_not_change);
   tcase_add_test(tests, pieces_are_checked_once);
