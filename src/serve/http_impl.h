@@ -70,7 +70,7 @@ sbag_code_t http_tls_open(http_t *http, sbag_status_t *status);
 sbag_code_t http_tls_blame(const http_t *http, sbag_status_t *status);
 void http_tls_close(http_t *http);
 
-/* http_late.c: whether a request that is there in full has waited in its connection for too long. */
+/* http_late.c: whether a request that is there in full is one too many, or has waited for too long. */
 int http_late(const exchange_t *exchange);
 
 /* http_log.c */

@@ -549,6 +549,31 @@ def check_end(build, checkpoint, rows, logits):
     check("SIGUSR1 ends it", server.process.returncode == 0 and "served 2 requests" in out, (out, err))
 
 
+def check_late(build, checkpoint, rows, logits):
+    """With many in hand, a request that nobody has read for long is refused; with any wait allowed it is not."""
+    for words, wanted in (([], 503), (["--max-wait", "0"], 200)):
+        server = Server(build, 1, checkpoint, "--batch-window", "900000", "--max-batch", "400", *words)
+        late = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        late.connect()
+        with concurrent.futures.ThreadPoolExecutor(36) as pool:
+            waiting = [pool.submit(server.infer, "shop", rows.inputs(i, i + 1)) for i in range(36)]
+            wait_for(lambda: metric(server, "shardbag_queue_requests") == 36, 0.8)
+            server.process.send_signal(signal.SIGSTOP)
+            late.request("POST", "/v2/models/shop/infer", json.dumps({"inputs": rows.inputs(0, 1)}))
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGCONT)
+            answer = late.getresponse()
+            said = answer.read()
+            check(f"late {words}: refused at once", answer.status == wanted, (answer.status, said))
+            check(f"late {words}: when to come again", answer.status == 200 or answer.headers["Retry-After"] == "1")
+            answers = [w.result() for w in waiting]
+        check(f"late {words}: the others are answered", all(s == 200 and close(output(a, "logit"), logits[i : i + 1]) for i, (s, a) in enumerate(answers)))
+        check(f"late {words}: it recovers", server.infer("shop", rows.inputs(0, 1))[0] == 200)
+        late.close()
+        code, out, err = server.end()
+        check(f"late {words}: ends", code == 0, (code, out, err))
+
+
 def check_narrow(build, checkpoint, rows, logits):
     """Tables in int8: near, and not the same."""
     server = Server(build, 2, checkpoint, "--dtype", "int8", "--name", "narrow/shop")
@@ -896,6 +921,7 @@ def main():
         check_options(build, checkpoint, folder, rows, logits)
         check_levels(build, checkpoint, folder, rows)
         check_end(build, checkpoint, rows, logits)
+        check_late(build, checkpoint, rows, logits)
         check_narrow(build, checkpoint, rows, logits)
         check_mapped(build, checkpoints, folder, rows, all_logits)
         check_memory(build, checkpoints, folder, rows)
