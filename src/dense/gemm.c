@@ -93,6 +93,22 @@ const gemm_ops_t *gemm_openblas(void) {
   return &openblas_ops;
 }
 
+/* Of a thread, hence no field of anything. The product is too large for those loops that take no memory. */
+int gemm_openblas_ready(mem_t *mem) {
+  enum { OWN_BYTES = 160 << 20, SIZE = 128 };
+  static _Thread_local int ready;
+  void *room = NULL;
+  if (ready) return 1;
+  if (mem_alloc(mem, OWN_BYTES, "products", &room, NULL) != SBAG_OK) return 0;
+  mem_free(mem, room);
+  if (mem_calloc(mem, 2 * SIZE * SIZE * sizeof(float), "products", &room, NULL) != SBAG_OK) return 0;
+  float *a = room, *c = a + SIZE * SIZE;
+  blas(CblasNoTrans, CblasTrans, SIZE, SIZE, SIZE, a, SIZE, a, SIZE, c, SIZE);
+  mem_free(mem, room);
+  ready = 1;
+  return 1;
+}
+
 const gemm_ops_t *gemm_fixed(void) {
   return &fixed_ops;
 }

@@ -7,6 +7,7 @@
 #ifndef DENSE_GEMM_H
 #define DENSE_GEMM_H
 
+#include "base/mem.h"
 #include <stdint.h>
 
 /* Strides are in floats from one row to the next. */
@@ -21,6 +22,9 @@ typedef struct gemm_ops {
 } gemm_ops_t;
 
 const gemm_ops_t *gemm_openblas(void);
+/* Whether OpenBLAS has what the calling thread's products take: it asks for it at the first one, and where
+ * there is none it asks for ever. Takes it where it is there; once it has, a thread may go on. */
+int gemm_openblas_ready(mem_t *mem);
 /* An element of c is summed over k in one fixed order: in lanes for nt, ascending for nn and tn. */
 const gemm_ops_t *gemm_fixed(void);
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "collection/load.h"
+#include "dense/gemm.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -374,7 +375,8 @@ int engine_answer_now(engine_t *e, ticket_t *ticket) {
   sbag_status_t status;
   if (comm_size(e->comm) > 1 || e->window_s > 0 || r->samples > NOW_SAMPLES || r->lookups > NOW_LOOKUPS)
     return 0;
-  if (!model_dense_on_host(e->seats[ticket->seat].model) || !queue_borrow(e->queue)) return 0;
+  if (!model_dense_on_host(e->seats[ticket->seat].model) || !gemm_openblas_ready(e->mem)) return 0;
+  if (!queue_borrow(e->queue)) return 0;
   ticket->next = NULL;
   ticket->queued_s = ticket->taken_s = clock_now();
   (void)run_batches(e, ticket, &status);
