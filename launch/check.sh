@@ -164,7 +164,7 @@ check_cuda() {
     EMU_APART=1 EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda golden" 240 "$count" \
       "$root/build/tests/cuda/golden" "$root"/tests/golden/*.h5
   done
-  for count in 2 3 $([ $full = 0 ] || echo 1 4); do
+  for count in 2 $([ $full = 0 ] || echo 1 3 4); do
     EMU_STREAMS=$([ "$count" = 2 ] || echo lazy) ranks_step "cuda model" 300 "$count" "$root/build/tests/cuda/mpi" model
   done
   EMU_APART=1 ranks_step "cuda, memory apart" 120 2 "$root/build/tests/cuda/mpi" memory

@@ -185,7 +185,9 @@ static run_task_t prepare_task(const stream_t *s, const reduce_task_t *t) {
   const int64_t vectors = (t->dim + s->isa->lanes - 1) / s->isa->lanes, most = s->isa->vectors[r.kind];
   r.passes = (vectors + most - 1) / most;
   r.pass_columns = (vectors + r.passes - 1) / (r.passes > 0 ? r.passes : 1) * s->isa->lanes;
-  r.direct = r.kind == RUN_SUM && t->storage == SBAG_STORAGE_FULL && t->order == NULL && r.passes == 1;
+  /* Rows of a cache line or less take so little that to have their addresses ready is worth a list. */
+  r.direct = r.kind == RUN_SUM && t->storage == SBAG_STORAGE_FULL && t->order == NULL && r.passes == 1 &&
+             r.row_bytes > LINE_BYTES;
   if (r.passes > 1 && r.terms_most * r.row_bytes > ROOM_BYTES) r.terms_most = ROOM_BYTES / r.row_bytes;
   if (r.terms_most < AHEAD_MOST) r.terms_most = AHEAD_MOST;
   return r;
